@@ -1,0 +1,216 @@
+"""The triage: what the standard library's `ast` can say, ten times faster than LibCST, about where to look.
+
+It decides what is parsed with LibCST and nothing else. Where it fails, the whole file is one unit to be parsed.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
+from typing import NamedTuple
+
+from mpaudit.static.facts.ir import Outline, SyntaxProblem, Unit
+from mpaudit.static.syntax import normalise_newlines, syntax_error
+from mpaudit.static.triggers import import_lines
+
+TABLE = 20_000
+"""Characters from which a single statement without a trigger is set apart as a table of data."""
+
+_CALLED = re.compile(r"\b([^\W\d]\w*)\s*\(")
+_DEFINED = re.compile(r"\b(?:def|class)[ \t]+([^\W\d]\w*)")
+
+_Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+class _Range(NamedTuple):
+    """A unit to be: consecutive top-level statements on the lines first to last."""
+
+    kind: str
+    name: str
+    first: int
+    last: int
+    statements: list[ast.stmt]
+
+
+def outline(text: str, trigger: re.Pattern[str]) -> Outline | SyntaxProblem:
+    """The units of a file and its imports. A SyntaxProblem only where LibCST rejects what `ast` rejects."""
+    text = normalise_newlines(text)
+    lines = split_lines(text)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # invalid escapes are somebody else's finding
+            tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return syntax_error(text) or _inexact(text, lines)
+    hot_lines = _matching_lines(text, trigger)
+    imports: list[tuple[int, int, ast.Import | ast.ImportFrom]] = []
+    units = [_unit(unit, lines, hot_lines, imports) for unit in _ranges(tree.body, lines, hot_lines)]
+    imports.sort(key=lambda found: found[:2])
+    return Outline(tuple(binding for _, _, node in imports for binding in _bindings(node)), tuple(units), exact=True)
+
+
+def split_lines(text: str) -> list[str]:
+    """The lines as Python's tokenizer counts them, without their ends: form feeds and \\u2028 end none."""
+    lines = normalise_newlines(text).split("\n")
+    if not lines[-1]:
+        del lines[-1]
+    return lines
+
+
+def unit_text(lines: Sequence[str], unit: Unit) -> str:
+    """The text of a unit, newlines normalised, from the lines of `split_lines`."""
+    return _join(lines, unit.first_line, unit.last_line)
+
+
+def _join(lines: Sequence[str], first: int, last: int) -> str:
+    return "\n".join(lines[first - 1 : last]) + "\n"
+
+
+def _matching_lines(text: str, trigger: re.Pattern[str]) -> list[int]:
+    """Lines in which a match starts, ascending."""
+    found: list[int] = []
+    line, counted = 1, 0
+    for match in trigger.finditer(text):
+        line += text.count("\n", counted, match.start())
+        counted = match.start()
+        if not found or found[-1] != line:
+            found.append(line)
+    return found
+
+
+def _holds(hot_lines: Sequence[int], first: int, last: int) -> bool:
+    index = bisect_left(hot_lines, first)
+    return index < len(hot_lines) and hot_lines[index] <= last
+
+
+def _ranges(body: Iterable[ast.stmt], lines: Sequence[str], hot_lines: Sequence[int]) -> Iterator[_Range]:
+    run: list[ast.stmt] = []
+    for node in body:
+        definition = isinstance(node, _Definition)
+        if definition or _is_table(node, lines, hot_lines):
+            if run:
+                yield _code(run)
+                run = []
+            yield _definition(node, lines) if definition else _code([node])
+        else:
+            run.append(node)
+    if run:
+        yield _code(run)
+
+
+def _code(run: list[ast.stmt]) -> _Range:
+    return _Range("code", "", run[0].lineno, _last_line(run[-1]), run)
+
+
+def _definition(node: ast.stmt, lines: Sequence[str]) -> _Range:
+    assert isinstance(node, _Definition)
+    kind = "class" if isinstance(node, ast.ClassDef) else "def"
+    return _Range(kind, node.name, _first_line(node, lines), _last_line(node), [node])
+
+
+def _first_line(node: _Definition, lines: Sequence[str]) -> int:
+    """That of the first `@`, which `ast` does not tell from a decorator in parentheses."""
+    if not node.decorator_list:
+        return node.lineno
+    first = node.decorator_list[0].lineno
+    while not lines[first - 1].lstrip().startswith("@"):
+        first -= 1
+    return first
+
+
+def _last_line(node: ast.stmt) -> int:
+    assert node.end_lineno is not None
+    return node.end_lineno
+
+
+def _is_table(node: ast.stmt, lines: Sequence[str], hot_lines: Sequence[int]) -> bool:
+    first, last = node.lineno, _last_line(node)
+    if isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr)) and not _holds(hot_lines, first, last):
+        return sum(map(len, lines[first - 1 : last])) > TABLE
+    return False
+
+
+def _unit(
+    unit: _Range,
+    lines: Sequence[str],
+    hot_lines: Sequence[int],
+    imports: list[tuple[int, int, ast.Import | ast.ImportFrom]],
+) -> Unit:
+    """The unit, from one walk over its nodes; the imports met on the way are added to `imports`."""
+    calls: set[str] = set()
+    defines: set[str] = set()
+    hot_defines: set[str] = set()
+    pending: list[object] = list(unit.statements)
+    while pending:
+        node = pending.pop()
+        if isinstance(node, (ast.Name, ast.Constant)):
+            continue
+        if isinstance(node, ast.Attribute):
+            pending.append(node.value)
+            continue
+        if isinstance(node, ast.Call):
+            _add_names(calls, (node.func, *node.args, *[keyword.value for keyword in node.keywords]))
+        elif isinstance(node, _Definition):
+            _add_names(calls, node.decorator_list)
+            if isinstance(node, ast.ClassDef):
+                _add_names(calls, node.bases)
+            defines.add(node.name)
+            if _holds(hot_lines, _first_line(node, lines), _last_line(node)):
+                hot_defines.add(node.name)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            imports.append((node.lineno, node.col_offset, node))
+            continue
+        if isinstance(node, ast.AST):
+            for child in vars(node).values():
+                if isinstance(child, list):
+                    pending += child
+                elif isinstance(child, ast.AST):
+                    pending.append(child)
+    return Unit(
+        unit.kind,
+        unit.name,
+        unit.first,
+        unit.last,
+        _holds(hot_lines, unit.first, unit.last),
+        tuple(sorted(calls)),
+        tuple(sorted(defines)),
+        tuple(sorted(hot_defines)),
+        _digest(_join(lines, unit.first, unit.last)),
+    )
+
+
+def _add_names(names: set[str], nodes: Iterable[ast.expr]) -> None:
+    """The last component of each node that is a name or an attribute, starred or not."""
+    for node in nodes:
+        if isinstance(node, ast.Starred):
+            node = node.value
+        if isinstance(node, ast.Name):
+            names.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            names.add(node.attr)
+
+
+def _bindings(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str, str]]:
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            top = alias.name.partition(".")[0]
+            yield (alias.asname, alias.name, "") if alias.asname else (top, top, "")
+    else:
+        module = "." * node.level + (node.module or "")
+        for alias in node.names:
+            yield alias.asname or alias.name, module, alias.name
+
+
+def _inexact(text: str, lines: Sequence[str]) -> Outline:
+    calls = tuple(sorted(set(_CALLED.findall(text))))
+    defines = tuple(sorted(set(_DEFINED.findall(text))))
+    unit = Unit("code", "", 1, len(lines), True, calls, defines, defines, _digest(_join(lines, 1, len(lines))))
+    return Outline(import_lines(text.encode()), (unit,), exact=False)
+
+
+def _digest(text: str) -> bytes:
+    return blake2b(text.encode(), digest_size=16).digest()

@@ -1,0 +1,93 @@
+"""Byte scans that decide, before anything is parsed, which files can matter."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+_LONGEST_LEAD = 1_000
+"""Bytes looked at before the word `import`."""
+
+_IMPORT = re.compile(rb"import(?=[\s(*\\])")
+_LEAD = re.compile(
+    rb"(?: ^ | [;:] ) [ \t\f]* (?: lazy \s+ )? (?: from (?P<module> (?: [.\w\x80-\xff] | \s | \\\n )+ ) )? \Z",
+    re.VERBOSE,
+)
+_ENCLOSED = re.compile(rb"(?:\s|\\\n)* \( (?P<names> (?: [^)\#] | \#[^\n]* )* )", re.VERBOSE)
+_OPEN = re.compile(rb"(?P<names> (?: \\\n | [^\\;\#\n] )* )", re.VERBOSE)
+_NOISE = re.compile(rb"\#[^\n]* | \\\n", re.VERBOSE)
+
+
+def compile_triggers(patterns: Iterable[str]) -> re.Pattern[bytes]:
+    """One expression that finds whatever one of the patterns finds; no pattern finds nothing.
+
+    In a pattern `^` and `$` are the borders of lines, `\\w` and `\\b` mean ASCII. Raises ValueError naming the pattern
+    that is not a regular expression, that has a numbered back-reference or flags, or that matches the empty text.
+    """
+    checked = sorted(set(patterns))
+    for pattern in checked:
+        try:
+            compiled = re.compile(f"(?:{pattern})".encode(), re.MULTILINE)
+            re.compile(pattern.encode())
+        except (re.error, UnicodeEncodeError) as error:
+            raise ValueError(f"trigger {pattern!r} is not a regular expression: {error}") from None
+        if compiled.groups:
+            raise ValueError(f"trigger {pattern!r} has a capturing group: use (?:…)")
+        if compiled.match(b""):
+            raise ValueError(f"trigger {pattern!r} matches everywhere")
+    joined = "|".join(f"(?:{pattern})" for pattern in checked) or r"(?!)"
+    return re.compile(joined.encode(), re.MULTILINE)
+
+
+def text_triggers(triggers: re.Pattern[bytes]) -> re.Pattern[str]:
+    """The same expression for decoded text."""
+    return re.compile(triggers.pattern.decode(), re.MULTILINE | re.ASCII)
+
+
+def import_lines(data: bytes) -> tuple[tuple[str, str, str], ...]:
+    """What the import statements of a file bind, in source order, as `ir.Import.bindings`.
+
+    No parser: an import in a docstring is taken for one, a normal import is never missed.
+    """
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return tuple(binding for word in _IMPORT.finditer(data) for binding in _bindings(data, word.start(), word.end()))
+
+
+def _bindings(data: bytes, start: int, end: int) -> Iterator[tuple[str, str, str]]:
+    lead = _LEAD.search(data[_line_start(data, start) : start])
+    if lead is None:
+        return
+    if lead["module"] is None:
+        names = _OPEN.match(data, end)
+        for name, local in _aliases(names):
+            top = name.partition(".")[0]
+            yield (local, name, "") if local else (top, top, "")
+    else:
+        module = "".join(_text(_NOISE.sub(b"", lead["module"])).split())
+        for name, local in _aliases(_ENCLOSED.match(data, end) or _OPEN.match(data, end)):
+            yield local or name, module, name
+
+
+def _line_start(data: bytes, position: int) -> int:
+    """Where the logical line of `position` begins, as far as backslashes tell."""
+    bound = max(0, position - _LONGEST_LEAD)
+    start = data.rfind(b"\n", bound, position)
+    while start > 0 and data[start - 1] == ord("\\"):
+        start = data.rfind(b"\n", bound, start)
+    return max(start + 1, bound)
+
+
+def _aliases(names: re.Match[bytes] | None) -> Iterator[tuple[str, str]]:
+    """(name, local name or '') of each part of `a.b as c, d`."""
+    if names is None:
+        return
+    for part in _text(_NOISE.sub(b" ", names["names"])).split(","):
+        words = part.replace(".", " . ").split() if " " in part.strip() and "." in part else part.split()
+        joined = "".join(words[: words.index("as")] if "as" in words else words)
+        if joined == "*" or joined.replace(".", "").isidentifier():
+            yield joined, words[-1] if "as" in words else ""
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
