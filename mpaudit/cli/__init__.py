@@ -1,0 +1,71 @@
+"""The command line. Each command is one file, imported when it is called."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from mpaudit import __version__
+from mpaudit.errors import UsageError
+from mpaudit.gate import FAILURE
+
+_COMMANDS = {
+    "lint": "Report what is wrong with the precision of training code.",
+    "rule": "Explain a rule.",
+}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(f"mpaudit.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mpaudit", message="%(prog)s %(version)s")
+def app() -> None:
+    """Audits mixed-precision training in PyTorch."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command and exits: 0 nothing to fail on, 1 findings, 2 usage or internal error."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that lacks a character shows its number
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        return app.main(arguments, prog_name="mpaudit", standalone_mode=False) or 0
+    except click.ClickException as error:
+        error.show()
+        return FAILURE
+    except UsageError as error:
+        click.echo(f"mpaudit: {error}", err=True)
+        return FAILURE
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("mpaudit: interrupted", err=True)
+        return 130
+    except BrokenPipeError:  # the reader has had enough (`mpaudit lint | head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILURE
+    except Exception as error:
+        if os.environ.get("MPAUDIT_DEBUG"):
+            raise
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        click.echo(f"mpaudit: internal error: {text} (MPAUDIT_DEBUG=1 shows the traceback)", err=True)
+        return FAILURE

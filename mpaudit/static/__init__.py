@@ -1,0 +1,1 @@
+"""The static wing: from source files to findings, without running or importing the code."""
