@@ -22,8 +22,9 @@ else:
     import tomli as tomllib
 
 HEADINGS = ("What it does", "Why is this bad?", "Bad", "Good", "Fixed", "Fix safety", "Known limits", "References")
-OPTIONS = ("file", "torch", "device", "show")
-"""What a block's info string may carry: its file, the target torch and device, `show=possible` or `show=info`."""
+OPTIONS = ("file", "torch", "device", "show", "run")
+"""What a block's info string may carry: its file, the target torch and device, what must be shown for it to be seen
+(`show=possible`, `show=info`), and `run=cpu` where running it shows its effect."""
 _REQUIRED = HEADINGS[:4]
 _TITLE = re.compile(r"# (MPA\d{3}) ([a-z0-9]+(?:-[a-z0-9]+)*)\s*")
 _FENCE = re.compile(r"(`{3,}|~{3,})\s*(.*)")
