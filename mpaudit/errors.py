@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+FAILURE = 2
+"""The exit code of a usage or internal error."""
+
 
 class UsageError(Exception):
-    """Bad input from the user. Its text is one sentence; the command line shows it and exits with 2."""
+    """Bad input from the user. Its text is one sentence; the command line shows it and exits with FAILURE."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

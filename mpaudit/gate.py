@@ -5,7 +5,7 @@ from __future__ import annotations
 from mpaudit.audit import Audit
 from mpaudit.model import Severity
 
-OK, FINDINGS, FAILURE = 0, 1, 2
+OK, FINDINGS = 0, 1
 
 
 def exit_code(audit: Audit, fail_on: Severity | None) -> int:

@@ -10,8 +10,7 @@ from importlib import import_module
 import click
 
 from mpaudit import __version__
-from mpaudit.errors import UsageError
-from mpaudit.gate import FAILURE
+from mpaudit.errors import FAILURE, UsageError
 
 _COMMANDS = {
     "lint": "Report what is wrong with the precision of training code.",
