@@ -8,16 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from mpaudit.errors import UsageError
 from mpaudit.model import Problem
 from mpaudit.settings import Settings
-
-if TYPE_CHECKING:
-    from pathspec import GitIgnoreSpec
 
 MAX_BYTES = 5_000_000
 """Larger files are generated data, not training code: they are named in the errors and not read."""
@@ -65,7 +61,7 @@ def read(path: str | os.PathLike[str]) -> bytes | str:
         if not stat.S_ISREG(status.st_mode):
             return "not a regular file"
         if status.st_size > MAX_BYTES:
-            return f"too large to analyse ({status.st_size / 1e6:.0f} MB; the limit is {MAX_BYTES / 1e6:.0f} MB)"
+            return f"too large to analyse ({status.st_size / 1e6:.1f} MB; the limit is {MAX_BYTES / 1e6:.1f} MB)"
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             return file.read(MAX_BYTES)
     except OSError as error:
@@ -105,7 +101,7 @@ def _root_of_folder(folder: str) -> str:
             return ancestor
     root = folder
     for parent in ancestors[1:]:
-        if parent in stops or not _looks_like_project(parent):
+        if root in stops or parent in stops or not _looks_like_project(parent):
             break
         root = parent
     return root
@@ -148,17 +144,19 @@ class Patterns:
     """gitignore patterns of one folder."""
 
     def __init__(self, folder: str, lines: Iterable[str]) -> None:
-        from pathspec import GitIgnoreSpec
+        from pathspec import GitIgnoreSpec, PathSpec
 
         self.prefix = folder.rstrip(os.sep) + os.sep
-        self.spec: GitIgnoreSpec = GitIgnoreSpec.from_lines(lines)
+        self.files = GitIgnoreSpec.from_lines(lines)
+        # GitIgnoreSpec lets `*` win over a later `!*/`, which git does not.
+        self.folders = PathSpec(self.files.patterns)
 
     def decide(self, path: str, is_folder: bool) -> bool | None:
         """True: ignored; False: taken back by a `!` pattern; None: not spoken of, or outside the folder."""
         if not path.startswith(self.prefix):
             return None
         relative = path[len(self.prefix) :].replace(os.sep, "/")
-        return self.spec.check_file(relative + "/" if is_folder else relative).include
+        return (self.folders.check_file(relative + "/") if is_folder else self.files.check_file(relative)).include
 
 
 class _Walk:
