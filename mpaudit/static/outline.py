@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import ast
 import re
-import warnings
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
 from mpaudit.static.facts.ir import Outline, SyntaxProblem, Unit
-from mpaudit.static.syntax import normalise_newlines, syntax_error
+from mpaudit.static.syntax import normalise_newlines, parse_ast, syntax_error
 from mpaudit.static.triggers import import_lines
 
 TABLE = 20_000
@@ -41,9 +40,7 @@ def outline(text: str, trigger: re.Pattern[str]) -> Outline | SyntaxProblem:
     text = normalise_newlines(text)
     lines = split_lines(text)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes are somebody else's finding
-            tree = ast.parse(text)
+        tree = parse_ast(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return syntax_error(text) or _inexact(text, lines)
     hot_lines = _matching_lines(text, trigger)

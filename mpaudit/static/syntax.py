@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import re
+import warnings
 from typing import TYPE_CHECKING
 
 from mpaudit.static.complexity import too_complex
@@ -53,15 +55,34 @@ def parse_chunk(text: str) -> cst.Module | SyntaxProblem:
     try:
         return cst.parse_module(text)
     except cst.ParserSyntaxError as error:
-        return SyntaxProblem(max(error.raw_line, 1), error.raw_column + 1, error.message.split("\n")[0])
+        return SyntaxProblem(max(error.raw_line, 1), error.raw_column + 1, error.message.partition(": expected")[0])
     except Exception as error:  # LibCST also raises TypeError, RecursionError and others, on valid code too
         return SyntaxProblem(1, 1, f"LibCST cannot parse this: {type(error).__name__}: {error}")
 
 
 def syntax_error(text: str) -> SyntaxProblem | None:
-    """Why LibCST, which reads the syntax of every Python 3, rejects a whole file; None where it does not."""
-    result = parse_chunk(normalise_newlines(text))
-    return result if isinstance(result, SyntaxProblem) else None
+    """Why LibCST, which reads the syntax of every Python 3, rejects a whole file; None where it does not.
+
+    Where the running Python rejects it too, the place and the words are Python's: they are the better ones.
+    """
+    text = normalise_newlines(text)
+    result = parse_chunk(text)
+    if not isinstance(result, SyntaxProblem):
+        return None
+    try:
+        parse_ast(text)
+    except SyntaxError as error:
+        return SyntaxProblem(error.lineno or 1, max(error.offset or 1, 1), error.msg)
+    except (ValueError, RecursionError, MemoryError):
+        pass
+    return result
+
+
+def parse_ast(text: str) -> ast.Module:
+    """The standard library's tree; raises SyntaxError, ValueError, RecursionError or MemoryError."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # invalid escapes are somebody else's finding
+        return ast.parse(text)
 
 
 def _encoding(data: bytes) -> str:
