@@ -72,8 +72,8 @@ def expand(selector: str) -> str | None:
 
 def parse(page: str, text: str, examples: bool = True) -> Rule:
     """One page. Raises PageError."""
-    lines = text.splitlines()
-    title = _TITLE.fullmatch(lines[0]) if lines else None
+    lines = text.split("\n")
+    title = _TITLE.fullmatch(lines[0])
     if title is None:
         raise PageError(page, 1, "the first line must read «# MPA000 rule-name»")
     code, name = title.groups()

@@ -81,8 +81,8 @@ def load(
     Settings) come from the command line. Raises SettingsError.
     """
     file = config if config is not None else find(paths, cwd)
-    table = read(file) if file is not None else {}
-    fields, chosen = _from_table(table, file)
+    table = read(file) if file is not None else None
+    fields, chosen = _from_table(table or {}, file)
     root = cwd if file is None else Path(os.path.abspath(file)).parent
     return Settings(
         root=str(root),
@@ -103,18 +103,19 @@ def find(paths: Sequence[str], cwd: Path) -> Path | None:
         start = start.parent
     for folder in (start, *start.parents):
         file = folder / "pyproject.toml"
-        if file.is_file() and b"mpaudit" in _bytes(file) and read(file):
+        if file.is_file() and b"mpaudit" in _bytes(file) and read(file) is not None:
             return file
     return None
 
 
-def read(file: Path) -> dict[str, Any]:
-    """The settings table of a file. Raises SettingsError."""
+def read(file: Path) -> dict[str, Any] | None:
+    """The settings table of a file; None where a pyproject.toml has none. Raises SettingsError."""
     table = _toml(file)
     if file.name != "pyproject.toml":
         return table
     try:
-        return _table(_table(table.get("tool", {})).get("mpaudit", {}))
+        tools = _table(table.get("tool", {}))
+        return _table(tools["mpaudit"]) if "mpaudit" in tools else None
     except SettingsError as error:
         raise SettingsError(f"{file}: tool.mpaudit: {error}") from None
 
