@@ -1,0 +1,42 @@
+"""The rules: each check turns what was seen into findings of its codes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from . import autocast, dtypes, migration, scaler
+from .draft import Draft, Seen, Target
+
+Check = Callable[[Seen], Iterator[Draft]]
+
+CHECKS: dict[Check, frozenset[str]] = {
+    autocast.missing_autocast: frozenset({"MPA101"}),
+    autocast.backward_under_autocast: frozenset({"MPA103", "MPA104"}),
+    autocast.not_entered: frozenset({"MPA105"}),
+    autocast.invalid_device: frozenset({"MPA106"}),
+    autocast.argument_order: frozenset({"MPA108"}),
+    autocast.bce: frozenset({"MPA112"}),
+    scaler.fp16_without_scaler: frozenset({"MPA201"}),
+    scaler.protocol: scaler.TYPESTATE,
+    scaler.created_in_loop: frozenset({"MPA213"}),
+    scaler.state_not_saved: frozenset({"MPA214"}),
+    scaler.with_bf16: frozenset({"MPA215"}),
+    scaler.half_weights: frozenset({"MPA221"}),
+    scaler.argument_order: frozenset({"MPA222"}),
+    dtypes.default_float64: frozenset({"MPA301"}),
+    dtypes.numpy_leak: frozenset({"MPA303"}),
+    migration.deprecated: frozenset({"MPA701"}),
+}
+
+SYNTAX_ERROR = "MPA001"
+"""Found by the parser, not by a check."""
+
+CODES: frozenset[str] = frozenset({SYNTAX_ERROR}).union(*CHECKS.values())
+
+
+def check(seen: Seen, codes: frozenset[str]) -> list[Draft]:
+    """All findings of the wanted codes."""
+    return [d for run, gives in CHECKS.items() if gives & codes for d in run(seen) if d.code in codes]
+
+
+__all__ = ["CHECKS", "CODES", "Check", "Draft", "Seen", "Target", "check"]

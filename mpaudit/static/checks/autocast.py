@@ -1,0 +1,274 @@
+"""MPA1xx: where autocast is, where it is missing, how it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mpaudit.model import Confidence
+
+from ..program import torch_api
+from ..program.linker import Site
+from ..program.trace import ApiCall, is_feasible
+from ..program.values import Cast, Const, Device, Dtype, Ext, Sym, Tensor, Value, options
+from .draft import Draft, Seen, name_of
+
+
+def missing_autocast(seen: Seen) -> Iterator[Draft]:
+    """MPA101: a CUDA training loop whose forward runs in fp32 whatever is decided."""
+    trace = seen.trace
+    if seen.tf32 or seen.sciences:
+        return
+    losses: dict[Site, list[tuple[bool, Tensor, str]]] = {}
+    covered: set[Site] = set()
+    for step in trace.steps:
+        if step.backward is None:
+            continue
+        clean = (
+            step.scaler is None and step.half is None and step.loss is not None and step.loss.scaled is None
+            and not step.casts and step.basis.root in trace.cuda_roots and bool(step.loops)
+            and step.basis.root not in trace.owned_roots and not step.basis.exceptional
+        )  # fmt: skip
+        loss = step.loss if isinstance(step.loss, Tensor) else Tensor(None)
+        losses.setdefault(step.backward, []).append((clean, loss, name_of(trace, step.optimizer, "the optimizer")))
+    for backward in trace.backwards:
+        if backward.loss is not None and backward.loss.uses:
+            covered |= {use.site for use in backward.loss.uses if use.casts is None or use.casts}
+    done: set[Site] = set()
+    for at, entries in losses.items():
+        if not all(clean for clean, _, _ in entries):
+            continue
+        uses = {use for _, loss, _ in entries for use in loss.uses or ()}
+        if not uses or any(use.casts is None or use.casts or use.site in covered for use in uses):
+            continue
+        first = _primary(uses, trace)
+        if first is None or first.site in done:
+            continue
+        done.add(first.site)
+        name = name_of(trace, first.module, "the model")
+        yield Draft(
+            "MPA101", first.site,
+            f"{name} is trained on CUDA in float32 without autocast: tensor cores stay unused, which usually costs a "
+            "factor of 1.5 to 3 in speed and about half of the activation memory",
+            "run the forward and the loss under torch.autocast(\"cuda\", dtype=torch.bfloat16)", Confidence.LIKELY,
+            ((at, "backward of its loss"),),
+        )  # fmt: skip
+
+
+def _primary(uses, trace):  # type: ignore[no-untyped-def]
+    """The forward of the trained model: not that of a loss module."""
+    ranked = sorted(
+        (use for use in uses if use.module is not None),
+        key=lambda use: (_is_loss(name_of(trace, use.module, "")), use.site.path, use.site.line, use.site.column),
+    )
+    return ranked[0] if ranked and not _is_loss(name_of(trace, ranked[0].module, "")) else None
+
+
+def _is_loss(name: str) -> bool:
+    lowered = name.lower()
+    return any(word in lowered for word in ("criterion", "loss", "crit", "metric"))
+
+
+def backward_under_autocast(seen: Seen) -> Iterator[Draft]:
+    """MPA103 and MPA104: the backward or the step with an autocast on the stack."""
+    trace = seen.trace
+    done: set[tuple[str, Site]] = set()
+    for event in trace.backwards:
+        cast = _enabled(event.casts, dict(event.basis.guards))
+        if cast is None or ("MPA103", event.site) in done or event.owned:
+            continue
+        if event.basis.exceptional or event.basis.inexact:
+            continue
+        done.add(("MPA103", event.site))
+        yield Draft(
+            "MPA103", event.site,
+            "backward runs under autocast: regions that were kept in float32 and custom functions are cast again on "
+            "the way back, which loses precision and on CUDA may use float16 whatever dtype was asked for",
+            "end the autocast block before the backward", _surely(event, trace), ((cast.site, "autocast entered here"),),
+        )  # fmt: skip
+    for step in trace.steps:
+        cast = _enabled(step.casts, dict(step.basis.guards))
+        if cast is None or ("MPA104", step.site) in done or step.basis.root in trace.owned_roots:
+            continue
+        if step.basis.exceptional or step.basis.inexact or (step.backward and ("MPA103", step.backward) in done):
+            continue
+        done.add(("MPA104", step.site))
+        yield Draft(
+            "MPA104", step.site,
+            f"the step of {name_of(trace, step.optimizer, 'the optimizer')} runs under autocast, which is meant for the "
+            "forward and the loss only",
+            "end the autocast block before the step", _surely(step, trace), ((cast.site, "autocast entered here"),),
+        )  # fmt: skip
+
+
+def _surely(event, trace) -> Confidence:  # type: ignore[no-untyped-def]
+    return Confidence.DEFINITE if is_feasible(event.basis, trace) else Confidence.LIKELY
+
+
+def _enabled(casts: tuple[Cast | None, ...], guards: dict[object, bool]) -> Cast | None:
+    """The innermost autocast of the stack if it is (or may by a flag be) on."""
+    if not casts or casts[-1] is None:
+        return None
+    cast = casts[-1]
+    if cast.enabled is False or (not isinstance(cast.enabled, bool) and guards.get(cast.enabled) is False):
+        return None
+    return cast
+
+
+def not_entered(seen: Seen) -> Iterator[Draft]:
+    """MPA105: an autocast that nothing enters, or that is named and not called."""
+    trace = seen.trace
+    for site in sorted(trace.casts_dropped - trace.casts_entered, key=lambda s: (s.path, s.line, s.column)):
+        text = trace.casts_made[site].text
+        yield Draft(
+            "MPA105", site, f"{text}(...) is created and never entered: the code after it runs in full precision",
+            f"write `with {text}(...):` round the forward and the loss", Confidence.DEFINITE,
+        )  # fmt: skip
+    for call in trace.calls:
+        if call.how == "bare" and call.name in torch_api.AUTOCAST:
+            yield Draft(
+                "MPA105", call.site, f"{call.text} is named and not called: it raises before anything runs in low precision",
+                f"write {call.text}(...)", Confidence.DEFINITE,
+            )  # fmt: skip
+
+
+def _devices(seen: Seen) -> Iterator[tuple[ApiCall, Value]]:
+    for call in seen.trace.calls:
+        if call.name in torch_api.AUTOCAST and not torch_api.AUTOCAST[call.name] and call.how == "call":
+            given = next((v for k, v in call.keywords if k == "device_type"), call.args[0] if call.args else None)
+            if given is not None:
+                yield call, given
+
+
+def invalid_device(seen: Seen) -> Iterator[Draft]:
+    """MPA106: a device_type that autocast rejects."""
+    done: set[Site] = set()
+    rejects_index = seen.target.torch is not None and seen.target.torch < (2, 10)
+    for call, given in _devices(seen):
+        problems = [p for p in (_device_problem(v, rejects_index) for v in options(given)) if p]
+        if not problems or call.site in done:
+            continue
+        done.add(call.site)
+        sure = len(problems) == len(list(options(given)))
+        yield Draft(
+            "MPA106", call.site, problems[0][0], problems[0][1], Confidence.DEFINITE if sure else Confidence.LIKELY
+        )
+
+
+def _device_problem(value: Value, rejects_index: bool) -> tuple[str, str] | None:
+    if isinstance(value, Device):
+        if value.type.endswith(":str"):
+            if not value.index or not rejects_index:
+                return None
+            return (
+                "device_type is a string with an index, which this torch rejects with RuntimeError («User specified an "
+                "unsupported autocast device_type»)", "pass the type alone: device.type",
+            )  # fmt: skip
+        return (
+            "device_type is a torch.device and raises ValueError («Expected device_type of type str, got: <class "
+            "'torch.device'>»)", "pass its type: device.type",
+        )  # fmt: skip
+    if isinstance(value, Const):
+        if isinstance(value.value, str):
+            kind, _, index = value.value.partition(":")
+            if kind not in torch_api.AUTOCAST_DEVICES:
+                return (
+                    f"device_type {value.value!r} is unknown to autocast and raises RuntimeError", "use 'cuda' or 'cpu'"
+                )
+            if index and rejects_index:
+                return (
+                    f"device_type {value.value!r} has an index, which this torch rejects with RuntimeError («User "
+                    "specified an unsupported autocast device_type»)", f"pass {kind!r}",
+                )  # fmt: skip
+            return None
+        if isinstance(value.value, bool | int | float):
+            return (
+                f"device_type is {value.value!r} and raises ValueError («Expected device_type of type str»)",
+                "pass the device type first: torch.autocast(\"cuda\", enabled=...)",
+            )
+    if isinstance(value, Dtype):
+        return (
+            f"device_type is torch.{value.name} and raises ValueError («Expected device_type of type str»)",
+            "pass the device type first: torch.autocast(\"cuda\", dtype=...)",
+        )
+    return None
+
+
+def argument_order(seen: Seen) -> Iterator[Draft]:
+    """MPA108: positional arguments of autocast that mean something else."""
+    done: set[Site] = set()
+    for call in seen.trace.calls:
+        if call.name not in torch_api.AUTOCAST or call.how != "call" or call.shim or call.site in done:
+            continue
+        problem = _old_arguments(call) if torch_api.AUTOCAST[call.name] else _new_arguments(call)
+        if problem:
+            done.add(call.site)
+            yield Draft("MPA108", call.site, problem[0], problem[1], Confidence.DEFINITE)
+
+
+def _new_arguments(call: ApiCall) -> tuple[str, str] | None:
+    if len(call.args) < 2:
+        return None
+    second, text = call.args[1], call.arg_texts[1] if len(call.arg_texts) > 1 else ""
+    flag = isinstance(second, Const) and isinstance(second.value, bool)
+    named = isinstance(second, Sym) and _flag_like(text)
+    if flag or named:
+        shown = text or "it"
+        return (
+            f"the second parameter of {call.text} is dtype, not enabled: entering it raises TypeError («argument "
+            "'dtype' must be torch.dtype, not bool»)", f"pass it as enabled={shown}",
+        )  # fmt: skip
+    return None
+
+
+def _old_arguments(call: ApiCall) -> tuple[str, str] | None:
+    if any(key == "device_type" for key, _ in call.keywords):
+        return (f"{call.name} takes no device_type and raises TypeError", "use torch.amp.autocast(device_type, ...)")
+    first = call.args[0] if call.args else None
+    if isinstance(first, Dtype):
+        return (
+            f"the first parameter of {call.name} is enabled, not dtype: it runs in the default dtype, float16 on CUDA",
+            f"pass it as dtype=torch.{first.name}",
+        )
+    if isinstance(first, Const) and isinstance(first.value, str):
+        return (
+            f"the first parameter of {call.name} is enabled, not a device: {first.value!r} only turns it on",
+            f"use torch.amp.autocast({first.value!r}, ...)",
+        )
+    if isinstance(first, Device):
+        return (
+            f"the first parameter of {call.name} is enabled, not a device", "use torch.amp.autocast(device.type, ...)"
+        )
+    return None
+
+
+def _flag_like(text: str) -> bool:
+    from .scaler import _flag_like as flag
+
+    return flag(text)
+
+
+def bce(seen: Seen) -> Iterator[Draft]:
+    """MPA112: binary cross entropy under CUDA autocast."""
+    done: set[Site] = set()
+    for loss in seen.trace.losses:
+        guards = dict(loss.basis.guards)
+        cast = _enabled(loss.casts, guards)
+        if cast is None or loss.site in done or loss.basis.exceptional:
+            continue
+        on_cuda = cast.device in ("cuda", "xpu") or (
+            not cast.device and (seen.target.device == "cuda" or loss.basis.root in seen.trace.cuda_roots)
+        )
+        if not on_cuda or seen.target.device == "cpu":
+            continue
+        done.add(loss.site)
+        yield Draft(
+            "MPA112", loss.site,
+            f"{loss.text} runs under CUDA autocast and raises RuntimeError («torch.nn.functional.binary_cross_entropy "
+            "and torch.nn.BCELoss are unsafe to autocast»); a CPU run does not show it",
+            "use binary_cross_entropy_with_logits on the logits, or leave autocast for the loss: "
+            "torch.autocast(\"cuda\", enabled=False) and .float() inputs",
+            Confidence.LIKELY, ((cast.site, "autocast entered here"),),
+        )  # fmt: skip
+
+
+_ = Ext

@@ -1,0 +1,51 @@
+"""What a check gives: a finding before names, severities and settings are joined to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mpaudit.model import Confidence, Severity
+
+from ..program.linker import Site
+from ..program.trace import Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    code: str
+    site: Site
+    message: str
+    remedy: str
+    confidence: Confidence
+    related: tuple[tuple[Site, str], ...] = ()
+    severity: Severity | None = None
+    """In place of the page's, where one case is worse or milder than the rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the audit is for; None is the newest torch and any device."""
+
+    torch: tuple[int, ...] | None = None
+    device: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    trace: Trace
+    target: Target
+    sciences: bool
+    """The project computes in float64 on purpose, by what it imports."""
+    tf32: bool
+    """The project turns TF32 on."""
+    rich: frozenset[str] = frozenset()
+
+
+def name_of(trace: Trace, ident: object, otherwise: str) -> str:
+    """What the user calls an object; for an unknown one the last part of where it came from."""
+    found = trace.names.get(ident)  # type: ignore[call-overload]
+    if found:
+        return str(found)
+    if isinstance(ident, tuple) and ident and isinstance(ident[-1], str):
+        return ident[-1]
+    return otherwise

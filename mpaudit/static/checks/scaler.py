@@ -1,0 +1,445 @@
+"""MPA2xx: the GradScaler protocol. Most of these are violations of the two automata of `program.typestate`."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+
+from mpaudit.model import Confidence, Severity
+
+from ..program.linker import Site
+from ..program.trace import Hit, Made, Step, Trace, is_feasible, is_sure
+from ..program.values import Cast, Const, Tensor
+from .draft import Draft, Seen, name_of
+
+TYPESTATE = frozenset(
+    f"MPA{n}" for n in (202, 203, 204, 205, 206, 207, 208, 209, 210, 211, 212, 224, 228)
+)
+
+
+def protocol(seen: Seen) -> Iterator[Draft]:
+    """The violations of the automata, one per cause."""
+    best: dict[tuple[str, Site], Draft] = {}
+    for hit in seen.trace.hits.values():
+        draft = _violation(seen.trace, hit)
+        if draft.code == "MPA228" and not _uses_scaler(seen.trace, hit):
+            continue
+        key = (draft.code, draft.site)
+        if key not in best or draft.confidence.rank > best[key].confidence.rank:
+            best[key] = draft
+    yield from best.values()
+
+
+def _uses_scaler(trace: Trace, hit: Hit) -> bool:
+    return hit.violation.scaler is not None or any(
+        step.scaler is not None and step.optimizer == hit.violation.optimizer for step in trace.steps
+    )
+
+
+def _violation(trace: Trace, hit: Hit) -> Draft:
+    violation = hit.violation
+    sound = [
+        b for b in hit.bases
+        if not b.exceptional and not b.inexact and is_feasible(b, trace) and is_sure(violation, b, trace.optimizers)
+    ]  # fmt: skip
+    if not sound:
+        confidence = Confidence.POSSIBLE
+    elif len(hit.bases) >= trace.visits.get(hit.event, len(hit.bases)) if hit.event else False:
+        confidence = Confidence.DEFINITE
+    else:
+        confidence = Confidence.LIKELY
+    s = name_of(trace, violation.scaler, "the scaler")
+    o = name_of(trace, violation.optimizer, "the optimizer")
+    message, remedy = _words(violation.code, violation.variant, s, o)
+    related = ()
+    if violation.other is not None and violation.other != violation.site:
+        related = ((violation.other, _OTHER.get((violation.code, violation.variant), _OTHER_OF_CODE[violation.code])),)
+    return Draft(violation.code, violation.site, message, remedy, confidence, related)
+
+
+_OTHER_OF_CODE = {
+    "MPA202": "the scaler's step or unscale_",
+    "MPA203": "the scaled backward",
+    "MPA204": "reached again here",
+    "MPA205": "this step then unscales the clipped gradients",
+    "MPA206": "unscaled here first",
+    "MPA207": "unscaled here",
+    "MPA208": "the step",
+    "MPA209": "the first step",
+    "MPA210": "this step divides by another scale",
+    "MPA211": "the step that finds nothing",
+    "MPA212": "the step that applies the mixture",
+    "MPA224": "the step that applies the mixture",
+    "MPA228": "the step that applies the sum",
+}
+_OTHER = {("MPA228", "divided-twice"): "divided here already", ("MPA212", "scaled"): "the step that applies them"}
+
+
+def _words(code: str, variant: str, s: str, o: str) -> tuple[str, str]:
+    """(what is wrong and what it does to the training, what to do)."""
+    match code, variant:
+        case "MPA202", "divided":
+            return (
+                f"backward of a loss that was never scaled, but {s}.step({o}) divides its gradients by the loss scale: "
+                "with scale 65536 the update shrinks about 65,000-fold",
+                f"call {s}.scale(loss).backward()",
+            )
+        case "MPA202", "mixed":
+            return (
+                f"backward of a loss that was never scaled, but {s}.unscale_({o}) divides its gradients by the loss "
+                "scale: with scale 65536 the update shrinks about 65,000-fold",
+                f"call {s}.scale(loss).backward()",
+            )
+        case "MPA202", _:
+            event = {"unset-unscale": f"{s}.unscale_({o})", "unset-update": f"{s}.update()"}.get(variant, f"{s}.step({o})")
+            return (
+                f"{event} is reached although {s}.scale() was never called: it raises AssertionError "
+                "(«… _scale is None …»)",
+                f"call {s}.scale(loss).backward()",
+            )
+        case "MPA203", _:
+            return (
+                f"{o}.step() applies gradients that are still multiplied by the loss scale: with scale 65536 the step "
+                "is 65,536 times too large, and overflowed steps are not skipped",
+                f"call {s}.step({o}), then {s}.update()",
+            )
+        case "MPA204", _:
+            return (
+                f"{s}.step({o}) is not followed by {s}.update() before the next iteration, which raises RuntimeError "
+                "(«step() has already been called since the last update()»)",
+                f"call {s}.update() once per iteration, after the last step",
+            )
+        case "MPA205", _:
+            return (
+                f"clips gradients that are still multiplied by the loss scale of {s}: with scale 65536 the update "
+                "shrinks about 65,000-fold",
+                f"call {s}.unscale_({o}) before the clip",
+            )
+        case "MPA206", _:
+            return (
+                f"{s}.unscale_({o}) is reached a second time without {s}.update() in between and raises RuntimeError "
+                "(«unscale_() has already been called on this optimizer since the last update()»)",
+                f"unscale once per step: where {s}.step({o}) and {s}.update() are",
+            )
+        case "MPA207", _:
+            return (
+                f"leaves the iteration after {s}.unscale_({o}) without {s}.update(): the next unscale_ raises "
+                "RuntimeError («unscale_() has already been called on this optimizer since the last update()»)",
+                f"call {s}.update() before leaving, or let {s}.step({o}) skip the step",
+            )
+        case "MPA208", "clip":
+            return (
+                f"clips the gradients of {o} after the step has applied them: the clip has no effect",
+                "clip before the step",
+            )
+        case "MPA208", _:
+            return (
+                f"{s}.unscale_({o}) comes after the step and raises RuntimeError («unscale_() is being called after step()»)",
+                "unscale before the step",
+            )
+        case "MPA209", "raw":
+            return (
+                f"{o}.step() applies gradients that a step has applied already, and does so too in iterations that the "
+                "scaler skips because of overflow",
+                "step once per backward",
+            )
+        case "MPA209", _:
+            return (
+                f"{s}.step({o}) is called twice for the same gradients" + (
+                    " and raises RuntimeError («step() has already been called since the last update()»)"
+                    if variant == "scaler" else ": they are applied a second time"
+                ),
+                "step once per backward",
+            )  # fmt: skip
+        case "MPA210", "nothing-recorded":
+            return (
+                f"{s}.update() comes before any {s}.step() or {s}.unscale_() and raises AssertionError («No inf checks "
+                "were recorded prior to update.»)",
+                f"call {s}.update() once per iteration, after the last step",
+            )
+        case "MPA210", _:
+            return (
+                f"{s}.update() changes the loss scale while the gradients of {o} still carry the old one: their step "
+                "divides by the wrong scale",
+                f"call {s}.update() after the last step of the iteration",
+            )
+        case "MPA211", "scaler":
+            return (
+                f"empties the gradients of {o} between backward and step: {s}.step({o}) raises AssertionError («No inf "
+                "checks were recorded for this optimizer.»)",
+                "zero the gradients after the step, or before the forward",
+            )
+        case "MPA211", _:
+            return (
+                f"empties the gradients of {o} between backward and step: nothing is learned, silently",
+                "zero the gradients after the step, or before the forward",
+            )
+        case "MPA212", _:
+            return (
+                f"adds scaled gradients to {o} after {s}.unscale_({o}): the step applies them undivided, 65,536 times "
+                "too large with scale 65536",
+                f"run every backward before {s}.unscale_({o})",
+            )
+        case "MPA224", _:
+            return (
+                f"gradients of a scaled and of an unscaled loss are added for {o}: one of them is off by the loss "
+                "scale, 65,536-fold at the start",
+                f"scale every loss that reaches {o}: {s}.scale(loss).backward()",
+            )
+        case "MPA228", "divided-twice":
+            return (
+                f"{s}.step({o}) divides gradients by the loss scale that were divided already",
+                f"call {s}.update() only after the step, and zero the gradients of {o} after it",
+            )
+        case _:
+            return (
+                f"backward adds to gradients of {o} that a step has applied already: no zero_grad in between, so every "
+                "step repeats the ones before it",
+                f"call {o}.zero_grad() after the step",
+            )
+
+
+# -------------------------------------------------------------- creation
+
+
+def created_in_loop(seen: Seen) -> Iterator[Draft]:
+    """MPA213: a scaler that starts again at scale 65536 every iteration or epoch."""
+    trace = seen.trace
+    for scaler, steps in _steps_by_scaler(trace).items():
+        made = trace.made.get(scaler)
+        if made is None or not made.loops:
+            continue
+        loops = _common(made.loops, [step.loops for step in steps])
+        if not loops or any(_fresh_run(trace, step.optimizer, loops) for step in steps):
+            continue
+        name = name_of(trace, scaler, "the scaler")
+        every_step = any(step.loops == made.loops for step in steps)
+        if every_step:
+            message = (
+                f"{name} is created anew for every step: its scale starts at 65536 each time and never adapts, so "
+                "gradients that overflow there are skipped for ever"
+            )
+        else:
+            message = (
+                f"{name} is created anew in a loop round the training loop: its scale starts at 65536 each time, and "
+                "the first steps are skipped until it has come down again"
+            )
+        yield Draft(
+            "MPA213", made.site, message, "create the scaler once, before the loops", Confidence.LIKELY,
+            ((steps[0].site, "stepped here"),), Severity.ERROR if every_step else Severity.WARNING,
+        )  # fmt: skip
+
+
+def _steps_by_scaler(trace: Trace) -> dict[Hashable, list[Step]]:
+    found: dict[Hashable, list[Step]] = {}
+    for step in trace.steps:
+        if step.scaler is not None:
+            found.setdefault(step.scaler, []).append(step)
+    return found
+
+
+def _common(made: tuple[Hashable, ...], steps: list[tuple[Hashable, ...]]) -> tuple[Hashable, ...]:
+    """Loops round the construction that are round every step too."""
+    return made if any(loops[: len(made)] == made for loops in steps) else ()
+
+
+def _fresh_run(trace: Trace, optimizer: Hashable, loops: tuple[Hashable, ...]) -> bool:
+    """Cross-validation folds and trials: with the optimizer the run itself is new."""
+    made = trace.made.get(optimizer)
+    if made is not None:
+        return made.loops[: len(loops)] == loops
+    return trace.born.get(optimizer, ())[: len(loops)] == loops
+
+
+# ------------------------------------------------------------ checkpoints
+
+
+def state_not_saved(seen: Seen) -> Iterator[Draft]:
+    """MPA214: optimizer state saved, scaler in use, its state not."""
+    trace = seen.trace
+    done: set[Site] = set()
+    for saved in trace.saved:
+        if saved.open or saved.site in done:
+            continue
+        scalers = {
+            step.scaler for step in trace.steps
+            if step.scaler is not None and step.optimizer in saved.optimizers and step.basis.root == saved.basis.root
+            and _really_enabled(trace, step.scaler)
+        }  # fmt: skip
+        missing = sorted(scalers - saved.scalers, key=repr)
+        if not missing or scalers & saved.scalers or saved.scalers:
+            continue
+        done.add(saved.site)
+        name = name_of(trace, missing[0], "the scaler")
+        related = tuple((trace.made[s].site, "the scaler") for s in missing if s in trace.made)
+        yield Draft(
+            "MPA214", saved.site,
+            f"the checkpoint holds the optimizer's state but not that of {name}: a resumed run starts at scale 65536 "
+            "again and skips steps until it has come down",
+            f"add {name}.state_dict() to the checkpoint and load it on resume", Confidence.LIKELY, related,
+        )  # fmt: skip
+
+
+def _really_enabled(trace: Trace, scaler: Hashable) -> bool:
+    made = trace.made.get(scaler)
+    return made is None or made.enabled is not False
+
+
+# -------------------------------------------------------------- precision
+
+
+def with_bf16(seen: Seen) -> Iterator[Draft]:
+    """MPA215: loss scaling of losses that come from bf16 autocast on every path."""
+    trace = seen.trace
+    by_scaler: dict[Hashable, list[tuple[Site, str]]] = {}
+    for scaled in trace.scaled:
+        by_scaler.setdefault(scaled.scaler, []).append((scaled.site, _dtype_of_loss(scaled.loss)))
+    for scaler, dtypes in by_scaler.items():
+        if {dtype for _, dtype in dtypes} != {"bfloat16"}:
+            continue
+        made = trace.made.get(scaler)
+        if made is not None and made.enabled is not True:
+            continue
+        name = name_of(trace, scaler, "the scaler")
+        site = made.site if made is not None else dtypes[0][0]
+        related = ((dtypes[0][0], "scaled here"),) if made is not None else ()
+        yield Draft(
+            "MPA215", site,
+            f"{name} scales losses of bfloat16 autocast, which has the range of float32 and needs no loss scaling: "
+            "it costs a check of all gradients and a synchronisation per step, and may skip steps",
+            "drop the scaler, or create it with enabled=(dtype is torch.float16)", Confidence.LIKELY, related,
+        )  # fmt: skip
+
+
+def _dtype_of_loss(loss: Tensor | None) -> str:
+    """The one low precision that a loss came from: 'bfloat16', 'float16', 'none', or '?'."""
+    if loss is None or not loss.uses:
+        return "?"
+    found = set()
+    for use in loss.uses:
+        if use.casts is None:
+            return "?"
+        inner = use.casts[-1] if use.casts else None
+        if inner is None:
+            continue
+        if inner.enabled is not True or not inner.dtype:
+            return "?"
+        found.add(inner.dtype)
+    return found.pop() if len(found) == 1 else "none" if not found else "?"
+
+
+def fp16_without_scaler(seen: Seen) -> Iterator[Draft]:
+    """MPA201: a raw backward of a loss from fp16 autocast, and a raw step."""
+    trace = seen.trace
+    done: dict[Site, Draft] = {}
+    for step in trace.steps:
+        if step.scaler is not None or step.backward is None or step.loss is None or step.loss.scaled is not None:
+            continue
+        if step.basis.root in trace.owned_roots or step.basis.exceptional:
+            continue
+        cast = _fp16_cast(step.loss, dict(step.basis.guards))
+        if cast is None or step.backward in done:
+            continue
+        name = name_of(trace, step.optimizer, "the optimizer")
+        confidence = Confidence.LIKELY if is_feasible(step.basis, trace) else Confidence.POSSIBLE
+        done[step.backward] = Draft(
+            "MPA201", step.backward,
+            "backward of a loss from float16 autocast without loss scaling: gradients below 6e-8 become zero, and "
+            f"{name} never sees them",
+            "scale the loss with torch.amp.GradScaler, or use dtype=torch.bfloat16", confidence,
+            ((cast.site, "float16 autocast"), (step.site, "the step")),
+        )  # fmt: skip
+    yield from done.values()
+
+
+def _fp16_cast(loss: Tensor, guards: dict[object, bool]) -> Cast | None:
+    for use in sorted(loss.uses or (), key=repr):
+        if not use.casts:
+            continue
+        cast = use.casts[-1]
+        on = cast.enabled if isinstance(cast.enabled, bool) else guards.get(cast.enabled)
+        if cast.dtype == "float16" and cast.device in ("cuda", "xpu", "mps") and on is True:
+            return cast
+    return None
+
+
+def half_weights(seen: Seen) -> Iterator[Draft]:
+    """MPA221: the weights that a scaler steps are fp16."""
+    trace = seen.trace
+    done: set[Site] = set()
+    for step in trace.steps:
+        if step.scaler is None or step.half is None or step.half in done or step.basis.exceptional:
+            continue
+        made = trace.made.get(step.scaler)
+        if made is not None and made.text.endswith("ShardedGradScaler"):
+            continue
+        done.add(step.half)
+        name = name_of(trace, step.scaler, "the scaler")
+        o = name_of(trace, step.optimizer, "the optimizer")
+        yield Draft(
+            "MPA221", step.half,
+            f"makes the weights float16 that {name}.step({o}) trains: it raises ValueError («Attempting to unscale "
+            "FP16 gradients.»)",
+            "keep the weights in float32 and let autocast run the operations in float16", Confidence.LIKELY,
+            ((step.site, "stepped here"),),
+        )  # fmt: skip
+
+
+def argument_order(seen: Seen) -> Iterator[Draft]:
+    """MPA222: positional arguments of GradScaler that mean something else."""
+    for call in seen.trace.calls:
+        if call.shim:
+            continue
+        if call.name == "GradScaler.update":
+            yield Draft(
+                "MPA222", call.site,
+                f"{call.text}() gets an int and raises AttributeError («'int' object has no attribute 'device'»)",
+                "pass a float or a tensor", Confidence.DEFINITE,
+            )  # fmt: skip
+            continue
+        problem = _scaler_argument(call.name, call.args[0] if call.args else None, call.arg_texts[:1])
+        if problem:
+            yield Draft("MPA222", call.site, problem[0], problem[1], Confidence.DEFINITE)
+
+
+def _scaler_argument(name: str, first: object, texts: tuple[str, ...]) -> tuple[str, str] | None:
+    from ..program import torch_api
+
+    if name not in torch_api.GRAD_SCALER or first is None:
+        return None
+    old = torch_api.GRAD_SCALER[name] in ("cuda", "cpu")
+    text = texts[0] if texts else ""
+    value = first.value if isinstance(first, Const) else None
+    if old:
+        if isinstance(value, bool) or (value is None and _flag_like(text)):
+            shown = text or repr(value)
+            return (
+                f"the first parameter of {name} is init_scale, not enabled: {shown} sets the loss scale to 1.0 (or 0.0)",
+                f"pass it as enabled={shown}",
+            )
+        if isinstance(value, str):
+            return (f"the first parameter of {name} is init_scale, not a device: {value!r} is no number",
+                    f"use torch.amp.GradScaler({value!r})")  # fmt: skip
+        return None
+    if isinstance(value, bool) or (value is None and _flag_like(text)):
+        shown = text or repr(value)
+        return (
+            f"the first parameter of {name} is device, not enabled: the scaler is enabled whatever {shown} is",
+            f"pass it as enabled={shown}",
+        )
+    if isinstance(value, int | float):
+        return (
+            f"the first parameter of {name} is device, not init_scale: the scale stays 65536",
+            f"pass it as init_scale={value}",
+        )
+    return None
+
+
+def _flag_like(text: str) -> bool:
+    """`use_amp`, `args.fp16`: a name that says it is a switch."""
+    last = text.rsplit(".", 1)[-1].lower()
+    return last in ("amp", "fp16", "use_amp", "enabled", "use_fp16", "mixed_precision", "enable_amp", "half", "is_amp") or (
+        last.startswith(("use_", "enable_", "is_", "with_")) and any(w in last for w in ("amp", "fp16", "half", "mixed", "precision"))
+    )
+
+
+__all__ = ["TYPESTATE", "Made"]

@@ -1,0 +1,139 @@
+"""Follows a whole project: its scripts first, then what no script reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..facts import ir
+from . import calls
+from .expressions import find_method
+from .flow import execute
+from .frame import Frame, OutOfBudget, Run
+from .linker import ClassInfo, FunctionInfo, ModuleInfo, Project, walk_nodes
+from .state import PathState
+from .trace import Trace
+from .values import Cls, Func, Ref, Sym, Value
+
+FOREIGN = frozenset("paddle mindspore oneflow tensorflow jax".split())
+
+
+def follow(project: Project) -> Trace:
+    """The trace of everything in `project` that can matter. Deterministic: roots are taken in order of path and line."""
+    trace = Trace()
+    reached: set[FunctionInfo] = set()
+    number = 0
+    for module in project.modules.values():
+        if not _is_foreign(module) and any(unit.kind == "code" and stmts for unit, stmts in module.chunks):
+            number += 1
+            reached |= _script(project, module, trace, number)
+    for info in _uncalled_first(project):
+        if info not in reached and info.live and not _is_foreign(info.module):
+            number += 1
+            reached |= _function(project, info, trace, number)
+    return trace
+
+
+def _is_foreign(module: ModuleInfo) -> bool:
+    """Code for another framework whose names look like torch's."""
+    return bool(module.imported_roots & FOREIGN) and "torch" not in module.imported_roots
+
+
+def _script(project: Project, module: ModuleInfo, trace: Trace, number: int) -> set[FunctionInfo]:
+    run = Run(project, trace, number)
+    states = [PathState()]
+    try:
+        for unit, stmts in module.chunks:
+            if stmts is None:
+                continue
+            frame = Frame(module, None, ("module", module.path), unit.first_line)
+            states = execute(run, frame, stmts, states)
+            if not states:
+                break
+    except OutOfBudget:
+        return set()
+    _finish(run)
+    return run.reached
+
+
+def _function(project: Project, info: FunctionInfo, trace: Trace, number: int) -> set[FunctionInfo]:
+    run = Run(project, trace, number)
+    state = PathState(outer_unknown=True)
+    node = info.node
+    assert node is not None
+    me: Value | None = None
+    module_frame = Frame(info.module, None, ("module", info.module.path), info.first_line)
+    try:
+        if info.cls is not None and node.params:
+            me, state = _instance(run, module_frame, info.cls, info, state)
+        func = Func(info, me)
+        parent = info.parent
+        if parent is not None:
+            func = Func(info, me, ("frame", repr(parent), 0, None))
+        calls.call_function(run, module_frame, func, (), (), state, None)
+    except OutOfBudget:
+        pass
+    _finish(run)
+    return run.reached | {info}
+
+
+def _instance(
+    run: Run, frame: Frame, cls: ClassInfo, info: FunctionInfo, state: PathState
+) -> tuple[Value, PathState]:
+    """An object of the class as its methods find it: attributes from __init__, typestate unknown."""
+    node = info.node
+    assert node is not None
+    names = {expr.id for expr, _ in node.decorators if isinstance(expr, ir.Name)}
+    if "staticmethod" in names:
+        return None, state  # type: ignore[return-value]
+    if "classmethod" in names:
+        return Cls(cls), state
+    kind = "module" if calls.is_module_class(run, cls, state) else "instance"
+    me = Ref(kind, ("self", repr(cls)))
+    run.classes[me] = cls
+    init = find_method(run, cls, "__init__", state)
+    if init is not None and init is not info and init.node is not None:
+        run.lazy += 1
+        reached = set(run.reached)
+        try:
+            results = calls.call_function(run, frame, Func(init, me), (), (), state.clone(), None)
+        finally:
+            run.lazy -= 1
+        run.reached = reached
+        if results:
+            state = results[0][0]
+            state.guards.clear()
+            state.outer_unknown = True
+    return me, state
+
+
+def _finish(run: Run) -> None:
+    if run.cuda:
+        run.trace.cuda_roots.add(run.root)
+
+
+def _uncalled_first(project: Project) -> Iterator[FunctionInfo]:
+    """Functions that nothing in the project names come first: the others may be reached from them."""
+    named: dict[str, int] = {}
+    everything = [info for module in project.modules.values() for info in module.nested if info.live]
+    for info in everything:
+        names = set()
+        for node in walk_nodes(info.node):
+            if isinstance(node, ir.Attr):
+                names.add(node.name)
+            elif isinstance(node, ir.Name):
+                names.add(node.id)
+        for name in names - {info.name}:
+            named[name] = named.get(name, 0) + 1
+    yield from sorted(
+        everything,
+        key=lambda i: (i.parent is not None, _called(i, named), i.name == "__init__", i.module.path, i.first_line),
+    )
+
+
+def _called(info: FunctionInfo, named: dict[str, int]) -> bool:
+    if info.name in ("__init__", "__call__", "forward"):
+        return info.cls is not None and info.cls.name in named
+    return info.name in named
+
+
+_ = Sym

@@ -1,0 +1,446 @@
+"""Protocol events: the calls that change what the automata hold, and what is recorded of them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+
+from . import typestate
+from .frame import Frame, Run
+from .linker import Site
+from .state import PathState
+from .trace import Backward, Basis, Made, Saved, Scaled, Step
+from .typestate import Sure
+from .values import Choice, Gradient, Key, Params, Phi, Ref, State, Sym, Tensor, Tup, Use, Value, options
+
+Id = Hashable
+
+
+def identity(value: Value) -> Id | None:
+    """Identity of an object that events may act on."""
+    if isinstance(value, Ref):
+        return value
+    if isinstance(value, Sym):
+        return value.key
+    return None
+
+
+def _report(run: Run, st: PathState, event: Site):  # type: ignore[no-untyped-def]
+    return lambda violation: run.trace.hit(violation, event, st, run.root)
+
+
+def note(run: Run, st: PathState) -> None:
+    """An event of the protocol happens under the decisions that hold now."""
+    run.events += 1
+    run.trace.relevant.update(st.guards)
+
+
+def mark_arm(run: Run, st: PathState) -> None:
+    """The scaler's protocol runs under the decisions that hold now."""
+    note(run, st)
+    for key, taken in st.guards.items():
+        run.trace.arms.setdefault(key, {})[taken] = True
+
+
+def split_enabled(run: Run, scaler: Id, st: PathState) -> list[tuple[PathState, bool]]:
+    """`GradScaler(enabled=flag)`: its events exist where the flag holds."""
+    enabled = run.enabled.get(scaler, True)
+    if isinstance(enabled, bool):
+        return [(st, enabled)]
+    known = st.decided(enabled)
+    if known is not None:
+        return [(st, known)]
+    other = st.clone()
+    st.assume(enabled, True)
+    other.assume(enabled, False)
+    return [(st, True), (other, False)]
+
+
+# ----------------------------------------------------------------- making
+
+
+def make_scaler(run: Run, ref: Ref, site: Site, enabled: bool | Key, text: str, st: PathState) -> None:
+    run.enabled[ref] = enabled
+    run.trace.made.setdefault(ref, Made("scaler", ref, site, _loops(run), text, enabled, run.root))
+    if run.lazy:
+        return
+    typestate.new_scaler(st.protocol, ref)
+
+
+def make_optimizer(run: Run, ref: Ref, site: Site, params: list[Value], text: str, st: PathState) -> None:
+    modules = parameter_modules(params)
+    run.parameters[ref] = modules
+    if any(p.filtered for value in params for p in _all_params(value)):
+        run.filtered.add(ref)
+    run.trace.made.setdefault(ref, Made("optimizer", ref, site, _loops(run), text, True, run.root))
+    if run.lazy:
+        return
+    run.trace.optimizers.setdefault(run.root, set()).add(ref)
+    typestate.new_optimizer(st.protocol, ref)
+
+
+def _loops(run: Run) -> tuple[Hashable, ...]:
+    return tuple(loop for loop in run.loops if not (isinstance(loop, tuple) and loop and loop[0] == "comp"))
+
+
+def parameter_modules(values: Iterable[Value]) -> frozenset[Id] | None:
+    found: set[Id] = set()
+    some = False
+    for value in values:
+        for params in _all_params(value):
+            some = True
+            if params.modules is None:
+                return None
+            found |= params.modules
+    return frozenset(found) if some and found else None
+
+
+def _all_params(value: Value) -> list[Params]:
+    if isinstance(value, Params):
+        return [value]
+    if isinstance(value, Tup):
+        return [p for item in value.items for p in _all_params(item)]
+    if isinstance(value, Phi | Choice):
+        return [p for item in options(value) for p in _all_params(item)]
+    return []
+
+
+def meet(run: Run, optimizer: Id, st: PathState) -> None:
+    if not run.lazy:
+        run.trace.optimizers.setdefault(run.root, set()).add(optimizer)
+        typestate.meet_optimizer(st.protocol, optimizer)
+
+
+# --------------------------------------------------------------- backward
+
+
+def related(run: Run, a: Id, b: Id) -> bool:
+    """The same module, or one inside the other."""
+    return a == b or b in _inside(run, a) or a in _inside(run, b)
+
+
+def _inside(run: Run, module: Id) -> set[Id]:
+    found: set[Id] = set()
+    stack = [module]
+    while stack:
+        for child in run.contains.get(stack.pop(), ()):
+            if child not in found:
+                found.add(child)
+                stack.append(child)
+    return found
+
+
+def fed_by(run: Run, loss: Tensor | None, st: PathState) -> list[tuple[Id, Sure]]:
+    """The optimizers whose gradients a backward of `loss` adds to."""
+    known = list(st.protocol.optimizers)
+    modules = _module_ids(loss)
+    if modules:
+        owners = {o: run.parameters.get(o) for o in known}
+        matches = {
+            o: mods is not None and any(related(run, m, p) for m in modules for p in mods) for o, mods in owners.items()
+        }
+        if any(matches.values()):
+            unknown = [o for o in known if owners[o] is None]
+            return [(o, Sure.PROVEN) for o in known if matches[o]] + [(o, Sure.GUESS) for o in unknown]
+    return [(o, Sure.ONLY_ONE if len(known) == 1 else Sure.GUESS) for o in known]
+
+
+def _module_ids(loss: Tensor | None) -> set[Id]:
+    if loss is None or loss.uses is None:
+        return set()
+    return {use.module for use in loss.uses if use.module is not None}
+
+
+def backward(run: Run, fr: Frame, loss: Value, site: Site, text: str, st: PathState, owned: bool = False) -> None:
+    if run.lazy:
+        return
+    tensor = loss if isinstance(loss, Tensor) else None
+    scaled = tensor.scaled if tensor is not None else _scaled_of_unknown(loss)
+    owned = owned or fr.owned
+    run.trace.backwards.append(
+        Backward(site, text, tensor, st.casts, scaled, _loops(run), owned, Basis.of(st, run.root),
+                 fr.info.qualname if fr.info else "")
+    )  # fmt: skip
+    if owned:
+        run.trace.owned_roots.add(run.root)
+        for o in list(st.protocol.optimizers):
+            typestate.forget_optimizer(st.protocol, o)
+        return
+    p = st.protocol
+    for o, sure in fed_by(run, tensor, st):
+        if scaled == "?":
+            typestate.backward_unknown(p, o, site)
+        elif scaled == "mixed":
+            scaler = next(iter(p.scalers), None)
+            typestate.backward_mixed(p, o, scaler, site, sure)
+        else:
+            typestate.backward(p, o, scaled, site, sure)
+    if scaled in ("?", "mixed"):
+        p.unseen = typestate.OptimizerState(fed=True, backward=site)
+    else:
+        typestate.backward_unseen(p, scaled, site)
+    note(run, st)
+    if scaled is not None:
+        mark_arm(run, st)
+    for o in p.optimizers:
+        st.heap[("loss", o), "of"] = loss
+
+
+def _scaled_of_unknown(loss: Value) -> Id | None:
+    """A loss that a function got, or that lives on an object, may have been scaled elsewhere."""
+    if isinstance(loss, Sym):
+        key = loss.key
+        while key[0] in ("sub", "op") and isinstance(key[1], tuple):
+            key = key[1]
+        return None if key[0] in ("call", "ucall") else "?"
+    return "?"
+
+
+def zero(run: Run, optimizer: Id, site: Site, st: PathState) -> None:
+    if run.lazy:
+        return
+    meet(run, optimizer, st)
+    note(run, st)
+    typestate.zero(st.protocol, optimizer, site)
+
+
+def zero_modules(run: Run, modules: frozenset[Id] | None, site: Site | None, st: PathState) -> None:
+    """`model.zero_grad()`: emptied where the optimizer's parameters are proven to be these; else unknown."""
+    if run.lazy:
+        return
+    note(run, st)
+    p = st.protocol
+    known = list(p.optimizers)
+    for o in known:
+        mods = run.parameters.get(o)
+        if modules is not None and mods is not None:
+            if all(any(_covers(run, m, owned) for m in modules) for owned in mods):
+                typestate.zero(p, o, site)
+            elif any(related(run, m, owned) for m in modules for owned in mods):
+                typestate.forget_gradients(p, o)
+        elif len(known) == 1:
+            typestate.zero(p, o, site)
+        else:
+            typestate.forget_gradients(p, o)
+    typestate.zero_unseen(p, site)
+
+
+def _covers(run: Run, module: Id, other: Id) -> bool:
+    return module == other or other in _inside(run, module)
+
+
+def zero_params(run: Run, params: Params, st: PathState, site: Site | None) -> None:
+    if params.optimizer is not None:
+        if not run.lazy:
+            typestate.zero(st.protocol, params.optimizer, site)
+    else:
+        zero_modules(run, params.modules, site, st)
+
+
+# ------------------------------------------------------------------ scaler
+
+
+def scale(run: Run, scaler: Id, loss: Value, site: Site, st: PathState) -> list[tuple[PathState, Value]]:
+    out: list[tuple[PathState, Value]] = []
+    for s, on in split_enabled(run, scaler, st):
+        if not on:
+            out.append((s, loss))
+            continue
+        if not run.lazy:
+            mark_arm(run, s)
+            typestate.scale(s.protocol, scaler)
+            tensor = loss if isinstance(loss, Tensor) else None
+            run.trace.scaled.append(Scaled(site, scaler, tensor, s.casts, Basis.of(s, run.root)))
+        base = loss if isinstance(loss, Tensor) else Tensor(frozenset())
+        result: Value = Tensor(base.uses, scaler, base.dtype)
+        if isinstance(loss, Tup):
+            result = Tup(tuple(Tensor(t.uses if isinstance(t, Tensor) else frozenset(), scaler) for t in loss.items))
+        out.append((s, result))
+    return out
+
+
+def unscale(run: Run, scaler: Id, optimizer: Id | None, site: Site, st: PathState) -> list[PathState]:
+    out = []
+    for s, on in split_enabled(run, scaler, st):
+        if on and optimizer is not None and not run.lazy:
+            meet(run, optimizer, s)
+            run.trace.visit(site)
+            typestate.unscale(s.protocol, scaler, optimizer, site, _report(run, s, site))
+            note(run, s)
+            for key, taken in s.guards.items():
+                run.trace.unscale_arms.setdefault(key, {})[taken] = True
+        out.append(s)
+    return out
+
+
+def step(run: Run, fr: Frame, scaler: Id, optimizer: Id | None, site: Site, text: str, st: PathState) -> list[PathState]:
+    out = []
+    for s, on in split_enabled(run, scaler, st):
+        if optimizer is None or run.lazy:
+            pass
+        elif on:
+            meet(run, optimizer, s)
+            mark_arm(run, s)
+            run.trace.visit(site)
+            _record_step(run, site, scaler, optimizer, text, s)
+            typestate.step(s.protocol, scaler, optimizer, site, _report(run, s, site))
+        else:
+            raw_step(run, fr, optimizer, site, text, s)
+        out.append(s)
+    return out
+
+
+def raw_step(run: Run, fr: Frame, optimizer: Id, site: Site, text: str, st: PathState) -> None:
+    if run.lazy or fr.owned:
+        return
+    meet(run, optimizer, st)
+    note(run, st)
+    run.trace.visit(site)
+    _record_step(run, site, None, optimizer, text, st)
+    typestate.raw_step(st.protocol, optimizer, site, _report(run, st, site))
+
+
+def _record_step(run: Run, site: Site, scaler: Id | None, optimizer: Id, text: str, st: PathState) -> None:
+    state = st.protocol.optimizer(optimizer)
+    modules = run.parameters.get(optimizer)
+    half = None
+    if modules and optimizer not in run.filtered:
+        half = next((run.half[m] for m in sorted(modules, key=repr) if m in run.half), None)
+    loss = st.heap.get((("loss", optimizer), "of"))
+    run.trace.steps.append(
+        Step(site, scaler, optimizer, st.casts, _loops(run), half, loss if isinstance(loss, Tensor) else None,
+             state.backward, Basis.of(st, run.root), text, st.outer_unknown)
+    )  # fmt: skip
+
+
+def update(run: Run, scaler: Id, site: Site, st: PathState, new_scale: bool) -> list[PathState]:
+    out = []
+    for s, on in split_enabled(run, scaler, st):
+        if on and not run.lazy:
+            mark_arm(run, s)
+            run.trace.visit(site)
+            typestate.update(s.protocol, scaler, site, _report(run, s, site), new_scale=new_scale)
+        out.append(s)
+    return out
+
+
+def clip(run: Run, params: Value, site: Site, st: PathState) -> None:
+    if run.lazy:
+        return
+    run.trace.visit(site)
+    note(run, st)
+    for key, taken in st.guards.items():
+        run.trace.clip_arms.setdefault(key, {})[taken] = True
+    p = st.protocol
+    found = [q for q in _all_params(params)]
+    if isinstance(params, Gradient):
+        found = [params.params]
+    targets: list[tuple[Id, Sure]] = []
+    known = list(p.optimizers)
+    modules = frozenset(m for q in found for m in (q.modules or ()))
+    chosen = {q.optimizer for q in found if q.optimizer is not None}
+    if chosen:
+        targets = [(o, Sure.PROVEN) for o in known if o in chosen]
+    elif modules:
+        owners = {o: run.parameters.get(o) for o in known}
+        matched = [
+            o for o, mods in owners.items() if mods is not None and any(related(run, m, q) for m in modules for q in mods)
+        ]
+        targets = [(o, Sure.PROVEN) for o in matched]
+        if not matched:
+            targets = [(o, Sure.ONLY_ONE if len(known) == 1 else Sure.GUESS) for o in known]
+    else:
+        targets = [(o, Sure.ONLY_ONE if len(known) == 1 else Sure.GUESS) for o in known]
+    for o, sure in targets:
+        typestate.clip(p, o, site, _report(run, st, site), sure)
+    typestate.clip_unseen(p, site)
+
+
+# ----------------------------------------------------------------- unknown
+
+
+def havoc(run: Run, values: Iterable[Value], st: PathState, depth: int = 0) -> None:
+    """An unresolved call got these: what it may have done to scalers and optimizers among them is unknown."""
+    if run.lazy or depth > 3:
+        return
+    for value in values:
+        for option in options(value):
+            if isinstance(option, Tup):
+                havoc(run, option.items, st, depth + 1)
+            elif isinstance(option, Ref):
+                _havoc_object(run, option, option.kind, st)
+                if option.kind in ("instance", "list", "dict"):
+                    havoc(run, [v for (owner, _), v in list(st.heap.items()) if owner == option and v != option],
+                          st, depth + 1)  # fmt: skip
+            elif isinstance(option, Sym):
+                _havoc_object(run, option.key, run.roles.get(option.key, ""), st)
+
+
+def _havoc_object(run: Run, ident: Id, role: str, st: PathState) -> None:
+    if role == "scaler" and ident in st.protocol.scalers:
+        typestate.forget_scaler(st.protocol, ident)
+    elif role == "optimizer" and ident in st.protocol.optimizers:
+        typestate.forget_optimizer(st.protocol, ident)
+
+
+# -------------------------------------------------------------- checkpoints
+
+
+def save(run: Run, value: Value, site: Site, st: PathState) -> None:
+    """`torch.save(value, ...)`."""
+    if run.lazy:
+        return
+    optimizers: set[Id] = set()
+    scalers: set[Id] = set()
+    is_open = False
+    stack = [value]
+    seen: set[Value] = set()
+    place = site
+    while stack:
+        item = stack.pop()
+        if item in seen:
+            continue
+        seen.add(item)
+        if isinstance(item, Phi | Choice):
+            stack.extend(options(item))
+        elif isinstance(item, State):
+            ident = identity(item.of)
+            role = item.of.kind if isinstance(item.of, Ref) else run.roles.get(ident, "")
+            if role == "optimizer" and ident is not None:
+                optimizers.add(ident)
+            elif role in ("scaler", "native_scaler", "instance") and ident is not None:
+                scalers.add(ident)
+            elif role == "" and isinstance(item.of, Sym) and "scal" in repr(item.of.key[-1]).lower():
+                is_open = True
+        elif isinstance(item, Ref) and item.kind in ("dict", "list", "instance"):
+            if item.kind == "dict" and isinstance(item.id, Site):
+                place = item.id
+            if item.kind == "instance":
+                is_open = True
+            for (owner, slot), held in st.heap.items():
+                if owner == item:
+                    lowered = slot.lower()
+                    if "[**" in slot or "scaler" in lowered or "amp" in lowered or "scale" in lowered:
+                        is_open = True
+                    stack.append(held)
+        elif isinstance(item, Tup):
+            stack.extend(item.items)
+    if optimizers:
+        run.trace.saved.append(
+            Saved(place, frozenset(optimizers), frozenset(scalers), is_open, Basis.of(st, run.root),
+                  frozenset(st.protocol.scalers))
+        )  # fmt: skip
+
+
+def uses_of(module: Id | None, site: Site, st: PathState, inputs: list[Tensor]) -> Tensor:
+    """The output of a forward."""
+    if st.no_grad:
+        return Tensor(frozenset(), grad=False)
+    on_stack = [c for c in st.casts if c is not None]
+    unknown = None in st.casts or (st.outer_unknown and not on_stack)
+    own = Use(module, None if unknown else tuple(on_stack), site)
+    uses: frozenset[Use] | None = frozenset([own])
+    for tensor in inputs:
+        uses = None if uses is None or tensor.uses is None else uses | tensor.uses
+    if uses is not None and len(uses) > 8:
+        uses = frozenset(sorted(uses, key=repr)[:8])
+    return Tensor(uses)

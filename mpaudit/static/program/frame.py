@@ -1,0 +1,120 @@
+"""What an analysis carries along: the run over one entry point, and the frame of one call."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+from ..facts import ir
+from .linker import ClassInfo, FunctionInfo, ModuleInfo, Project, Site, walk_nodes
+from .state import PathState
+from .trace import Trace
+from .values import Key, Value
+
+MAX_DEPTH = 12
+MAX_STEPS = 60_000
+"""Statement executions per entry point; on typical training code a few hundred are used."""
+
+
+class OutOfBudget(Exception):
+    """The analysis of one entry point was stopped; its functions are then analysed on their own."""
+
+
+@dataclass(slots=True)
+class Run:
+    project: Project
+    trace: Trace
+    root: int
+    roles: dict[Hashable, str] = field(default_factory=dict)
+    """Unknown values that are used as a 'scaler' or an 'optimizer'."""
+    loops: list[Hashable] = field(default_factory=list)
+    stack: list[FunctionInfo] = field(default_factory=list)
+    reached: set[FunctionInfo] = field(default_factory=set)
+    steps: int = 0
+    testing: bool = False
+    """A condition is being evaluated: calls in it are named by what they call, not by where they stand."""
+    lazy: int = 0
+    """An object is being reconstructed out of order: its typestate is unknown."""
+    classes: dict[Hashable, ClassInfo] = field(default_factory=dict)
+    enabled: dict[Hashable, bool | Key] = field(default_factory=dict)
+    """Scaler → whether it is enabled."""
+    parameters: dict[Hashable, frozenset[Hashable] | None] = field(default_factory=dict)
+    """Optimizer → modules whose parameters it has; None: unknown."""
+    filtered: set[Hashable] = field(default_factory=set)
+    """Optimizers that got a selection of the parameters only."""
+    contains: dict[Hashable, set[Hashable]] = field(default_factory=dict)
+    """Module → modules it was built from."""
+    resolving: set[tuple[Hashable, str]] = field(default_factory=set)
+    half: dict[Hashable, Site] = field(default_factory=dict)
+    """Module → the call that made its weights fp16."""
+    events: int = 0
+    cuda: bool = False
+    """Something was moved to a GPU."""
+
+    def tick(self) -> None:
+        self.steps += 1
+        if self.steps > MAX_STEPS:
+            raise OutOfBudget
+
+
+@dataclass(slots=True)
+class Frame:
+    module: ModuleInfo
+    info: FunctionInfo | None
+    id: Hashable
+    first_line: int
+    owned: bool = False
+    """A framework's engine drives the code of this class."""
+    returns: list[tuple[PathState, Value]] = field(default_factory=list)
+    breaks: list[PathState] = field(default_factory=list)
+    continues: list[PathState] = field(default_factory=list)
+    raises: list[PathState] = field(default_factory=list)
+    globals: set[str] = field(default_factory=set)
+    parent: Hashable = None
+    """Frame in which a nested function was defined."""
+
+    def site(self, span: ir.Span) -> Site:
+        shift = self.first_line - 1
+        return Site(self.module.path, span[0] + shift, span[1], span[2] + shift, span[3])
+
+
+def text_of(expr: ir.Expr) -> str:
+    """An expression as the user wrote it, short enough for a message."""
+    match expr:
+        case ir.Name():
+            return expr.id
+        case ir.Attr():
+            return f"{text_of(expr.base)}.{expr.name}"
+        case ir.Call():
+            return f"{text_of(expr.func)}({'...' if expr.args or expr.keywords else ''})"
+        case ir.Sub():
+            return f"{text_of(expr.base)}[{text_of(expr.index)}]"
+        case ir.Const():
+            return repr(expr.value)
+        case ir.BinOp():
+            return f"{text_of(expr.left)} {expr.op} {text_of(expr.right)}"
+        case ir.Star():
+            return f"*{text_of(expr.value)}"
+        case ir.Await():
+            return text_of(expr.value)
+        case _:
+            return "..."
+
+
+def usage(root: object) -> dict[str, set[str]]:
+    """Access path (`self.scaler`) → names of the methods called on it; '<stepped>' where it is an argument of a
+    scaler's step or unscale_, 'scale.backward' for `x.scale(loss).backward()`."""
+    found: dict[str, set[str]] = {}
+    for node in walk_nodes(root):
+        if not isinstance(node, ir.Call):
+            continue
+        if not isinstance(node.func, ir.Attr):
+            found.setdefault(text_of(node.func), set()).add("()")
+            continue
+        base, method = node.func.base, node.func.name
+        found.setdefault(text_of(base), set()).add(method)
+        if method in ("step", "unscale_") and node.args:
+            found.setdefault(text_of(node.args[0]), set()).add(f"<{method}>")
+        if method == "backward" and isinstance(base, ir.Call) and isinstance(base.func, ir.Attr) and base.func.name == "scale":
+            found.setdefault(text_of(base.func.base), set()).add("scale.backward")
+    return found

@@ -1,0 +1,341 @@
+"""Modules of one project, linked: who defines a name, which file an import means, which code can matter."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Generic, TypeVar
+
+from ..facts import ir
+
+M = TypeVar("M")
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A range in a file of the project."""
+
+    path: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+
+@dataclass(eq=False)
+class FunctionInfo:
+    module: "ModuleInfo"
+    name: str
+    qualname: str
+    node: ir.FunctionDef | None
+    """None where the triage found nothing in it that matters."""
+    first_line: int
+    cls: "ClassInfo | None" = None
+    parent: "FunctionInfo | None" = None
+    live: bool = False
+    """It holds, or calls something that holds, code that an audit cares for."""
+
+    def __repr__(self) -> str:
+        return f"{self.module.path}:{self.qualname}"
+
+
+@dataclass(eq=False)
+class ClassInfo:
+    module: "ModuleInfo"
+    name: str
+    qualname: str
+    node: ir.ClassDef | None
+    first_line: int
+    methods: dict[str, FunctionInfo] = field(default_factory=dict)
+    live: bool = False
+
+    def __repr__(self) -> str:
+        return f"{self.module.path}:{self.qualname}"
+
+    @cached_property
+    def attribute_assigns(self) -> dict[str, list[tuple[FunctionInfo, ir.Expr]]]:
+        """`self.name = expr` in any method, in source order."""
+        found: dict[str, list[tuple[FunctionInfo, ir.Expr]]] = {}
+        for method in self.methods.values():
+            if method.node is None or not method.node.params:
+                continue
+            me = method.node.params[0].name
+            for stmt in walk_statements(method.node.body):
+                if isinstance(stmt, ir.Assign):
+                    for target in stmt.targets:
+                        for name, value in _attribute_targets(target, stmt.value, me):
+                            found.setdefault(name, []).append((method, value))
+        return found
+
+    @cached_property
+    def class_assigns(self) -> dict[str, ir.Expr]:
+        if self.node is None:
+            return {}
+        return {
+            target.id: stmt.value
+            for stmt in self.node.body
+            if isinstance(stmt, ir.Assign)
+            for target in stmt.targets
+            if isinstance(target, ir.Name)
+        }
+
+
+def _attribute_targets(target: ir.Expr, value: ir.Expr, me: str) -> Iterator[tuple[str, ir.Expr]]:
+    if isinstance(target, ir.Attr) and isinstance(target.base, ir.Name) and target.base.id == me:
+        yield target.name, value
+    elif isinstance(target, ir.Seq):
+        parts = value.items if isinstance(value, ir.Seq) and len(value.items) == len(target.items) else None
+        for i, item in enumerate(target.items):
+            yield from _attribute_targets(item, parts[i] if parts else ir.Opaque(), me)
+
+
+@dataclass(eq=False)
+class ModuleInfo:
+    path: str
+    parts: tuple[str, ...]
+    """Path below the project root without the suffix; a package's `__init__` is the package."""
+    is_package: bool
+    outline: ir.Outline
+    chunks: tuple[tuple[ir.Unit, tuple[ir.Stmt, ...] | None], ...]
+    functions: dict[str, FunctionInfo] = field(default_factory=dict)
+    classes: dict[str, ClassInfo] = field(default_factory=dict)
+    nested: list[FunctionInfo] = field(default_factory=list)
+    """All functions with a body, methods and inner functions too, in source order."""
+
+    def __repr__(self) -> str:
+        return self.path
+
+    @cached_property
+    def imports(self) -> dict[str, list[tuple[str, str]]]:
+        """Local name → (module, attribute) of every import of it, anywhere in the file, in source order."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        for name, module, attribute in self.outline.imports:
+            entry = (module, attribute)
+            if entry not in found.setdefault(name, []):
+                found[name].append(entry)
+        return found
+
+    @cached_property
+    def assigns(self) -> dict[str, list[tuple[ir.Expr, int]]]:
+        """Top-level `name = expr` (under if, try and with too) with the first line of their chunk."""
+        found: dict[str, list[tuple[ir.Expr, int]]] = {}
+        for unit, stmts in self.chunks:
+            if unit.kind != "code":
+                continue
+            for stmt in walk_statements(stmts or ()):
+                if isinstance(stmt, ir.Assign):
+                    for target in stmt.targets:
+                        if isinstance(target, ir.Name):
+                            found.setdefault(target.id, []).append((stmt.value, unit.first_line))
+                        elif isinstance(target, ir.Seq):
+                            for item in target.items:
+                                if isinstance(item, ir.Name):
+                                    found.setdefault(item.id, []).append((ir.Opaque(), unit.first_line))
+                elif isinstance(stmt, ir.AugAssign) and isinstance(stmt.target, ir.Name):
+                    found.setdefault(stmt.target.id, []).append((ir.Opaque(), unit.first_line))
+        return found
+
+    @cached_property
+    def imported_roots(self) -> frozenset[str]:
+        return frozenset(module.split(".")[0] for _, module, _ in self.outline.imports if not module.startswith("."))
+
+
+def walk_statements(stmts: Iterable[ir.Stmt]) -> Iterator[ir.Stmt]:
+    """Statements and those nested in them, not into functions and classes; in source order."""
+    for stmt in stmts:
+        yield stmt
+        match stmt:
+            case ir.If() | ir.For() | ir.While():
+                yield from walk_statements(stmt.body)
+                yield from walk_statements(stmt.orelse)
+            case ir.With():
+                yield from walk_statements(stmt.body)
+            case ir.Try():
+                yield from walk_statements(stmt.body)
+                for _, _, body in stmt.handlers:
+                    yield from walk_statements(body)
+                yield from walk_statements(stmt.orelse)
+                yield from walk_statements(stmt.finalbody)
+            case ir.Match():
+                for _, _, _, body in stmt.cases:
+                    yield from walk_statements(body)
+            case _:
+                pass
+
+
+def walk_nodes(root: object) -> Iterator[object]:
+    """Every ir node below `root` (a node or a tuple), into functions and classes too; iterative."""
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, tuple):
+            stack.extend(reversed(node))
+        elif hasattr(node, "__struct_fields__"):
+            yield node
+            stack.extend(getattr(node, name) for name in reversed(node.__struct_fields__))
+
+
+LIVE_WORDS = frozenset(
+    """backward step scale unscale_ update zero_grad GradScaler autocast nullcontext ExitStack grad state_dict
+    clip_grad_norm_ clip_grad_value_ clip_grad_norm clip_grad_value dispatch_clip_grad binary_cross_entropy BCELoss
+    optim SGD Adam AdamW RMSprop Adagrad LAMB create_optimizer cuda device half bfloat16 float16 float64 double
+    from_numpy as_tensor tensor set_default_dtype set_default_tensor_type DataParallel DistributedDataParallel
+    compile amp no_grad""".split()
+)
+"""Names whose presence in a function makes following calls into it worth while."""
+
+_BY_CLASS_ONLY = frozenset({"__init__", "__call__", "forward", "__enter__", "__exit__"})
+
+
+class Project:
+    """The modules of one project root.
+
+    Nothing here depends on the order in which modules were given.
+    """
+
+    def __init__(self, modules: Iterable[ModuleInfo]) -> None:
+        self.modules = {module.path: module for module in sorted(modules, key=lambda m: m.path)}
+        self._index = ModuleIndex((module.parts, module) for module in self.modules.values())
+        for module in self.modules.values():
+            _define(module)
+        _mark_live(self)
+
+    def find(self, importer: ModuleInfo, dotted: str) -> ModuleInfo | None:
+        """The module of the project that `dotted` means in `importer`; None: outside the project or ambiguous."""
+        return self._index.find(importer.parts, importer.is_package, dotted)
+
+    def find_package(self, importer: ModuleInfo, dots: str) -> ModuleInfo | None:
+        """The package that `from . import x` looks in."""
+        folder = importer.parts if importer.is_package else importer.parts[:-1]
+        wanted = folder[: len(folder) - (len(dots) - 1)]
+        return next((m for m in self.modules.values() if m.is_package and m.parts == wanted), None) if wanted else None
+
+
+class ModuleIndex(Generic[M]):
+    """Finds what an import means among the files of a project, where nothing says what is on `sys.path`.
+
+    A script's own folder, the folders above it and `src` are taken for path entries, the nearest first; otherwise a
+    dotted name counts only where exactly one file ends like it.
+    """
+
+    def __init__(self, modules: Iterable[tuple[tuple[str, ...], M]]) -> None:
+        self._by_tail: dict[str, list[tuple[tuple[str, ...], M]]] = {}
+        for parts, module in modules:
+            if parts:
+                self._by_tail.setdefault(parts[-1], []).append((parts, module))
+
+    def find(self, importer: tuple[str, ...], is_package: bool, dotted: str) -> M | None:
+        folder = importer if is_package else importer[:-1]
+        level = len(dotted) - len(dotted.lstrip("."))
+        names = tuple(part for part in dotted.split(".") if part)
+        if level:
+            base = folder[: len(folder) - (level - 1)] if level > 1 else folder
+            if level - 1 > len(folder):
+                return None
+            wanted = base + names
+            tail = self._by_tail.get(wanted[-1], []) if wanted else []
+            return next((module for parts, module in tail if parts == wanted), None)
+        if not names:
+            return None
+        candidates = [(p, m) for p, m in self._by_tail.get(names[-1], []) if p[-len(names) :] == names]
+        best: tuple[int, M] | None = None
+        for parts, module in candidates:
+            base = parts[: -len(names)]
+            if folder[: len(base)] == base:
+                rank = len(base) + 1
+            elif base and base[-1] in ("src", "lib", "python") and folder[: len(base) - 1] == base[:-1]:
+                rank = 0
+            else:
+                continue
+            if best is None or rank > best[0]:
+                best = rank, module
+        if best is not None:
+            near = best[0] == len(folder) + 1
+            return None if names[0] in sys.stdlib_module_names and not near else best[1]
+        if len(candidates) == 1 and len(names) > 1 and names[0] not in sys.stdlib_module_names:
+            return candidates[0][1]
+        return None
+
+
+def _define(module: ModuleInfo) -> None:
+    for unit, stmts in module.chunks:
+        if stmts is None:
+            if unit.kind == "def":
+                module.functions[unit.name] = FunctionInfo(module, unit.name, unit.name, None, unit.first_line)
+            elif unit.kind == "class":
+                module.classes[unit.name] = ClassInfo(module, unit.name, unit.name, None, unit.first_line)
+            continue
+        for stmt in walk_statements(stmts):
+            if isinstance(stmt, ir.FunctionDef):
+                info = define_function(module, stmt, unit.first_line, None, None)
+                module.functions.setdefault(stmt.name, info)
+            elif isinstance(stmt, ir.ClassDef):
+                module.classes.setdefault(stmt.name, define_class(module, stmt, unit.first_line))
+
+
+def define_function(
+    module: ModuleInfo, node: ir.FunctionDef, first_line: int, cls: ClassInfo | None, parent: FunctionInfo | None
+) -> FunctionInfo:
+    prefix = f"{cls.qualname}." if cls else f"{parent.qualname}." if parent else ""
+    info = FunctionInfo(module, node.name, prefix + node.name, node, first_line, cls, parent)
+    module.nested.append(info)
+    for stmt in walk_statements(node.body):
+        if isinstance(stmt, ir.FunctionDef):
+            define_function(module, stmt, first_line, None, info)
+    return info
+
+
+def define_class(module: ModuleInfo, node: ir.ClassDef, first_line: int) -> ClassInfo:
+    info = ClassInfo(module, node.name, node.name, node, first_line)
+    for stmt in walk_statements(node.body):
+        if isinstance(stmt, ir.FunctionDef):
+            info.methods[stmt.name] = define_function(module, stmt, first_line, info, None)
+    return info
+
+
+def _mark_live(project: Project) -> None:
+    """Functions that hold a live word, and, by name, those that can reach one."""
+    names: dict[FunctionInfo, frozenset[str]] = {}
+    holders: dict[str, list[FunctionInfo | ClassInfo]] = {}
+    for module in project.modules.values():
+        for info in module.nested:
+            names[info] = _names_in(info)
+            if info.name not in _BY_CLASS_ONLY:
+                holders.setdefault(info.name, []).append(info)
+        for cls in module.classes.values():
+            holders.setdefault(cls.name, []).append(cls)
+    users: dict[str, list[FunctionInfo]] = {}
+    for info, used in names.items():
+        for name in used & holders.keys():
+            users.setdefault(name, []).append(info)
+    queue = [info for info, used in names.items() if used & LIVE_WORDS]
+    for info in queue:
+        info.live = True
+    while queue:
+        info = queue.pop()
+        owners = [info.cls] if info.cls else []
+        reached = [info.name] if info.name not in _BY_CLASS_ONLY else []
+        for cls in owners:
+            if not cls.live:
+                cls.live = True
+                reached.append(cls.name)
+        if info.parent is not None and not info.parent.live:
+            info.parent.live = True
+            queue.append(info.parent)
+        for name in reached:
+            for user in users.get(name, ()):
+                if not user.live:
+                    user.live = True
+                    queue.append(user)
+
+
+def _names_in(info: FunctionInfo) -> frozenset[str]:
+    found = set()
+    for node in walk_nodes(info.node):
+        if isinstance(node, ir.Attr):
+            found.add(node.name)
+        elif isinstance(node, ir.Name):
+            found.add(node.id)
+    return frozenset(found)

@@ -1,0 +1,249 @@
+"""One path through the program: what names and attributes hold, what was decided, what the automata say."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+from . import typestate
+from .values import Cast, Choice, Const, Key, Phi, Sym, Value, choice, mentions, options, roots
+
+MAX_GUARDS = 12
+MAX_STATES = 16
+MAX_PHI_DEPTH = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A branch that was taken: `node` is the place of the `if`."""
+
+    key: Key
+    taken: bool
+    node: Hashable
+
+
+@dataclass(slots=True)
+class PathState:
+    heap: dict[tuple[Hashable, str], Value] = field(default_factory=dict)
+    protocol: typestate.Protocol = field(default_factory=typestate.Protocol)
+    guards: dict[Key, bool] = field(default_factory=dict)
+    trail: frozenset[Decision] = frozenset()
+    """Decisions on counters that brought the path here; kept over back edges, where guards are not."""
+    casts: tuple[Cast | None, ...] = ()
+    """Autocast stack, outermost first; None stands for a context that may or may not be an autocast."""
+    outer_unknown: bool = False
+    """The root of this path is a function whose callers are not known: they may have entered an autocast."""
+    no_grad: bool = False
+    exceptional: bool = False
+    """The path passed an exception edge that nothing in the source raises."""
+    inexact: bool = False
+    """A bound was hit on the way: what is found here is at most possible."""
+
+    def clone(self) -> PathState:
+        return PathState(
+            dict(self.heap), self.protocol.copy(), dict(self.guards), self.trail, self.casts,
+            self.outer_unknown, self.no_grad, self.exceptional, self.inexact,
+        )  # fmt: skip
+
+    # -------------------------------------------------------------- decisions
+
+    def assume(self, key: Key, truth: bool) -> None:
+        """Takes a decision; what it implies is taken with it."""
+        head = key[0]
+        if head == "not":
+            self.assume(key[1], not truth)
+        elif (head == "and" and truth) or (head == "or" and not truth):
+            for part in key[1:]:
+                self.assume(part, truth)
+        else:
+            self.guards[key] = truth
+            if len(self.guards) > MAX_GUARDS:
+                del self.guards[next(iter(self.guards))]
+
+    def decided(self, key: Key) -> bool | None:
+        known = self.guards.get(key)
+        if known is not None:
+            return known
+        head = key[0]
+        if head == "not":
+            inner = self.decided(key[1])
+            return None if inner is None else not inner
+        if head in ("and", "or"):
+            parts = [self.decided(part) for part in key[1:]]
+            if head == "and":
+                return False if False in parts else True if all(part is True for part in parts) else None
+            return True if True in parts else False if all(part is False for part in parts) else None
+        if head == "eq":
+            for other, truth in self.guards.items():
+                if truth and other[0] == "eq" and other[1] == key[1] and other[2] != key[2]:
+                    return False
+            if self.guards.get(("truth", key[1])) is False and key[2]:
+                return False
+        if head == "truth":
+            for other, truth in self.guards.items():
+                if truth and other[0] == "eq" and other[1] == key[1]:
+                    return bool(other[2])
+        return None
+
+    def forget(self, root: Key) -> None:
+        """A name was assigned anew: decisions on its old value are void."""
+        stale = [key for key in self.guards if root in roots(key)]
+        for key in stale:
+            del self.guards[key]
+        self._collapse(lambda key: root in roots(key))
+
+    def cross_back_edge(self) -> None:
+        """Counters move on, unknown calls may answer differently."""
+        for key in [k for k in self.guards if _varies(k)]:
+            del self.guards[key]
+        self._collapse(_varies)
+        typestate.cross_back_edge(self.protocol)
+
+    def _collapse(self, stale) -> None:  # type: ignore[no-untyped-def]
+        for place, value in list(self.heap.items()):
+            if isinstance(value, Phi) and _phi_matches(value, stale):
+                self.heap[place] = choice(list(options(value)), ("phi", "collapsed", *map(str, place)))
+
+    # ----------------------------------------------------------------- values
+
+    def settle(self, value: Value) -> Value:
+        """A Phi whose decision is known becomes the value of that side."""
+        while isinstance(value, Phi):
+            known = self.decided(value.key)
+            if known is None:
+                return value
+            value = value.yes if known else value.no
+        return value
+
+
+def _varies(key: Key) -> bool:
+    return mentions(key, "%") or mentions(key, "ucall")
+
+
+def is_counter(key: Key) -> bool:
+    """A condition on how far the loop has come: `(i + 1) % k == 0`, `step == last`."""
+    return mentions(key, "%") or (mentions(key, "iter") and not mentions(key, "ucall") and not mentions(key, "call"))
+
+
+def _phi_matches(value: Value, stale) -> bool:  # type: ignore[no-untyped-def]
+    return isinstance(value, Phi) and (
+        stale(value.key) or _phi_matches(value.yes, stale) or _phi_matches(value.no, stale)
+    )
+
+
+def _depth(value: Value) -> int:
+    return 1 + max(_depth(value.yes), _depth(value.no)) if isinstance(value, Phi) else 0
+
+
+def merge(states: list[PathState], node: Hashable) -> list[PathState]:
+    """States that agree on the automata become one; their disagreeing decisions are kept in Phi values."""
+    if len(states) < 2:
+        return states
+    out: list[PathState] = []
+    for state in states:
+        for i, other in enumerate(out):
+            if _mergeable(other, state):
+                out[i] = _merge_two(other, state, node)
+                break
+        else:
+            out.append(state)
+    while len(out) > MAX_STATES:
+        joined = _merge_two(out[-2], out[-1], node)
+        joined.protocol = typestate.join(out[-2].protocol, out[-1].protocol)
+        joined.inexact = True
+        out[-2:] = [joined]
+    return out
+
+
+def _mergeable(a: PathState, b: PathState) -> bool:
+    return (
+        a.casts == b.casts
+        and a.no_grad == b.no_grad
+        and typestate.agree(a.protocol, b.protocol)
+    )
+
+
+def _merge_two(a: PathState, b: PathState, node: Hashable) -> PathState:
+    separator = next((k for k, truth in a.guards.items() if b.guards.get(k, truth) != truth), None)
+    heap = dict(a.heap)
+    for place, theirs in b.heap.items():
+        ours = heap.get(place)
+        if ours is None:
+            heap[place] = theirs
+        elif ours is not theirs and ours != theirs:
+            heap[place] = _join_values(ours, theirs, separator, a, (node, *place))
+    return PathState(
+        heap=heap,
+        protocol=typestate.join(a.protocol, b.protocol),
+        guards={k: truth for k, truth in a.guards.items() if b.guards.get(k) == truth},
+        trail=a.trail & b.trail,
+        casts=a.casts,
+        outer_unknown=a.outer_unknown or b.outer_unknown,
+        no_grad=a.no_grad,
+        exceptional=a.exceptional and b.exceptional,
+        inexact=a.inexact or b.inexact,
+    )
+
+
+def _join_values(ours: Value, theirs: Value, separator: Key | None, a: PathState, name: tuple[Hashable, ...]) -> Value:
+    if separator is not None and _depth(ours) < MAX_PHI_DEPTH and _depth(theirs) < MAX_PHI_DEPTH:
+        return Phi(separator, ours, theirs) if a.guards[separator] else Phi(separator, theirs, ours)
+    return choice([ours, theirs], ("phi", *map(str, name)))
+
+
+def same(a: PathState, b: PathState) -> bool:
+    """Nothing new in `b` for a loop's fixed point."""
+    return (
+        a.casts == b.casts
+        and a.no_grad == b.no_grad
+        and a.exceptional == b.exceptional
+        and typestate.key(a.protocol) == typestate.key(b.protocol)
+        and a.trail == b.trail
+        and a.guards == b.guards
+        and a.heap == b.heap
+    )
+
+
+def truth_of(value: Value) -> bool | None:
+    """Truth of a value that has one whatever was decided."""
+    if isinstance(value, Const):
+        return bool(value.value)
+    if isinstance(value, Sym | Phi | Choice):
+        return None
+    return True
+
+
+def decision(key: Key) -> Key:
+    """The truth of a symbolic expression as a decision, in one form for all the ways to write it.
+
+    `x is not None`, `x != 0`, `x > 0`, `bool(x)` and `x` are one decision: a GradScaler object is always truthy, and
+    a threshold that is 0 and one that is None both mean «off».
+    """
+    head = key[0]
+    if head == "not":
+        return ("not", decision(key[1]))
+    if head in ("and", "or"):
+        return (head, *(decision(part) for part in key[1:]))
+    if head == "cmp":
+        op, left, right = key[1], key[2], key[3]
+        off = right[0] == "const" and not right[1]
+        if (op in ("is not", "!=", ">") and off) or (op in ("is", "==") and right[0] == "const" and right[1] is True):
+            return decision(left)
+        if op in ("is", "==", "<=") and off:
+            return ("not", decision(left))
+        if op in ("==", "is") and right[0] == "const":
+            return ("eq", left, right[1])
+        if op in ("!=", "is not"):
+            return ("not", decision(("cmp", "==" if op == "!=" else "is", left, right)))
+        if op == "not in":
+            return ("not", ("truth", ("cmp", "in", left, right)))
+        if op == ">":
+            return ("truth", ("cmp", "<", right, left))
+        if op == ">=":
+            return ("not", ("truth", ("cmp", "<", left, right)))
+        if op == "<=":
+            return ("not", ("truth", ("cmp", "<", right, left)))
+    if head in ("truth", "eq"):
+        return key
+    return ("truth", key)
+

@@ -1,0 +1,239 @@
+"""What was seen while the program was followed: the record from which checks make findings."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+from .linker import Site
+from .state import Decision, PathState, is_counter
+from .typestate import Sure, Violation
+from .values import Cast, Key, Tensor, Value, mentions, roots
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What a path rested on when something was seen on it."""
+
+    guards: tuple[tuple[Key, bool], ...]
+    trail: frozenset[Decision]
+    exceptional: bool
+    inexact: bool
+    root: int
+    """Number of the analysis (one per entry point) in which it was seen."""
+
+    @staticmethod
+    def of(state: PathState, root: int) -> Basis:
+        return Basis(tuple(state.guards.items()), state.trail, state.exceptional, state.inexact, root)
+
+
+@dataclass(slots=True)
+class Hit:
+    """A violation at one event, over all the paths that reached the event."""
+
+    violation: Violation
+    bases: list[Basis] = field(default_factory=list)
+    event: Site | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiCall:
+    """A call of something outside the project. `how`: 'call', 'decorator' (called), 'bare' (a decorator or context
+    manager that is named and not called)."""
+
+    name: str
+    site: Site
+    args: tuple[Value, ...]
+    keywords: tuple[tuple[str, Value], ...]
+    how: str
+    text: str
+    root: int
+    shim: bool = False
+    """The name is one of several candidates of an ambiguous import."""
+    arg_texts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Backward:
+    site: Site
+    text: str
+    loss: Tensor | None
+    casts: tuple[Cast | None, ...]
+    scaled: Hashable | None
+    loops: tuple[Hashable, ...]
+    owned: bool
+    basis: Basis
+    function: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    site: Site
+    scaler: Hashable | None
+    """None for a raw step."""
+    optimizer: Hashable
+    casts: tuple[Cast | None, ...]
+    loops: tuple[Hashable, ...]
+    half: Any
+    """Where the weights of the optimizer were made half, or None."""
+    loss: Tensor | None
+    """The loss of the last backward that fed the optimizer."""
+    backward: Site | None
+    basis: Basis
+    text: str
+    outer_unknown: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """`s.scale(loss)` with an enabled scaler."""
+
+    site: Site
+    scaler: Hashable
+    loss: Tensor | None
+    casts: tuple[Cast | None, ...]
+    basis: Basis
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An object that was constructed in sight."""
+
+    kind: str
+    id: Hashable
+    site: Site
+    loops: tuple[Hashable, ...]
+    text: str
+    enabled: bool | Key = True
+    root: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LossCall:
+    """A call of binary cross entropy."""
+
+    site: Site
+    text: str
+    casts: tuple[Cast | None, ...]
+    basis: Basis
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A checkpoint: which objects' state it holds; `open` where it may hold more than was seen."""
+
+    site: Site
+    optimizers: frozenset[Hashable]
+    scalers: frozenset[Hashable]
+    open: bool
+    basis: Basis
+    live_scalers: frozenset[Hashable]
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """A float64 tensor, made at `site`, that reached `sink`."""
+
+    site: Site
+    sink: Site
+    what: str
+    text: str
+    root: int
+
+
+@dataclass(frozen=True, slots=True)
+class CastMade:
+    """An autocast object; `entered` is filled in when some path enters it."""
+
+    site: Site
+    text: str
+    statement: bool
+
+
+@dataclass(slots=True)
+class Trace:
+    hits: dict[tuple[str, Site, Site], Hit] = field(default_factory=dict)
+    visits: dict[Site, int] = field(default_factory=dict)
+    """How many paths reached an event."""
+    names: dict[Hashable, str] = field(default_factory=dict)
+    """What the user calls a scaler, an optimizer, a module."""
+    calls: dict[ApiCall, None] = field(default_factory=dict)
+    backwards: list[Backward] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    scaled: list[Scaled] = field(default_factory=list)
+    made: dict[Hashable, Made] = field(default_factory=dict)
+    losses: list[LossCall] = field(default_factory=list)
+    saved: list[Saved] = field(default_factory=list)
+    leaks: dict[tuple[Site, Site], Leak] = field(default_factory=dict)
+    casts_made: dict[Site, CastMade] = field(default_factory=dict)
+    casts_entered: set[Site] = field(default_factory=set)
+    casts_dropped: set[Site] = field(default_factory=set)
+    """Autocast calls that are a statement of their own."""
+    arms: dict[Key, dict[bool, bool]] = field(default_factory=dict)
+    """Decision → branch → whether the scaler's protocol runs in it."""
+    unscale_arms: dict[Key, dict[bool, bool]] = field(default_factory=dict)
+    clip_arms: dict[Key, dict[bool, bool]] = field(default_factory=dict)
+    relevant: set[Key] = field(default_factory=set)
+    """Decisions under which any event of the protocol happens."""
+    cuda_roots: set[int] = field(default_factory=set)
+    optimizers: dict[int, set[Hashable]] = field(default_factory=dict)
+    """Optimizers met, per root."""
+    born: dict[Hashable, tuple[Hashable, ...]] = field(default_factory=dict)
+    """Loops in which an unknown value was made."""
+    owned_roots: set[int] = field(default_factory=set)
+    cuda_modules: set[Hashable] = field(default_factory=set)
+    module_info: dict[Hashable, Any] = field(default_factory=dict)
+
+    def hit(self, violation: Violation, event: Site, state: PathState, root: int) -> None:
+        entry = self.hits.setdefault((violation.code, violation.site, event), Hit(violation, event=event))
+        entry.bases.append(Basis.of(state, root))
+        if violation.sure.value > entry.violation.sure.value:
+            entry.violation = violation
+
+    def visit(self, event: Site) -> None:
+        self.visits[event] = self.visits.get(event, 0) + 1
+
+
+def is_mode(key: Key) -> bool:
+    """A decision that holds for a whole run (`use_amp`), not one per iteration or per batch."""
+    return not mentions(key, "ucall") and not mentions(key, "%") and all(
+        root[0] in ("param", "global", "free") for root in roots(key)
+    )
+
+
+def _is_switch(trace: Trace, key: Key) -> dict[bool, bool] | None:
+    """Branch → whether the scaler's protocol runs in it, for a decision that turns the scaler on or off."""
+    branches = dict(trace.arms.get(key, {}))
+    for taken in trace.unscale_arms.get(key, {}):
+        if not trace.clip_arms.get(key, {}).get(taken, False):
+            branches[taken] = True  # unscale_ without the clip it is for: the scaler is what the branch is about
+    if not is_mode(key) or branches.get(True, False) == branches.get(False, False):
+        return None
+    return branches
+
+
+def is_feasible(basis: Basis, trace: Trace) -> bool:
+    """Whether nothing speaks against the path having been meant.
+
+    Two doubts make a path unlikely: it takes the branch with the scaler of one mode switch and the branch without it
+    of another (the switches are set together in practice, which the source does not show); or it rests on two
+    different conditions on a loop counter (`i % k == 0` here, `(i + 1) % k == 0` there), whose relation is arithmetic.
+    """
+    with_scaler: set[Key] = set()
+    without: set[Key] = set()
+    for key, taken in basis.guards:
+        branches = _is_switch(trace, key)
+        if branches is None:
+            continue
+        (with_scaler if branches.get(taken, False) else without).add(key)
+    if with_scaler and without:
+        return False
+    counters = {key for key, _ in basis.guards if is_counter(key) and key in trace.relevant}
+    return len(counters | {d.key for d in basis.trail}) < 2
+
+
+def is_sure(violation: Violation, basis: Basis, optimizers: dict[int, set[Hashable]]) -> bool:
+    if violation.sure is Sure.GUESS:
+        return False
+    return violation.sure is Sure.PROVEN or len(optimizers.get(basis.root, ())) < 2

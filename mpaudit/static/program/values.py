@@ -1,0 +1,271 @@
+"""Abstract values: what an expression may stand for while the program is followed.
+
+Values are immutable and hashable. Objects with identity (a scaler, an optimizer, a module, an instance of a user's
+class, a list) are `Ref`s; what changes about them lives in the state. What is not known is a `Sym`: a name for the
+unknown, built from where it came from, so that the same unknown met twice is the same decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Union
+
+if TYPE_CHECKING:
+    from .linker import ClassInfo, FunctionInfo
+
+Key = tuple[Any, ...]
+"""A symbolic expression: nested tuples of strings, numbers and keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Const:
+    value: bool | int | float | str | None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Const) and type(self.value) is type(other.value) and self.value == other.value
+
+    def __hash__(self) -> int:
+        return hash((type(self.value), self.value))
+
+
+NONE = Const(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Sym:
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Ext:
+    """Something of a package outside the project: `torch.amp.GradScaler`. Canonical names only."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """An object made in sight; `kind` says what it is, the identity is the place that made it."""
+
+    kind: str
+    id: Hashable
+
+
+@dataclass(frozen=True, slots=True)
+class Func:
+    info: "FunctionInfo"
+    self_value: "Value | None" = None
+    closure: Hashable = None
+    """Frame in which a nested function was defined."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cls:
+    info: "ClassInfo"
+
+
+@dataclass(frozen=True, slots=True)
+class Mod:
+    """A module of the project, by its path."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tup:
+    items: tuple["Value", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """An attribute of a value that has not been called yet and is not a function of the project."""
+
+    base: "Value"
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Phi:
+    """`yes` where the decision `key` is true, else `no`: two paths merged without forgetting which was which."""
+
+    key: Key
+    yes: "Value"
+    no: "Value"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of a few values, it is not known which."""
+
+    options: frozenset["Value"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """An autocast that was on (or may have been) when a forward ran.
+
+    `device` and `dtype` are names ('cuda', 'float16') or '' where unknown; `enabled` is True, False or the key of
+    the decision that says so; `site` is the call that made the context.
+    """
+
+    device: str
+    dtype: str
+    enabled: bool | Key
+    site: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A forward of a module that a tensor came from."""
+
+    module: Hashable | None
+    casts: tuple[Cast, ...] | None
+    """Autocasts on the stack at the call, outermost first; None: unknown (a caller may have entered one)."""
+    site: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor that came out of tracked code.
+
+    `scaled`: None (proven unscaled), the scaler's identity, '?' (unknown) or 'mixed'. `uses`: the forwards it came
+    from, None where there were too many. `dtype`: '' or a name. `array` says that it is a NumPy array. `site`: the
+    constructor call of a float64 one.
+    """
+
+    uses: frozenset[Use] | None = frozenset()
+    scaled: Hashable | None = None
+    dtype: str = ""
+    array: bool = False
+    site: Any = None
+    grad: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    """Parameters of modules (identities), of an optimizer, or of something unknown (both None)."""
+
+    modules: frozenset[Hashable] | None
+    optimizer: Hashable | None = None
+    filtered: bool = False
+    """A selection (`if p.requires_grad`): not known to be all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gradient:
+    """`p.grad` of parameters."""
+
+    params: Params
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """`x.state_dict()` of an object."""
+
+    of: "Value"
+
+
+@dataclass(frozen=True, slots=True)
+class Dtype:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A `torch.device`; type '' where unknown, `maybe_cuda` for `'cuda' if … else 'cpu'`."""
+
+    type: str
+    index: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """Something that a framework drives (Accelerate, DeepSpeed, Fabric …): its protocol is not the user's."""
+
+    by: str
+
+
+Value = Union[
+    Const, Sym, Ext, Ref, Func, Cls, Mod, Tup, Method, Phi, Choice, Tensor, Params, Gradient, State, Dtype, Device, Owned,
+]  # fmt: skip
+
+MAX_OPTIONS = 6
+MAX_USES = 8
+
+
+def options(value: Value) -> Iterator[Value]:
+    """The values that a Phi or Choice may be; any other value is itself."""
+    if isinstance(value, Phi):
+        yield from options(value.yes)
+        yield from options(value.no)
+    elif isinstance(value, Choice):
+        for option in sorted(value.options, key=repr):
+            yield from options(option)
+    else:
+        yield value
+
+
+def choice(values: list[Value], otherwise: Key) -> Value:
+    """One of `values`; a Sym named `otherwise` where there are too many."""
+    flat = dict.fromkeys(option for value in values for option in options(value))
+    if len(flat) == 1:
+        return next(iter(flat))
+    if len(flat) > MAX_OPTIONS:
+        return Sym(otherwise)
+    if all(isinstance(v, Const | Sym) for v in flat) and NONE not in flat and not _few_constants(list(flat)):
+        return Sym(otherwise)
+    return Choice(frozenset(flat))
+
+
+def _few_constants(values: list[Value]) -> bool:
+    return len(values) <= 4 and all(isinstance(v, Const) and isinstance(v.value, str | bool) for v in values)
+
+
+def join_tensors(values: list[Tensor]) -> Tensor:
+    """What arithmetic over tensors, or a call that got them, may give."""
+    uses: frozenset[Use] | None = frozenset()
+    for value in values:
+        uses = None if uses is None or value.uses is None else uses | value.uses
+    if uses is not None and len(uses) > MAX_USES:
+        uses = None
+    scales = {value.scaled for value in values}
+    scaled: Hashable | None = None
+    if len(scales) == 1:
+        scaled = next(iter(scales))
+    elif scales:
+        scaled = "?" if "?" in scales else "mixed"
+    return Tensor(uses, scaled, grad=any(v.grad for v in values))
+
+
+@lru_cache(maxsize=65536)
+def roots(key: Key) -> frozenset[Key]:
+    """The leaves of a symbolic expression that can be assigned anew."""
+    if not key:
+        return frozenset()
+    head = key[0]
+    if head in ("param", "iter", "call", "aug", "phi", "global", "free", "except", "del"):
+        return frozenset((key,))
+    found: set[Key] = set()
+    for part in key[1:]:
+        if isinstance(part, tuple) and part and isinstance(part[0], str):
+            found |= roots(part)
+    return frozenset(found)
+
+
+@lru_cache(maxsize=65536)
+def mentions(key: Key, word: str) -> bool:
+    """Whether `word` is the head or operator of any part of a symbolic expression."""
+    return any(part == word or (isinstance(part, tuple) and mentions(part, word)) for part in key)
+
+
+def inside(value: Value) -> Iterator[Value]:
+    """Values a value directly holds, itself first."""
+    yield value
+    if isinstance(value, Tup):
+        for item in value.items:
+            yield from inside(item)
+    elif isinstance(value, Phi | Choice):
+        for option in options(value):
+            yield from inside(option)
