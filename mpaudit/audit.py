@@ -129,10 +129,11 @@ def assemble(
                 message=finding.message,
                 remedy=finding.remedy,
                 related=tuple(
-                    Related(
-                        relative(other.location.path, cwd), other.location.line, other.location.column, other.message
+                    Related(relative(other.path, cwd), other.line, other.column, message)
+                    for other, message in sorted(
+                        ((other.location, other.message) for other in finding.related),
+                        key=lambda item: (item[0].path != place.path, item),
                     )
-                    for other in sorted(finding.related)
                 ),
                 fix=None,
                 fingerprint=_fingerprint(*identity, str(seen[identity])),

@@ -19,9 +19,9 @@ def render(audit: Audit, form: str, *, lines: Lines, statistics: bool = False, w
     None gives plain text that does not depend on where it is shown.
     """
     if form == "json":
-        from mpaudit.audit import to_json
+        from mpaudit.render import json
 
-        return to_json(audit).decode()
+        return json.render(audit)
     if statistics:
         from mpaudit.render import statistics as counts
 

@@ -12,6 +12,7 @@ from mpaudit.render import Lines, escaped
 _WINDOW = 160
 """Of a longer source line, this many columns around the finding are shown."""
 _TAB = "    "
+_INDENT = "  "
 _STYLES = {"error": "bold red", "warning": "bold yellow", "info": "bold cyan"}
 
 Piece = tuple[str, str]
@@ -64,26 +65,17 @@ def _finding(entry: Entry, lines: Lines, width: int | None) -> Iterator[Piece]:
     if entry.remedy:
         yield from _paragraph("help: ", entry.remedy, width)
     for other in entry.related:
-        yield from _paragraph(f"{escaped(other.path)}:{other.line}:{other.column} ", other.message, width)
+        yield from _paragraph("note: ", f"{other.path}:{other.line}:{other.column}: {other.message}", width)
 
 
 def _paragraph(label: str, text: str, width: int | None) -> Iterator[Piece]:
-    indent = "  "
-    body = escaped(" ".join(text.split()))
+    """A label and its text; at most 100 columns wide on a terminal, one line elsewhere."""
+    body = escaped(text)
     if width is not None:
-        rows = wrap(
-            label + body,
-            max(min(width, 100), 40),
-            initial_indent=indent,
-            subsequent_indent=indent * 2,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        body = "\n".join(rows).removeprefix(indent + label.rstrip())
-    else:
-        body = (" " if label else "") + body
-    yield indent, ""
-    yield label.rstrip(), "bold"
+        columns = max(min(width, 100), 40) - len(_INDENT)
+        rows = wrap(label + body, columns, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False)
+        body = f"\n{_INDENT}".join(rows).removeprefix(label)
+    yield _INDENT + label, "bold" if label else ""
     yield f"{body}\n", ""
 
 

@@ -1,0 +1,18 @@
+"""The document itself, as `mpaudit.audit.from_json` reads it."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from mpaudit.audit import Audit, to_json
+
+
+def render(audit: Audit) -> str:
+    """Indented JSON; characters that a terminal would obey are written as \\uNNNN."""
+    return re.sub(r"[^\n -~]", _character, to_json(audit).decode())
+
+
+def _character(found: re.Match[str]) -> str:
+    char = found.group()
+    return char if char.isprintable() else json.dumps(char)[1:-1]
