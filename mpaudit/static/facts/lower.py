@@ -305,10 +305,8 @@ class _Lowering:
         return () if node is None else self.suite(node.body)
 
     def expression_statement(self, node: cst.Expr) -> ir.Stmt | None:
-        if type(node.value) in _INERT:
-            return None
         value = self.expr(node.value)
-        return None if isinstance(value, ir.Const) else ir.ExprStmt(value, self.span(node))
+        return None if isinstance(value, (ir.Const, ir.Opaque)) else ir.ExprStmt(value, self.span(node))
 
     def assign(self, node: cst.Assign) -> ir.Stmt:
         targets = tuple([self.expr(target.target) for target in node.targets])
@@ -558,8 +556,6 @@ _COMPOUND: dict[type[cst.CSTNode], Callable[[_Lowering, Any], ir.Stmt]] = {
     cst.FunctionDef: _Lowering.function,
     cst.ClassDef: _Lowering.class_,
 }
-
-_INERT = {cst.SimpleString, cst.Integer, cst.Float, cst.Imaginary, cst.Ellipsis}
 
 _COMPARISONS: dict[type[cst.CSTNode], str] = {
     cst.Equal: "==",
