@@ -15,4 +15,6 @@ def render(audit: Audit) -> str:
 
 def _character(found: re.Match[str]) -> str:
     char = found.group()
-    return char if char.isprintable() else json.dumps(char)[1:-1]
+    if char.isprintable():
+        return char
+    return f"\\u{ord(char):04x}" if ord(char) <= 0xFFFF else json.dumps(char)[1:-1]

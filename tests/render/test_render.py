@@ -162,7 +162,7 @@ def test_json_has_the_counts_anyway() -> None:
     assert from_json(render(document, "json", lines=lambda path: (), statistics=True)) == document
 
 
-HOSTILE = "a\nb\r\x1b[31m\x9b0m\x07\u202e\u2028\x00'\"<script>`|\\.py"
+HOSTILE = "a\x7f\U000e0001\nb\r\x1b[31m\x9b0m\x07\u202e\u2028\x00'\"<script>`|\\.py"
 
 
 @pytest.mark.parametrize("form", FORMATS)
