@@ -59,9 +59,6 @@ def _run(arguments: Sequence[str] | None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("mpaudit: interrupted", err=True)
         return 130
-    except BrokenPipeError:  # the reader has had enough (`mpaudit lint | head`)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILURE
     except Exception as error:
         if os.environ.get("MPAUDIT_DEBUG"):
             raise

@@ -47,7 +47,14 @@ def discover(paths: Sequence[str], settings: Settings, cwd: Path) -> Sources:
             walk.named(absolute)
         else:
             raise UsageError(f"there is no file or folder {path!r}")
-    return Sources(tuple(map(Path, sorted(walk.files))), tuple(sorted(walk.errors)))
+    return walk.sources()
+
+
+def project_files(root: Path, settings: Settings) -> Sources:
+    """The Python files of a project, by its root; of the home folder and its like only what lies directly in it."""
+    walk = _Walk(settings)
+    walk.tree(str(root), deep=str(root) not in _stops())
+    return walk.sources()
 
 
 def read(path: str | os.PathLike[str]) -> bytes | str:
@@ -167,6 +174,9 @@ class _Walk:
         self.files: set[str] = set()
         self.errors: set[Problem] = set()
 
+    def sources(self) -> Sources:
+        return Sources(tuple(map(Path, sorted(self.files))), tuple(sorted(self.errors)))
+
     def named(self, path: str) -> None:
         """A file that the user named."""
         if path.endswith(_UNREAD):
@@ -174,8 +184,8 @@ class _Walk:
         elif self.readable(path):
             self.files.add(path)
 
-    def tree(self, top: str) -> None:
-        """A folder that the user named, and what is in it."""
+    def tree(self, top: str, deep: bool = True) -> None:
+        """A folder that the user named, and what is in it; without `deep` not what is in its folders."""
         inherited = [patterns for patterns in _above(top) if not patterns.decide(top, True)]
         stack = [(top, tuple(inherited))]
         while stack:
@@ -197,7 +207,8 @@ class _Walk:
                 if self.is_excluded(entry, is_folder, ignores):
                     continue
                 if is_folder:
-                    stack.append((entry.path, ignores))
+                    if deep:
+                        stack.append((entry.path, ignores))
                 elif entry.is_file(follow_symlinks=False) or self.readable(entry.path):
                     self.files.add(entry.path)
 

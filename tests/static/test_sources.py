@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mpaudit.errors import UsageError
 from mpaudit.settings import EXCLUDE, Settings
 from mpaudit.static import sources
-from mpaudit.static.sources import decode, discover, project_root, read
+from mpaudit.static.sources import decode, discover, project_files, project_root, read
 
 
 def tree(root: Path, *files: str) -> None:
@@ -321,3 +321,11 @@ def test_root_does_not_depend_on_what_is_given(tmp_path: Path) -> None:
     tree(tmp_path, "proj/README", "proj/a/x.py", "proj/a/b/y.py", "proj/a/b/c/z.py")
     files = ["proj/a/x.py", "proj/a/b/y.py", "proj/a/b/c/z.py"]
     assert {root_of(tmp_path, file) for file in files} == {"proj"}
+
+
+def test_files_of_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree(tmp_path, "proj/a.py", "proj/b/c.py", "proj/venv/d.py")
+    settings = Settings(root=str(tmp_path))
+    assert project_files(tmp_path / "proj", settings) == discover(["proj"], settings, tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "proj"))  # a script in the home folder is not followed through all of it
+    assert project_files(tmp_path / "proj", settings).files == (tmp_path / "proj" / "a.py",)
