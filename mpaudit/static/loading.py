@@ -42,6 +42,16 @@ class _Scan(msgspec.Struct, array_like=True, frozen=True):
     imports: tuple[tuple[str, str, str], ...]
 
 
+class _Outlined(msgspec.Struct, array_like=True, frozen=True):
+    outline: ir.Outline | None
+    problem: ir.SyntaxProblem | None
+
+
+class _Lowered(msgspec.Struct, array_like=True, frozen=True):
+    statements: tuple[ir.Stmt, ...]
+    problem: ir.SyntaxProblem | None
+
+
 @dataclass(frozen=True, slots=True)
 class Counts:
     """How much each stage let through, in files and bytes."""
@@ -209,7 +219,7 @@ def _outline(
     syntax: dict[str, ir.SyntaxProblem],
     problems: dict[str, Problem],
 ) -> None:
-    decoder = msgspec.msgpack.Decoder(ir.Outline | ir.SyntaxProblem)
+    decoder = msgspec.msgpack.Decoder(_Outlined)
     keys = {f.path: b"outline" + salt + f.digest for f in files}
     stored = cache.get_many(sorted(set(keys.values())))
     new: dict[bytes, bytes] = {}
@@ -220,19 +230,20 @@ def _outline(
         else:
             found = _outline_of(_bytes_of(file, problems), pattern)
             new[key] = msgspec.msgpack.encode(found)
-        if isinstance(found, ir.SyntaxProblem):
-            syntax[file.path] = found
+        if found.problem is not None:
+            syntax[file.path] = found.problem
         else:
-            file.outline = found
+            file.outline = found.outline
     cache.put_many(new)
 
 
-def _outline_of(data: bytes, pattern: re.Pattern[str]) -> ir.Outline | ir.SyntaxProblem:
+def _outline_of(data: bytes, pattern: re.Pattern[str]) -> _Outlined:
     from .outline import outline
     from .syntax import decode as strict
 
     text = strict(data)
-    return text if isinstance(text, ir.SyntaxProblem) else outline(text, pattern)
+    found = text if isinstance(text, ir.SyntaxProblem) else outline(text, pattern)
+    return _Outlined(None, found) if isinstance(found, ir.SyntaxProblem) else _Outlined(found, None)
 
 
 def _heat(files: list[_File]) -> None:
@@ -277,7 +288,7 @@ def _lower(
     wanted = [(f, f.outline.units[n]) for f in files if f.outline for n in sorted(f.hot)]
     keys = {unit.digest: b"unit" + unit.digest for _, unit in wanted}
     stored = cache.get_many(sorted(keys.values()))
-    known: dict[bytes, tuple[ir.Stmt, ...] | ir.SyntaxProblem] = {}
+    known: dict[bytes, _Lowered] = {}
     for digest, key in keys.items():
         if key in stored:
             known[digest] = _UNPACK.decode(stored[key])
@@ -288,7 +299,9 @@ def _lower(
     size = sum(map(len, missing.values()))
     if missing:
         results = lower(list(missing.values()))
-        known |= dict(zip(missing, results, strict=True))
+        for digest, result in zip(missing, results, strict=True):
+            failed = isinstance(result, ir.SyntaxProblem)
+            known[digest] = _Lowered((), result) if failed else _Lowered(result, None)
         cache.put_many({keys[d]: msgspec.msgpack.encode(known[d]) for d in missing})
     chunks = {}
     for file in files:
@@ -296,16 +309,17 @@ def _lower(
         entries: list[tuple[ir.Unit, tuple[ir.Stmt, ...] | None]] = []
         for number, unit in enumerate(file.outline.units):
             found = known.get(unit.digest) if number in file.hot else None
-            if isinstance(found, ir.SyntaxProblem):
-                line = found.line + unit.first_line - 1
-                syntax.setdefault(file.path, ir.SyntaxProblem(line, found.column, found.message))
+            if found is not None and found.problem is not None:
+                problem = found.problem
+                line = problem.line + unit.first_line - 1
+                syntax.setdefault(file.path, ir.SyntaxProblem(line, problem.column, problem.message))
                 found = None
-            entries.append((unit, found))
+            entries.append((unit, found.statements if found is not None else None))
         chunks[file.path] = tuple(entries)
     return chunks, len(missing), size
 
 
-_UNPACK = msgspec.msgpack.Decoder(tuple[ir.Stmt, ...] | ir.SyntaxProblem)
+_UNPACK = msgspec.msgpack.Decoder(_Lowered)
 
 
 def _text(file: _File, unit: ir.Unit) -> str:

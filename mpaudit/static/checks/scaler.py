@@ -26,7 +26,21 @@ def protocol(seen: Seen) -> Iterator[Draft]:
         key = (draft.code, draft.site)
         if key not in best or draft.confidence.rank > best[key].confidence.rank:
             best[key] = draft
-    yield from best.values()
+    yield from _last_steps(seen.trace, list(best.values()))
+
+
+def _last_steps(trace: Trace, drafts: list[Draft]) -> Iterator[Draft]:
+    """One missing update per loop: it belongs after the last of the steps that lack it."""
+    loops = {step.site: (step.scaler, step.loops) for step in trace.steps}
+    last: dict[object, Draft] = {}
+    for draft in drafts:
+        if draft.code != "MPA204" or draft.site not in loops:
+            yield draft
+            continue
+        key = (draft.confidence is Confidence.POSSIBLE, draft.site.path, loops[draft.site])
+        if key not in last or draft.site.line > last[key].site.line:
+            last[key] = draft
+    yield from last.values()
 
 
 def _uses_scaler(trace: Trace, hit: Hit) -> bool:

@@ -69,11 +69,19 @@ def _function(project: Project, info: FunctionInfo, trace: Trace, number: int) -
         parent = info.parent
         if parent is not None:
             func = Func(info, me, ("frame", repr(parent), 0, None))
-        calls.call_function(run, module_frame, func, (), (), state, None)
+        calls.call_function(run, module_frame, func, (), _unknown(info), state, None)
     except OutOfBudget:
         pass
     _finish(run)
     return run.reached | {info}
+
+
+def _unknown(info: FunctionInfo) -> tuple[tuple[str, Value], ...]:
+    """Arguments of which nothing is known, defaults included: there is a caller somewhere, and it may pass them."""
+    assert info.node is not None
+    params = [p.name for p in info.node.params if p.kind in ("pos", "kw")]
+    own = 1 if info.cls is not None else 0
+    return tuple((name, Sym(("param", repr(info), name))) for name in params[own:])
 
 
 def _instance(
@@ -95,7 +103,7 @@ def _instance(
         run.lazy += 1
         reached = set(run.reached)
         try:
-            results = calls.call_function(run, frame, Func(init, me), (), (), state.clone(), None)
+            results = calls.call_function(run, frame, Func(init, me), (), _unknown(init), state.clone(), None)
         finally:
             run.lazy -= 1
         run.reached = reached
@@ -135,5 +143,3 @@ def _called(info: FunctionInfo, named: dict[str, int]) -> bool:
         return info.cls is not None and info.cls.name in named
     return info.name in named
 
-
-_ = Sym

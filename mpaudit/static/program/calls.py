@@ -10,7 +10,7 @@ from ..facts import ir
 from . import events, library, torch_api
 from .expressions import (
     Results, attribute, decide, evaluate, evaluate_all, external_bases, find_method, iterate, join_results, key_of,
-    mro, store_attribute,
+    mro, store_attribute, value_of,
 )  # fmt: skip
 from .frame import MAX_DEPTH, Frame, Run, text_of, usage
 from .linker import ClassInfo, FunctionInfo, Site, walk_nodes
@@ -315,7 +315,7 @@ def _default(run: Run, frame: Frame, param: ir.Param, st: PathState, unknown: bo
     if param.default is None or unknown:
         return Sym(("param", repr(frame.info), param.name))
     module_frame = Frame(frame.module, None, ("module", frame.module.path), frame.first_line)
-    return evaluate(run, module_frame, param.default, st)[0][1]
+    return value_of(run, module_frame, param.default, st)
 
 
 def _enter_decorators(run: Run, frame: Frame, node: ir.FunctionDef, st: PathState) -> None:
@@ -325,7 +325,7 @@ def _enter_decorators(run: Run, frame: Frame, node: ir.FunctionDef, st: PathStat
         name = text_of(expr)
         if not any(word in name.lower() for word in ("cast", "grad", "inference", "amp")):
             continue
-        value = evaluate(run, module_frame, expr, st)[0][1]
+        value = value_of(run, module_frame, expr, st)
         if isinstance(value, Ref) and value.kind == "autocast" and isinstance(value.id, Cast):
             run.trace.casts_entered.add(value.id.site)
             st.casts = (*st.casts, value.id)
@@ -339,7 +339,7 @@ def _enter_decorators(run: Run, frame: Frame, node: ir.FunctionDef, st: PathStat
 
 def decorator_seen(run: Run, fr: Frame, expr: ir.Expr, span: ir.Span, st: PathState) -> None:
     """Records the use of a torch name as a decorator."""
-    value = evaluate(run, fr, expr, st)[0][1] if isinstance(expr, ir.Call | ir.Name | ir.Attr) else NONE
+    value = value_of(run, fr, expr, st) if isinstance(expr, ir.Call | ir.Name | ir.Attr) else NONE
     if isinstance(value, Ext) and (value.name in torch_api.AUTOCAST or value.name in torch_api.DEPRECATED):
         run.trace.calls[ApiCall(value.name, fr.site(span), (), (), "bare", text_of(expr), run.root)] = None
     elif isinstance(value, Ref) and value.kind == "autocast" and isinstance(value.id, Cast):

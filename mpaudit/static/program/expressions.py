@@ -94,6 +94,12 @@ def evaluate(run: Run, fr: Frame, expr: ir.Expr, st: PathState) -> Results:
             return [(st, Sym(("opaque",)))]
 
 
+def value_of(run: Run, fr: Frame, expr: ir.Expr, st: PathState) -> Value:
+    """The value of an expression that is not expected to split the path."""
+    results = evaluate(run, fr, expr, st)
+    return results[0][1] if results else Sym(("opaque",))
+
+
 def evaluate_all(
     run: Run, fr: Frame, exprs: Sequence[ir.Expr], st: PathState
 ) -> list[tuple[PathState, tuple[Value, ...]]]:
@@ -361,7 +367,7 @@ def base_values(run: Run, cls: ClassInfo, st: PathState) -> list[Value]:
     found = []
     for expr in cls.node.bases:
         if isinstance(expr, ir.Name | ir.Attr):
-            found.extend(options(evaluate(run, frame, expr, st)[0][1]))
+            found.extend(options(value_of(run, frame, expr, st)))
     return found
 
 
@@ -392,7 +398,7 @@ def _class_attribute(run: Run, fr: Frame, cls: ClassInfo, name: str, st: PathSta
             frame = Frame(owner.module, None, ("module", owner.module.path), owner.first_line)
             run.lazy += 1
             try:
-                return evaluate(run, frame, owner.class_assigns[name], st)[0][1]
+                return value_of(run, frame, owner.class_assigns[name], st)
             finally:
                 run.lazy -= 1
     return None
@@ -414,7 +420,7 @@ def lazy_attribute(run: Run, base: Ref, cls: ClassInfo, name: str, st: PathState
                     st.heap.setdefault((frame.id, method.node.params[0].name), base)
                     for param in method.node.params[1:]:
                         st.heap.setdefault((frame.id, param.name), Sym(("param", repr(method), param.name)))
-                value = evaluate(run, frame, expr, st)[0][1]
+                value = value_of(run, frame, expr, st)
                 if not _is_fresh(value) and not (isinstance(value, Sym) and value.key[0] == "global"):
                     values.append(value)
                 elif _is_fresh(value):
@@ -840,7 +846,7 @@ def _place(run: Run, fr: Frame, expr: ir.Expr, st: PathState):  # type: ignore[n
     if isinstance(expr, ir.Name):
         return (fr.id if (fr.id, expr.id) in st.heap else fr.module.path), expr.id
     if isinstance(expr, ir.Attr):
-        base = evaluate(run, fr, expr.base, st)[0][1]
+        base = value_of(run, fr, expr.base, st)
         if isinstance(base, Ref):
             return base, expr.name
         if isinstance(base, Sym):

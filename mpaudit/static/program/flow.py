@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..facts import ir
 from . import events, typestate
 from .expressions import (
-    Results, assign, attribute, binary, branch, decide, evaluate, evaluate_all, iterate, key_of, store_name, subscript,
+    Results, assign, attribute, binary, branch, decide, evaluate, evaluate_all, iterate, key_of, store_name, subscript, value_of,
 )  # fmt: skip
 from .frame import Frame, Run, text_of
 from .linker import walk_nodes, walk_statements
@@ -66,9 +66,7 @@ def execute_one(run: Run, fr: Frame, stmt: ir.Stmt, st: PathState) -> list[PathS
                     fr.returns.append((s, value))
             return []
         case ir.Raise():
-            if stmt.value is not None:
-                st = evaluate(run, fr, stmt.value, st)[0][0]
-            fr.raises.append(st)
+            fr.raises += [s for s, _ in evaluate(run, fr, stmt.value, st)] if stmt.value is not None else [st]
             return []
         case ir.Break():
             typestate.leave_iteration(st.protocol, fr.site(stmt.span))
@@ -252,7 +250,7 @@ def _match(run: Run, fr: Frame, stmt: ir.Match, st: PathState) -> list[PathState
                     for constant in constants:
                         still = []
                         for p in matched:
-                            value = evaluate(run, fr, constant, p)[0][1]
+                            value = value_of(run, fr, constant, p)
                             for p2, truth, _ in decide(p, compare("==", subject, value, p)):
                                 (taken if truth else still).append(p2)
                         matched = still
@@ -276,7 +274,7 @@ def _for(run: Run, fr: Frame, stmt: ir.For, st: PathState) -> list[PathState]:
     out: list[PathState] = []
     for s, source in evaluate(run, fr, stmt.iterable, st):
         elements = iterate(run, source, s)
-        if elements is not None and 0 < len(elements) <= 6 and any(_interesting(e) for e in elements):
+        if elements is not None and 0 < len(elements) <= 6:
             out += _unrolled(run, fr, stmt, s, elements)
             continue
         if isinstance(source, Params):
@@ -357,11 +355,15 @@ def _while(run: Run, fr: Frame, stmt: ir.While, st: PathState) -> list[PathState
 
 
 def _fixed_point(run, fr, stmt, st, enter, root) -> list[PathState]:  # type: ignore[no-untyped-def]
+    """Paths after a loop. It is taken to run at least once where its body can end: that no batch comes is no case
+    that training code is written for, and a step after it would seem to lack its backward."""
     node = _node(fr, stmt)
     breaks, fr.breaks = fr.breaks, []
     heads: list[PathState] = []
     frontier = [st]
-    exits: list[PathState] = []
+    leaving: list[PathState] = []
+    unentered: list[PathState] = []
+    ends: list[PathState] = []
     run.loops.append(root)
     try:
         for number in range(MAX_PASSES + 1):
@@ -371,13 +373,16 @@ def _fixed_point(run, fr, stmt, st, enter, root) -> list[PathState]:  # type: ig
             if not new:
                 break
             if number == MAX_PASSES:
-                for head in heads:
-                    head.inexact = True
+                for state in (*heads, *ends, *leaving):
+                    state.inexact = True
                 break
             after: list[PathState] = []
             for head in new:
-                body, leaving = enter(head)
-                exits += leaving if not isinstance(stmt, ir.For) else []
+                body, out = enter(head)
+                if number:
+                    leaving += out
+                else:
+                    unentered += out
                 continues, fr.continues = fr.continues, []
                 done = execute(run, fr, stmt.body, body) if body else []
                 after += done + fr.continues
@@ -386,10 +391,12 @@ def _fixed_point(run, fr, stmt, st, enter, root) -> list[PathState]:  # type: ig
                 state.forget(root)
                 state.cross_back_edge()
             frontier = merge(after, (*node, "back"))
+            ends = merge([*ends, *(state.clone() for state in frontier)], (*node, "end"))
     finally:
         run.loops.pop()
-    if isinstance(stmt, ir.For):
-        exits = [head.clone() for head in heads]
+    exits = ends if isinstance(stmt, ir.For) else leaving
+    if not exits:
+        exits = unentered
     out = execute(run, fr, stmt.orelse, merge(exits, (*node, "exit"))) + fr.breaks
     fr.breaks = breaks
     return merge(out, (*node, "exit"))

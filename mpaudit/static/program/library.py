@@ -14,7 +14,7 @@ from .state import PathState
 from .trace import ApiCall, CastMade, Leak, LossCall
 from .values import (
     NONE, Cast, Choice, Const, Device, Dtype, Ext, Func, Gradient, Key, Owned, Params, Phi, Ref, State, Sym, Tensor,
-    Tup, Value, choice, join_tensors, options,
+    Tup, Value, choice, join_tensors, mentions, options,
 )  # fmt: skip
 
 Args = tuple[Value, ...]
@@ -75,7 +75,9 @@ def call_external(
         return [(st, ref)]
     if torch_api.CLIP.match(name):
         target = argument(args, keywords, 0, "parameters")
-        if not _is_norm_only(argument(args, keywords, 1, "max_norm"), expr):
+        bound = argument(args, keywords, 1, "max_norm")
+        by_scale = isinstance(bound, Sym) and mentions(bound.key, "get_scale")  # the bound is scaled, as the gradients
+        if not by_scale and not _is_norm_only(bound, expr):
             events.clip(run, target if target is not None else NONE, site, st)
         return [(st, fresh(site, st))]
     if torch_api.MODULE_WRAPPERS.search(name) and top in ("torch", "apex", "fairscale"):

@@ -298,6 +298,7 @@ def unscale(p: Protocol, s: Id, o: Id, site: Site, report: Report) -> None:
             report(Violation("MPA204", pair.site or site, "unscale", s, o, site))
         else:
             report(Violation("MPA208", site, "unscale", s, o, pair.site))
+            state = replace(state, used=Used.TOP)  # the clip that follows is late for the same reason
         new = Grad(Kind.UNSCALED, s)
     else:
         match grad.kind:
@@ -370,6 +371,8 @@ def raw_step(p: Protocol, o: Id, site: Site, report: Report) -> None:
         match grad.kind:
             case Kind.SCALED | Kind.STALE:
                 report(Violation("MPA203", site, "raw", grad.scaler, o, state.backward, sure))
+                # an update that now finds no inf check recorded has the same cause
+                p.scalers[grad.scaler] = replace(p.scaler(grad.scaler), recorded=Recorded.TOP)
             case Kind.MIXED:
                 report(Violation(grad.code, grad.site or site, "mixed", grad.scaler, o, site, sure))
             case Kind.EMPTY if state.zeroed:
