@@ -34,7 +34,7 @@ _QUOTES = frozenset("\"'")
 
 def too_complex(text: str) -> SyntaxProblem | None:
     """Whether some expression of the text is nested more deeply than the parser can be trusted with."""
-    if len(text) <= 2 * MAX_BRACKETS:
+    if len(text) <= MAX_BRACKETS:
         return None
     found = _first_overflow(_TOKEN.findall(text))
     if found is not None:

@@ -22,7 +22,7 @@ def compile_triggers(patterns: Iterable[str]) -> re.Pattern[bytes]:
     """One expression that finds whatever one of the patterns finds; no pattern finds nothing.
 
     In a pattern `^` and `$` are the borders of lines, `\\w` and `\\b` mean ASCII. Raises ValueError naming the pattern
-    that is not a regular expression, that has a numbered back-reference or flags, or that matches the empty text.
+    that is not a regular expression, that has a capturing group, or that matches the empty text.
     """
     checked = sorted(set(patterns))
     for pattern in checked:
@@ -83,7 +83,7 @@ def _aliases(names: re.Match[bytes] | None) -> Iterator[tuple[str, str]]:
     if names is None:
         return
     for part in _text(_NOISE.sub(b" ", names["names"])).split(","):
-        words = part.replace(".", " . ").split() if " " in part.strip() and "." in part else part.split()
+        words = part.split()
         joined = "".join(words[: words.index("as")] if "as" in words else words)
         if joined == "*" or joined.replace(".", "").isidentifier():
             yield joined, words[-1] if "as" in words else ""
