@@ -6,6 +6,7 @@ import ast
 import io
 import re
 import warnings
+from codecs import BOM_UTF8
 from typing import TYPE_CHECKING
 
 from mpaudit.static.complexity import too_complex
@@ -14,7 +15,6 @@ from mpaudit.static.facts.ir import SyntaxProblem
 if TYPE_CHECKING:
     import libcst as cst
 
-_BOM = b"\xef\xbb\xbf"
 _HEAD = re.compile(rb"\A[^\r\n]*(?:\r\n?|\n)?[^\r\n]*")
 _NEWLINE = re.compile(r"\r\n?")
 
@@ -26,9 +26,9 @@ def decode(data: bytes) -> str | SyntaxProblem:
         return _problem_at(data, null, "source contains a null byte")
     try:
         encoding = _encoding(data)
-        text = data.removeprefix(_BOM).decode(encoding)
+        text = data.removeprefix(BOM_UTF8).decode(encoding)
     except UnicodeDecodeError as error:
-        start = error.start + (len(_BOM) if data.startswith(_BOM) else 0)
+        start = error.start + (len(BOM_UTF8) if data.startswith(BOM_UTF8) else 0)
         return _problem_at(data, start, f"bytes that are not valid {error.encoding}")
     except (SyntaxError, LookupError, ValueError) as error:
         return SyntaxProblem(1, 1, f"cannot decode the file: {error}")
@@ -99,5 +99,5 @@ def _encoding(data: bytes) -> str:
 
 def _problem_at(data: bytes, offset: int, message: str) -> SyntaxProblem:
     before = data[:offset].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    last_line = before[before.rfind(b"\n") + 1 :].removeprefix(_BOM)
+    last_line = before[before.rfind(b"\n") + 1 :].removeprefix(BOM_UTF8)
     return SyntaxProblem(before.count(b"\n") + 1, len(last_line.decode("utf-8", "replace")) + 1, message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 
 _LONGEST_LEAD = 1_000
@@ -11,7 +12,7 @@ _LONGEST_LEAD = 1_000
 _IMPORT = re.compile(rb"import(?=[\s(*\\])")
 _LEAD = re.compile(
     rb"(?: ^ | [;:] ) [ \t\f]* (?: lazy \s+ )? (?: from (?P<module> (?: [.\w\x80-\xff] | \s | \\\n )+ ) )? \Z",
-    re.VERBOSE,
+    re.VERBOSE | re.MULTILINE,
 )
 _ENCLOSED = re.compile(rb"(?:\s|\\\n)* \( (?P<names> (?: [^)\#] | \#[^\n]* )* )", re.VERBOSE)
 _OPEN = re.compile(rb"(?P<names> (?: \\\n | [^\\;\#\n] )* )", re.VERBOSE)
@@ -49,6 +50,7 @@ def import_lines(data: bytes) -> tuple[tuple[str, str, str], ...]:
 
     No parser: an import in a docstring is taken for one, a normal import is never missed.
     """
+    data = data.removeprefix(BOM_UTF8)
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     return tuple(binding for word in _IMPORT.finditer(data) for binding in _bindings(data, word.start(), word.end()))

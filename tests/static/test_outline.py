@@ -4,6 +4,7 @@ import ast
 import re
 import sysconfig
 from hashlib import blake2b
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -98,7 +99,8 @@ class A:
 
 
 def test_imports_anywhere_in_source_order() -> None:
-    text = "def f():\n    import c; from . import d as e\nimport a.b, g as h\ntry: from i import *\nexcept: import j.k as l\n"
+    text = "def f():\n    import c; from . import d as e\nimport a.b, g as h\ntry: from i import *\n"
+    text += "except: import j.k as l\n"
     assert triage(text).imports == (
         ("c", "c", ""),
         ("e", ".", "d"),
@@ -185,7 +187,7 @@ def test_units_hold_every_statement_once(module: str) -> None:
     assert isinstance(text, str)
     lines = split_lines(text)
     units = triage(text).units
-    for unit, following in zip(units, units[1:], strict=False):
+    for unit, following in pairwise(units):
         assert unit.last_line < following.first_line
     whole = parse_ast(text).body
     parts = [statement for unit in units for statement in parse_ast(unit_text(lines, unit)).body]

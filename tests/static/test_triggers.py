@@ -80,6 +80,7 @@ def test_a_bad_pattern_is_named(pattern: str) -> None:
         "import über.ö as ä\nfrom é import ñ",
         "x = 1;import a",
         "from a import b # import c",
+        "# a comment is not continued \\\nimport a",
         "with a: import b",
         "class A: from a import b",
         "import a" + "".join(f", b{i}" for i in range(500)),
@@ -114,6 +115,10 @@ def test_what_is_no_import(text: str) -> None:
 
 def test_an_import_in_a_docstring_is_taken_for_one() -> None:
     assert import_lines(b'"""\nimport a\n"""') == (("a", "a", ""),)
+
+
+def test_the_byte_order_mark_is_no_part_of_the_first_import() -> None:
+    assert import_lines(b"\xef\xbb\xbfimport a") == (("a", "a", ""),)
 
 
 def test_lazy_imports() -> None:
