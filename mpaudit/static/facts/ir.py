@@ -37,15 +37,15 @@ class Name(_Node, frozen=True, tag=1):
 
 
 class Attr(_Node, frozen=True, tag=2):
-    base: "Expr"
+    base: Expr
     name: str
 
 
 class Call(_Node, frozen=True, tag=3):
-    func: "Expr"
-    args: tuple["Expr", ...]
+    func: Expr
+    args: tuple[Expr, ...]
     """Positional arguments; `*x` is a Star."""
-    keywords: tuple[tuple[str, "Expr"], ...]
+    keywords: tuple[tuple[str, Expr], ...]
     """`**x` has the name ''."""
     span: Span
 
@@ -53,101 +53,101 @@ class Call(_Node, frozen=True, tag=3):
 class Sub(_Node, frozen=True, tag=4):
     """`base[index]`; a slice index is a Slice."""
 
-    base: "Expr"
-    index: "Expr"
+    base: Expr
+    index: Expr
 
 
 class Seq(_Node, frozen=True, tag=5):
     """A tuple, list or set display: kind 'tuple' | 'list' | 'set'. More than 64 items: the first 64 and Opaque."""
 
     kind: str
-    items: tuple["Expr", ...]
+    items: tuple[Expr, ...]
 
 
 class Dict(_Node, frozen=True, tag=6):
     """A dict display; a `**x` item has the key None."""
 
-    items: tuple[tuple[Union["Expr", None], "Expr"], ...]
+    items: tuple[tuple[Union[Expr, None], Expr], ...]
     span: Span
 
 
 class BinOp(_Node, frozen=True, tag=7):
     op: str
     """The source token: '+', '%', '@', '//' …"""
-    left: "Expr"
-    right: "Expr"
+    left: Expr
+    right: Expr
 
 
 class UnaryOp(_Node, frozen=True, tag=8):
     """op: '-', '+', '~' or 'not'."""
 
     op: str
-    operand: "Expr"
+    operand: Expr
 
 
 class BoolOp(_Node, frozen=True, tag=9):
     """op: 'and' or 'or'; a chain of one operator is one node."""
 
     op: str
-    values: tuple["Expr", ...]
+    values: tuple[Expr, ...]
 
 
 class Compare(_Node, frozen=True, tag=10):
     """`left op right`; a chained comparison is a BoolOp 'and' of these. op: '==', 'is not', 'not in' …"""
 
     op: str
-    left: "Expr"
-    right: "Expr"
+    left: Expr
+    right: Expr
 
 
 class IfExp(_Node, frozen=True, tag=11):
-    test: "Expr"
-    body: "Expr"
-    orelse: "Expr"
+    test: Expr
+    body: Expr
+    orelse: Expr
 
 
 class Lambda(_Node, frozen=True, tag=12):
-    params: tuple["Param", ...]
-    body: "Expr"
+    params: tuple[Param, ...]
+    body: Expr
 
 
 class Comp(_Node, frozen=True, tag=13):
     """A comprehension. kind: 'list' | 'set' | 'dict' | 'generator'; a dict has its key in `key`."""
 
     kind: str
-    key: Union["Expr", None]
-    element: "Expr"
-    clauses: tuple[tuple["Expr", "Expr", tuple["Expr", ...]], ...]
+    key: Union[Expr, None]
+    element: Expr
+    clauses: tuple[tuple[Expr, Expr, tuple[Expr, ...]], ...]
     """(target, iterable, conditions) per `for`."""
 
 
 class Star(_Node, frozen=True, tag=14):
-    value: "Expr"
+    value: Expr
 
 
 class Await(_Node, frozen=True, tag=15):
-    value: "Expr"
+    value: Expr
 
 
 class Yield(_Node, frozen=True, tag=16):
     """`yield` and `yield from`."""
 
-    value: Union["Expr", None]
+    value: Union[Expr, None]
 
 
 class Walrus(_Node, frozen=True, tag=17):
     name: str
-    value: "Expr"
+    value: Expr
 
 
 class FString(_Node, frozen=True, tag=18):
     """Constant parts as Const, the rest as their expressions, in order."""
 
-    parts: tuple["Expr", ...]
+    parts: tuple[Expr, ...]
 
 
 class Slice(_Node, frozen=True, tag=19):
-    parts: tuple[Union["Expr", None], ...]
+    parts: tuple[Union[Expr, None], ...]
 
 
 class Opaque(_Node, frozen=True, tag=20):
@@ -165,8 +165,8 @@ class Param(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     name: str
     kind: str
-    default: Union["Expr", None]
-    annotation: Union["Expr", None]
+    default: Union[Expr, None]
+    annotation: Union[Expr, None]
 
 
 # ----------------------------------------------------------------- statements
@@ -197,8 +197,8 @@ class If(_Node, frozen=True, tag=33):
     """`elif` is an If in `orelse`. The span is that of the test."""
 
     test: Expr
-    body: tuple["Stmt", ...]
-    orelse: tuple["Stmt", ...]
+    body: tuple[Stmt, ...]
+    orelse: tuple[Stmt, ...]
     span: Span
 
 
@@ -207,15 +207,15 @@ class For(_Node, frozen=True, tag=34):
 
     target: Expr
     iterable: Expr
-    body: tuple["Stmt", ...]
-    orelse: tuple["Stmt", ...]
+    body: tuple[Stmt, ...]
+    orelse: tuple[Stmt, ...]
     span: Span
 
 
 class While(_Node, frozen=True, tag=35):
     test: Expr
-    body: tuple["Stmt", ...]
-    orelse: tuple["Stmt", ...]
+    body: tuple[Stmt, ...]
+    orelse: tuple[Stmt, ...]
     span: Span
 
 
@@ -223,16 +223,16 @@ class With(_Node, frozen=True, tag=36):
     """items: (context expression, target or None, span of the expression)."""
 
     items: tuple[tuple[Expr, Union[Expr, None], Span], ...]
-    body: tuple["Stmt", ...]
+    body: tuple[Stmt, ...]
 
 
 class Try(_Node, frozen=True, tag=37):
     """handlers: (exception type or None, name or '', body)."""
 
-    body: tuple["Stmt", ...]
-    handlers: tuple[tuple[Union[Expr, None], str, tuple["Stmt", ...]], ...]
-    orelse: tuple["Stmt", ...]
-    finalbody: tuple["Stmt", ...]
+    body: tuple[Stmt, ...]
+    handlers: tuple[tuple[Union[Expr, None], str, tuple[Stmt, ...]], ...]
+    orelse: tuple[Stmt, ...]
+    finalbody: tuple[Stmt, ...]
 
 
 class Return(_Node, frozen=True, tag=38):
@@ -280,7 +280,7 @@ class Match(_Node, frozen=True, tag=46):
     """cases: (names the pattern binds, constant or dotted values it compares with, guard, body)."""
 
     subject: Expr
-    cases: tuple[tuple[tuple[str, ...], tuple[Expr, ...], Union[Expr, None], tuple["Stmt", ...]], ...]
+    cases: tuple[tuple[tuple[str, ...], tuple[Expr, ...], Union[Expr, None], tuple[Stmt, ...]], ...]
 
 
 class FunctionDef(_Node, frozen=True, tag=47):
@@ -289,7 +289,7 @@ class FunctionDef(_Node, frozen=True, tag=47):
     name: str
     params: tuple[Param, ...]
     decorators: tuple[tuple[Expr, Span], ...]
-    body: tuple["Stmt", ...]
+    body: tuple[Stmt, ...]
     is_async: bool
     is_generator: bool
     returns: Union[Expr, None]
@@ -303,7 +303,7 @@ class ClassDef(_Node, frozen=True, tag=48):
     bases: tuple[Expr, ...]
     keywords: tuple[tuple[str, Expr], ...]
     decorators: tuple[tuple[Expr, Span], ...]
-    body: tuple["Stmt", ...]
+    body: tuple[Stmt, ...]
     span: Span
 
 
