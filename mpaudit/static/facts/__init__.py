@@ -1,0 +1,1 @@
+"""One module of source → facts: plain data, cached, read back without LibCST."""
