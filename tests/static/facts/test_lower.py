@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from mpaudit.static.facts import ir
-from mpaudit.static.facts.lower import MAX_DEPTH, MAX_ITEMS, MAX_TEXT, lower, pack, unpack
+from mpaudit.static.facts.expressions import MAX_DEPTH, MAX_ITEMS, MAX_TEXT
+from mpaudit.static.facts.lower import lower, pack, unpack
 
 
 def statements(text: str) -> tuple[ir.Stmt, ...]:
