@@ -21,10 +21,12 @@ ROOT = Path(rulebook.__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bad examples of every page, each a project of its own."""
+    """Bad examples, each a project of its own: the first of every page and all that have several files."""
     top = tmp_path_factory.mktemp("examples")
     for rule in rulebook.rules().values():
         for number, group in enumerate(rule.bad):
+            if number and len(group) == 1:
+                continue
             (top / f"{rule.code}-{number}" / ".git").mkdir(parents=True)
             for example in group:
                 file = top / f"{rule.code}-{number}" / (example.file or "example.py")
