@@ -80,7 +80,8 @@ def _unknown(info: FunctionInfo) -> tuple[tuple[str, Value], ...]:
     """Arguments of which nothing is known, defaults included: there is a caller somewhere, and it may pass them."""
     assert info.node is not None
     params = [p.name for p in info.node.params if p.kind in ("pos", "kw")]
-    own = 1 if info.cls is not None else 0
+    static = any(isinstance(d, ir.Name) and d.id == "staticmethod" for d, _ in info.node.decorators)
+    own = 1 if info.cls is not None and not static else 0
     return tuple((name, Sym(("param", repr(info), name))) for name in params[own:])
 
 

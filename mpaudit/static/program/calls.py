@@ -184,7 +184,7 @@ def tensors_deep(values: Sequence[Value], st: PathState) -> list[Tensor]:
     found = tensors_in(values)
     for value in values:
         if isinstance(value, Ref) and value.kind in ("dict", "list"):
-            found += tensors_in([v for (owner, _), v in st.heap.items() if owner == value])
+            found += tensors_in([v for _, v in st.heap.held(value)])
     return found
 
 
@@ -218,10 +218,9 @@ def call_function(
         info.module, info, ("frame", repr(info), len(run.stack), func.closure), info.first_line,
         owned=fr.owned or is_owned(run, info.cls, st), parent=func.closure,
     )  # fmt: skip
-    for place in [p for p in st.heap if p[0] == frame.id]:
-        del st.heap[place]
-    for root in {r for value in st.heap.values() if isinstance(value, Sym) for r in roots(value.key) if r[1:2] == (frame.id,)}:
-        st.forget(root)
+    st.heap.drop(frame.id)
+    for key in [k for k in st.guards if any(r[1:2] == (frame.id,) for r in roots(k))]:
+        del st.guards[key]
     bind(run, frame, func, args, keywords, st)
     outer = (st.casts, st.no_grad)
     _enter_decorators(run, frame, node, st)
@@ -242,13 +241,15 @@ def call_function(
     out: Results = []
     for s, value in results:
         if not any(isinstance(v, Func) and v.closure == frame.id for v in options(value)) and not _captured(frame, s):
-            for place in [p for p in s.heap if p[0] == frame.id]:
-                del s.heap[place]
+            s.heap.drop(frame.id)
         out.append((s, value))
     return out
 
 
 def _captured(frame: Frame, st: PathState) -> bool:
+    """Whether a nested function that outlives the call still looks into the frame."""
+    if frame.info is None or not any(info.parent is frame.info for info in frame.module.nested):
+        return False
     return any(
         isinstance(value, Func) and value.closure == frame.id for (owner, _), value in st.heap.items() if owner != frame.id
     )
@@ -303,8 +304,7 @@ def bind(run: Run, frame: Frame, func: Func, args: Args, keywords: Keywords, st:
         elif param.kind == "**":
             names = {p.name for p in node.params}
             ref = Ref("dict", ("kwargs", frame.id))
-            for place in [p for p in st.heap if p[0] == ref]:
-                del st.heap[place]
+            st.heap.drop(ref)
             for name, value in keywords:
                 if name and name not in names:
                     st.heap[ref, f"[{Const(name)!r}]"] = value
@@ -411,8 +411,7 @@ def instantiate(
         return [(st, ref)]
     kind = "module" if is_module_class(run, cls, st) else "instance"
     ref = Ref(kind, ident)
-    for place in [p for p in st.heap if p[0] == ref]:
-        del st.heap[place]
+    st.heap.drop(ref)
     run.classes[ref] = cls
     run.contains.pop(ref, None)
     if kind == "module":

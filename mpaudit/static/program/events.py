@@ -175,7 +175,8 @@ def backward(run: Run, fr: Frame, loss: Value, site: Site, text: str, st: PathSt
         else:
             typestate.backward(p, o, scaled, site, sure)
     if scaled in ("?", "mixed"):
-        p.unseen = typestate.OptimizerState(fed=True, backward=site)
+        if not p.optimizers:
+            p.unseen = typestate.OptimizerState(fed=True, backward=site)
     else:
         typestate.backward_unseen(p, scaled, site)
     note(run, st)
@@ -369,8 +370,7 @@ def havoc(run: Run, values: Iterable[Value], st: PathState, depth: int = 0) -> N
             elif isinstance(option, Ref):
                 _havoc_object(run, option, option.kind, st)
                 if option.kind in ("instance", "list", "dict"):
-                    havoc(run, [v for (owner, _), v in list(st.heap.items()) if owner == option and v != option],
-                          st, depth + 1)  # fmt: skip
+                    havoc(run, [v for _, v in st.heap.held(option) if v != option], st, depth + 1)
             elif isinstance(option, Sym):
                 _havoc_object(run, option.key, run.roles.get(option.key, ""), st)
 
@@ -416,8 +416,8 @@ def save(run: Run, value: Value, site: Site, st: PathState) -> None:
                 place = item.id
             if item.kind == "instance":
                 is_open = True
-            for (owner, slot), held in st.heap.items():
-                if owner == item:
+            for slot, held in st.heap.held(item):
+                if True:
                     lowered = slot.lower()
                     if "[**" in slot or "scaler" in lowered or "amp" in lowered or "scale" in lowered:
                         is_open = True

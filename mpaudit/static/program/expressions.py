@@ -499,15 +499,13 @@ def _dict(run: Run, fr: Frame, expr: ir.Dict, st: PathState) -> Results:
     exprs = [part for key, value in expr.items for part in ((key if key is not None else ir.Const(None)), value)]
     for s, values in evaluate_all(run, fr, exprs, st):
         ref = Ref("dict", fr.site(expr.span))
-        for place in [p for p in s.heap if p[0] == ref]:
-            del s.heap[place]
+        s.heap.drop(ref)
         for i, (key, _) in enumerate(expr.items):
             if key is None:
                 spread = values[2 * i + 1]
                 if isinstance(spread, Ref) and spread.kind == "dict":
-                    for (owner, slot), held in list(s.heap.items()):
-                        if owner == spread:
-                            s.heap[ref, slot] = held
+                    for slot, value in s.heap.held(spread):
+                        s.heap[ref, slot] = value
                 else:
                     s.heap[ref, f"[** {i}]"] = spread
             else:
@@ -518,7 +516,7 @@ def _dict(run: Run, fr: Frame, expr: ir.Dict, st: PathState) -> Results:
 
 def held(base: Ref, st: PathState) -> list[tuple[str, Value]]:
     """What a dict, list or instance holds, by slot."""
-    return [(slot, value) for (owner, slot), value in st.heap.items() if owner == base]
+    return st.heap.held(base)
 
 
 def iterate(run: Run, value: Value, st: PathState) -> tuple[Value, ...] | None:

@@ -322,6 +322,8 @@ def _unrolled(
 
 def _loop(run: Run, fr: Frame, stmt: ir.For, st: PathState, source: Value) -> list[PathState]:
     root = ("iter", fr.id, stmt.span)
+    if not run.project.is_active(stmt):
+        return [_passed_over(run, fr, stmt, st, root)]
 
     def enter(head: PathState) -> tuple[list[PathState], list[PathState]]:
         body = head.clone()
@@ -344,8 +346,41 @@ def _bind_target(run: Run, fr: Frame, target: ir.Expr, source: Value, root: tupl
     assign(run, fr, target, element, st)
 
 
+def _passed_over(
+    run: Run, fr: Frame, stmt: ir.For | ir.While, st: PathState, root: tuple[object, ...]
+) -> PathState:
+    """A loop without protocol code: what it assigns is unknown afterwards."""
+    names: dict[str, None] = {}
+    for inner in walk_statements([stmt]):
+        for target in _targets(inner):
+            for node in walk_nodes(target):
+                if isinstance(node, ir.Name):
+                    names[node.id] = None
+    for name in names:
+        key = (*root, name)
+        st.forget(key)
+        store_name(fr, name, Sym(key), st)
+    return st
+
+
+def _targets(stmt: ir.Stmt) -> tuple[ir.Expr, ...]:
+    match stmt:
+        case ir.Assign():
+            return tuple(t for t in stmt.targets if isinstance(t, ir.Name | ir.Seq))
+        case ir.AugAssign():
+            return (stmt.target,) if isinstance(stmt.target, ir.Name) else ()
+        case ir.For():
+            return (stmt.target,)
+        case ir.With():
+            return tuple(target for _, target, _ in stmt.items if target is not None)
+        case _:
+            return ()
+
+
 def _while(run: Run, fr: Frame, stmt: ir.While, st: PathState) -> list[PathState]:
     root = ("iter", fr.id, stmt.span)
+    if not run.project.is_active(stmt):
+        return [_passed_over(run, fr, stmt, st, root)]
 
     def enter(head: PathState) -> tuple[list[PathState], list[PathState]]:
         yes, no, _ = branch(run, fr, stmt.test, head.clone())

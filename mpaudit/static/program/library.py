@@ -709,8 +709,7 @@ def _python(
             return [(st, args[0])] if args else None
         case "dict":
             ref = Ref("dict", fr.site(expr.span))
-            for place in [p for p in st.heap if p[0] == ref]:
-                del st.heap[place]
+            st.heap.drop(ref)
             for key, value in keywords:
                 st.heap[ref, f"[{Const(key)!r}]" if key else "[**]"] = value
             for value in args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -177,16 +178,42 @@ def walk_nodes(root: object) -> Iterator[object]:
             stack.extend(getattr(node, name) for name in reversed(node.__struct_fields__))
 
 
-LIVE_WORDS = frozenset(
-    """backward step scale unscale_ update zero_grad GradScaler autocast nullcontext ExitStack grad state_dict
-    clip_grad_norm_ clip_grad_value_ clip_grad_norm clip_grad_value dispatch_clip_grad binary_cross_entropy BCELoss
-    optim SGD Adam AdamW RMSprop Adagrad LAMB create_optimizer cuda device half bfloat16 float16 float64 double
-    from_numpy as_tensor tensor set_default_dtype set_default_tensor_type DataParallel DistributedDataParallel
-    compile amp no_grad""".split()
+PROTOCOL_WORDS = frozenset(
+    """backward unscale_ zero_grad GradScaler autocast nullcontext enter_context grad clip_grad_norm_ clip_grad_value_
+    clip_grad_norm clip_grad_value dispatch_clip_grad binary_cross_entropy BCELoss scale half bfloat16 double
+    set_default_dtype set_default_tensor_type from_numpy as_tensor state_dict manual_backward""".split()
 )
-"""Names whose presence in a function makes following calls into it worth while."""
+"""Names whose presence makes following code worth while: what acts on gradients, on the scaler, on precision."""
+MAKER_WORDS = frozenset(
+    """optim SGD Adam AdamW RMSprop Adagrad LAMB create_optimizer device float16 float64 DataParallel
+    DistributedDataParallel""".split()
+)
+"""Names of what makes optimizers, devices and dtypes: worth following into, not worth iterating a loop for."""
+_STEPS = re.compile(r"(?i)(sched|prof|env|pbar|bar|meter|timer|lr|ema|log|writer|tracker|warmup)\w*$")
 
-_BY_CLASS_ONLY = frozenset({"__init__", "__call__", "forward", "__enter__", "__exit__"})
+
+def is_protocol_node(node: object) -> bool:
+    """`step` and `update` are common names: a scheduler's step or a meter's update is no event."""
+    if isinstance(node, ir.Attr):
+        return node.name in PROTOCOL_WORDS
+    if isinstance(node, ir.Name):
+        return node.id in PROTOCOL_WORDS
+    if isinstance(node, ir.Call) and isinstance(node.func, ir.Attr):
+        base = node.func.base
+        last = base.name if isinstance(base, ir.Attr) else base.id if isinstance(base, ir.Name) else ""
+        if node.func.name == "step":
+            return not _STEPS.search(last)
+        if node.func.name == "update":
+            return (not node.args and not node.keywords) or "scaler" in last.lower()
+    return False
+
+
+_BY_CLASS_ONLY = frozenset(
+    "__init__ __call__ forward __enter__ __exit__ __getitem__ __iter__ __len__ update step get items keys values"
+    " append add reset log print write close load format size to".split()
+)
+"""Names too common to say what is called; calls of modules and of a class's objects are found by the class.
+A `step` or an `update` that matters is protocol code by itself."""
 
 
 class Project:
@@ -197,6 +224,8 @@ class Project:
 
     def __init__(self, modules: Iterable[ModuleInfo]) -> None:
         self.modules = {module.path: module for module in sorted(modules, key=lambda m: m.path)}
+        self.live_names: set[str] = set()
+        self._active: dict[int, bool] = {}
         self._index = ModuleIndex((module.parts, module) for module in self.modules.values())
         for module in self.modules.values():
             _define(module)
@@ -205,6 +234,21 @@ class Project:
     def find(self, importer: ModuleInfo, dotted: str) -> ModuleInfo | None:
         """The module of the project that `dotted` means in `importer`; None: outside the project or ambiguous."""
         return self._index.find(importer.parts, importer.is_package, dotted)
+
+    def is_active(self, stmt: ir.Stmt) -> bool:
+        """Whether a statement holds protocol code or names something that does: a loop that does not need not be
+        followed to its fixed point."""
+        known = self._active.get(id(stmt))
+        if known is None:
+            known = any(
+                is_protocol_node(node)
+                or isinstance(node, ir.Return | ir.Yield)
+                or (isinstance(node, ir.Attr) and node.name in self.live_names)
+                or (isinstance(node, ir.Name) and node.id in self.live_names)
+                for node in walk_nodes(stmt)
+            )
+            self._active[id(stmt)] = known
+        return known
 
     def find_package(self, importer: ModuleInfo, dots: str) -> ModuleInfo | None:
         """The package that `from . import x` looks in."""
@@ -296,12 +340,16 @@ def define_class(module: ModuleInfo, node: ir.ClassDef, first_line: int) -> Clas
 
 
 def _mark_live(project: Project) -> None:
-    """Functions that hold a live word, and, by name, those that can reach one."""
+    """Functions that hold protocol code, and, by name, those that can reach one."""
     names: dict[FunctionInfo, frozenset[str]] = {}
     holders: dict[str, list[FunctionInfo | ClassInfo]] = {}
+    queue: list[FunctionInfo] = []
     for module in project.modules.values():
         for info in module.nested:
-            names[info] = _names_in(info)
+            names[info], direct = _names_in(info)
+            if direct:
+                info.live = True
+                queue.append(info)
             if info.name not in _BY_CLASS_ONLY:
                 holders.setdefault(info.name, []).append(info)
         for cls in module.classes.values():
@@ -310,20 +358,16 @@ def _mark_live(project: Project) -> None:
     for info, used in names.items():
         for name in used & holders.keys():
             users.setdefault(name, []).append(info)
-    queue = [info for info, used in names.items() if used & LIVE_WORDS]
-    for info in queue:
-        info.live = True
     while queue:
         info = queue.pop()
-        owners = [info.cls] if info.cls else []
         reached = [info.name] if info.name not in _BY_CLASS_ONLY else []
-        for cls in owners:
-            if not cls.live:
-                cls.live = True
-                reached.append(cls.name)
+        if info.cls is not None and not info.cls.live:
+            info.cls.live = True
+            reached.append(info.cls.name)
         if info.parent is not None and not info.parent.live:
             info.parent.live = True
             queue.append(info.parent)
+        project.live_names.update(reached)
         for name in reached:
             for user in users.get(name, ()):
                 if not user.live:
@@ -331,11 +375,14 @@ def _mark_live(project: Project) -> None:
                     queue.append(user)
 
 
-def _names_in(info: FunctionInfo) -> frozenset[str]:
+def _names_in(info: FunctionInfo) -> tuple[frozenset[str], bool]:
+    """The names a function mentions, and whether it is live by itself."""
     found = set()
+    direct = False
     for node in walk_nodes(info.node):
         if isinstance(node, ir.Attr):
             found.add(node.name)
         elif isinstance(node, ir.Name):
             found.add(node.id)
-    return frozenset(found)
+        direct = direct or is_protocol_node(node)
+    return frozenset(found), direct or bool(found & MAKER_WORDS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 
 from . import typestate
@@ -22,9 +22,75 @@ class Decision:
     node: Hashable
 
 
+Place = tuple[Hashable, str]
+
+
+class Heap:
+    """(owner, name) → value, for frames, objects and modules. Cloned with every path, so owners are shared until one
+    of the clones writes to them, and equal owners are the same object."""
+
+    __slots__ = ("_exclusive", "_owners")
+
+    def __init__(self) -> None:
+        self._owners: dict[Hashable, dict[str, Value]] = {}
+        self._exclusive: set[Hashable] = set()
+
+    def clone(self) -> Heap:
+        other = Heap()
+        other._owners = dict(self._owners)
+        self._exclusive.clear()
+        return other
+
+    def get(self, place: Place, otherwise: Value | None = None) -> Value | None:
+        names = self._owners.get(place[0])
+        return otherwise if names is None else names.get(place[1], otherwise)
+
+    def __getitem__(self, place: Place) -> Value:
+        return self._owners[place[0]][place[1]]
+
+    def __contains__(self, place: Place) -> bool:
+        return place[1] in self._owners.get(place[0], ())
+
+    def __setitem__(self, place: Place, value: Value) -> None:
+        owner = place[0]
+        if owner not in self._exclusive:
+            self._owners[owner] = dict(self._owners.get(owner, ()))
+            self._exclusive.add(owner)
+        self._owners[owner][place[1]] = value
+
+    def setdefault(self, place: Place, value: Value) -> None:
+        if place not in self:
+            self[place] = value
+
+    def pop(self, place: Place, otherwise: Value | None = None) -> Value | None:
+        if place not in self:
+            return otherwise
+        value = self[place]
+        self[place] = value  # takes the owner for itself
+        del self._owners[place[0]][place[1]]
+        return value
+
+    def drop(self, owner: Hashable) -> None:
+        """Forgets all that an owner holds."""
+        self._owners.pop(owner, None)
+        self._exclusive.discard(owner)
+
+    def held(self, owner: Hashable) -> list[tuple[str, Value]]:
+        return list(self._owners.get(owner, {}).items())
+
+    def owners(self) -> dict[Hashable, dict[str, Value]]:
+        """For reading only."""
+        return self._owners
+
+    def items(self) -> Iterator[tuple[Place, Value]]:
+        for owner, names in self._owners.items():
+            for name, value in names.items():
+                yield (owner, name), value
+
+
 @dataclass(slots=True)
 class PathState:
-    heap: dict[tuple[Hashable, str], Value] = field(default_factory=dict)
+    heap: Heap = field(default_factory=Heap)
     protocol: typestate.Protocol = field(default_factory=typestate.Protocol)
     guards: dict[Key, bool] = field(default_factory=dict)
     trail: frozenset[Decision] = frozenset()
@@ -41,7 +107,7 @@ class PathState:
 
     def clone(self) -> PathState:
         return PathState(
-            dict(self.heap), self.protocol.copy(), dict(self.guards), self.trail, self.casts,
+            self.heap.clone(), self.protocol.copy(), dict(self.guards), self.trail, self.casts,
             self.outer_unknown, self.no_grad, self.exceptional, self.inexact,
         )  # fmt: skip
 
@@ -100,8 +166,9 @@ class PathState:
         typestate.cross_back_edge(self.protocol)
 
     def _collapse(self, stale) -> None:  # type: ignore[no-untyped-def]
-        for place, value in list(self.heap.items()):
-            if isinstance(value, Phi) and _phi_matches(value, stale):
+        found = [(place, value) for place, value in self.heap.items() if isinstance(value, Phi)]
+        for place, value in found:
+            if _phi_matches(value, stale):
                 self.heap[place] = choice(list(options(value)), ("phi", "collapsed", *map(str, place)))
 
     # ----------------------------------------------------------------- values
@@ -165,13 +232,18 @@ def _mergeable(a: PathState, b: PathState) -> bool:
 
 def _merge_two(a: PathState, b: PathState, node: Hashable) -> PathState:
     separator = next((k for k, truth in a.guards.items() if b.guards.get(k, truth) != truth), None)
-    heap = dict(a.heap)
-    for place, theirs in b.heap.items():
-        ours = heap.get(place)
-        if ours is None:
-            heap[place] = theirs
-        elif ours is not theirs and ours != theirs:
-            heap[place] = _join_values(ours, theirs, separator, a, (node, *place))
+    heap = a.heap.clone()
+    ours_by_owner = a.heap.owners()
+    for owner, theirs in b.heap.owners().items():
+        ours = ours_by_owner.get(owner)
+        if ours is theirs:
+            continue
+        for name, value in theirs.items():
+            mine = ours.get(name) if ours else None
+            if mine is None:
+                heap[owner, name] = value
+            elif mine is not value and mine != value:
+                heap[owner, name] = _join_values(mine, value, separator, a, (node, owner, name))
     return PathState(
         heap=heap,
         protocol=typestate.join(a.protocol, b.protocol),
@@ -200,8 +272,29 @@ def same(a: PathState, b: PathState) -> bool:
         and typestate.key(a.protocol) == typestate.key(b.protocol)
         and a.trail == b.trail
         and a.guards == b.guards
-        and a.heap == b.heap
+        and _same_heap(a.heap, b.heap)
     )
+
+
+def _same_heap(a: Heap, b: Heap) -> bool:
+    """Whether two heaps differ in nothing that a further pass over a loop could make a difference of."""
+    ours, theirs = a.owners(), b.owners()
+    for owner in {**ours, **theirs}:
+        x, y = ours.get(owner, {}), theirs.get(owner, {})
+        if x is y:
+            continue
+        for name in {**x, **y}:
+            one, other = x.get(name), y.get(name)
+            if one is not other and one != other and not (_is_quiet(one) and _is_quiet(other)):
+                return False
+    return True
+
+
+def _is_quiet(value: Value | None) -> bool:
+    """A value that steers nothing by itself: an unknown, a number, or none yet."""
+    if isinstance(value, Const):
+        return isinstance(value.value, int | float) and not isinstance(value.value, bool)
+    return value is None or isinstance(value, Sym)
 
 
 def truth_of(value: Value) -> bool | None:

@@ -230,7 +230,11 @@ def is_feasible(basis: Basis, trace: Trace) -> bool:
     if with_scaler and without:
         return False
     counters = {key for key, _ in basis.guards if is_counter(key) and key in trace.relevant}
-    return len(counters | {d.key for d in basis.trail}) < 2
+    return len({_unnegated(key) for key in counters | {d.key for d in basis.trail}}) < 2
+
+
+def _unnegated(key: Key) -> Key:
+    return _unnegated(key[1]) if key[0] == "not" else key
 
 
 def is_sure(violation: Violation, basis: Basis, optimizers: dict[int, set[Hashable]]) -> bool:

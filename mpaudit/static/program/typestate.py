@@ -176,6 +176,7 @@ def new_scaler(p: Protocol, s: Id) -> None:
 def new_optimizer(p: Protocol, o: Id) -> None:
     """Construction in sight: gradients empty, nothing stepped."""
     p.optimizers[o] = OptimizerState(EMPTY, Used.NO)
+    p.unseen = OptimizerState()
     for s, state in p.scalers.items():
         p.pairs[s, o] = PairState(Stage.READY if state.scale is not Scale.TOP else Stage.TOP)
 
@@ -184,6 +185,7 @@ def meet_optimizer(p: Protocol, o: Id) -> None:
     """An optimizer that was not in sight until now: it may have been fed by every backward so far."""
     if o not in p.optimizers:
         p.optimizers[o] = p.unseen
+        p.unseen = OptimizerState()
 
 
 def forget_scaler(p: Protocol, s: Id) -> None:
@@ -243,6 +245,10 @@ def backward(p: Protocol, o: Id, scaler: Id | None, site: Site, sure: Sure = Sur
 
 
 def backward_unseen(p: Protocol, scaler: Id | None, site: Site) -> None:
+    """Followed until a first optimizer is met: which backward feeds a second one is a guess that nothing is made of."""
+    if p.optimizers:
+        p.unseen = OptimizerState()
+        return
     p.unseen = _fed(p.unseen, scaler, site, Sure.ONLY_ONE)
 
 
@@ -420,7 +426,7 @@ def clip(p: Protocol, o: Id, site: Site, report: Report, sure: Sure = Sure.PROVE
 
 def clip_unseen(p: Protocol, site: Site) -> None:
     """A clip before any optimizer was met: one that turns up later has had its gradients clipped."""
-    if p.unseen.grad.kind is Kind.SCALED:
+    if p.unseen.grad.kind is Kind.SCALED and not p.optimizers:
         p.unseen = replace(p.unseen, clip=p.unseen.clip or site)
 
 
