@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterator
 from mpaudit.model import Confidence, Severity
 
 from ..program.linker import Site
-from ..program.trace import Hit, Made, Step, Trace, is_feasible, is_sure
+from ..program.trace import Basis, Hit, Made, Step, Trace, is_feasible, is_mode, is_sure
 from ..program.values import Cast, Const, Tensor
 from .draft import Draft, Seen, name_of
 
@@ -220,7 +220,7 @@ def created_in_loop(seen: Seen) -> Iterator[Draft]:
     trace = seen.trace
     for scaler, steps in _steps_by_scaler(trace).items():
         made = trace.made.get(scaler)
-        if made is None or not made.loops:
+        if made is None or not made.loops or scaler not in trace.remade:
             continue
         loops = _common(made.loops, [step.loops for step in steps])
         if not loops or any(_fresh_run(trace, step.optimizer, loops) for step in steps):
@@ -270,18 +270,19 @@ def _fresh_run(trace: Trace, optimizer: Hashable, loops: tuple[Hashable, ...]) -
 def state_not_saved(seen: Seen) -> Iterator[Draft]:
     """MPA214: optimizer state saved, scaler in use, its state not."""
     trace = seen.trace
+    with_state = {saved.site for saved in trace.saved if saved.open or saved.scalers}
     done: set[Site] = set()
     for saved in trace.saved:
-        if saved.open or saved.site in done:
+        if saved.site in with_state or saved.site in done or saved.basis.exceptional:
             continue
         scalers = {
             step.scaler for step in trace.steps
-            if step.scaler is not None and step.optimizer in saved.optimizers and step.basis.root == saved.basis.root
-            and _really_enabled(trace, step.scaler)
+            if step.scaler is not None and step.optimizer in saved.optimizers and _really_enabled(trace, step.scaler)
+            and _compatible(step.basis, saved.basis)
         }  # fmt: skip
-        missing = sorted(scalers - saved.scalers, key=repr)
-        if not missing or scalers & saved.scalers or saved.scalers:
+        if not scalers:
             continue
+        missing = sorted(scalers, key=repr)
         done.add(saved.site)
         name = name_of(trace, missing[0], "the scaler")
         related = tuple((trace.made[s].site, "the scaler") for s in missing if s in trace.made)
@@ -291,6 +292,12 @@ def state_not_saved(seen: Seen) -> Iterator[Draft]:
             "again and skips steps until it has come down",
             f"add {name}.state_dict() to the checkpoint and load it on resume", Confidence.LIKELY, related,
         )  # fmt: skip
+
+
+def _compatible(a: Basis, b: Basis) -> bool:
+    """Whether two paths may be of one run: no decision that holds for a run was taken both ways."""
+    others = dict(b.guards)
+    return all(others.get(key, taken) == taken for key, taken in a.guards if is_mode(key))
 
 
 def _really_enabled(trace: Trace, scaler: Hashable) -> bool:

@@ -18,7 +18,7 @@ from .state import PathState, merge
 from .trace import ApiCall
 from .values import (
     NONE, Cast, Choice, Cls, Const, Dtype, Ext, Func, Gradient, Key, Method, Owned, Params, Phi, Ref, State, Sym, Tensor,
-    Tup, Value, choice, join_tensors, options, roots,
+    Tup, Use, Value, choice, join_tensors, options, roots,
 )  # fmt: skip
 
 Args = tuple[Value, ...]
@@ -503,8 +503,24 @@ def forward(
         method = find_method(run, cls, "forward", st)
         if method is not None and method.node is not None and method not in run.stack and len(run.stack) < 8:
             results = call_function(run, fr, Func(method, ref), args, keywords, st, site)
-            return [(s, _with_output(value, output)) for s, value in results]
+            return [(s, _with_output(value, _covered_inside(value, output, ref))) for s, value in results]
     return [(st, output)]
+
+
+def _covered_inside(value: Value, output: Tensor, ref: Ref) -> Tensor:
+    """The output of a forward that enters an autocast of its own comes from under that autocast."""
+    if output.uses is None:
+        return output
+    inner = [use.casts for tensor in tensors_in([value]) for use in tensor.uses or ()]
+    own = next((use for use in output.uses if use.module == ref), None)
+    if own is None or not inner:
+        return output
+    around = len(own.casts or ())
+    deeper = [casts for casts in inner if casts is None or len(casts) > around]
+    if not deeper or (None in deeper and own.casts is None):
+        return output
+    casts = None if None in deeper else max(deeper, key=lambda c: len(c or ()))
+    return replace(output, uses=(output.uses - {own}) | {replace(own, casts=casts)})
 
 
 def _with_output(value: Value, output: Tensor) -> Value:
@@ -550,7 +566,9 @@ def call_method(
         case Params():
             if callee.name in ("to", "float", "half", "detach", "clone", "double", "cuda", "requires_grad_", "data"):
                 return [(st, base)]
-            return [(st, fresh(fr.site(expr.span), st))]
+            site = fr.site(expr.span)
+            uses = frozenset(Use(module, None, site) for module in base.modules or ())
+            return [(st, Tensor(uses) if uses and not st.no_grad else fresh(site, st))]
         case Dtype():
             return [(st, Sym(("opaque",)))]
         case _:

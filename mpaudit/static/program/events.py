@@ -63,6 +63,8 @@ def make_scaler(run: Run, ref: Ref, site: Site, enabled: bool | Key, text: str, 
     run.trace.made.setdefault(ref, Made("scaler", ref, site, _loops(run), text, enabled, run.root))
     if run.lazy:
         return
+    if ref in st.protocol.scalers:
+        run.trace.remade.add(ref)
     typestate.new_scaler(st.protocol, ref)
 
 

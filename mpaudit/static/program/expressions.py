@@ -300,6 +300,8 @@ def attribute(run: Run, fr: Frame, base: Value, name: str, st: PathState, expr: 
                 return found
             if name == "module":
                 return base
+            if name == "param_groups":
+                return Params(None, base.key)
             return Sym(("attr", base.key, name))
         case _:
             return Method(base, name)
@@ -330,6 +332,8 @@ def _ref_attribute(run: Run, fr: Frame, base: Ref, name: str, st: PathState) -> 
         return Sym(("attr", ("obj", base), name))
     if base.kind == "module" and name == "module":
         return base
+    if base.kind == "optimizer" and name == "param_groups":
+        return Params(None, base)
     return Method(base, name)
 
 

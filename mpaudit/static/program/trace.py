@@ -163,6 +163,8 @@ class Trace:
     steps: list[Step] = field(default_factory=list)
     scaled: list[Scaled] = field(default_factory=list)
     made: dict[Hashable, Made] = field(default_factory=dict)
+    remade: set[Hashable] = field(default_factory=set)
+    """Objects whose construction was reached again on a path that had them already."""
     losses: list[LossCall] = field(default_factory=list)
     saved: list[Saved] = field(default_factory=list)
     leaks: dict[tuple[Site, Site], Leak] = field(default_factory=dict)
