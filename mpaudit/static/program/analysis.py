@@ -8,7 +8,7 @@ from ..facts import ir
 from . import calls
 from .expressions import find_method
 from .flow import execute
-from .frame import Frame, OutOfBudget, Run
+from .frame import MAX_STEPS, MAX_TEST_STEPS, Frame, OutOfBudget, Run
 from .linker import ClassInfo, FunctionInfo, ModuleInfo, Project, walk_nodes
 from .state import PathState
 from .trace import Trace
@@ -39,7 +39,7 @@ def _is_foreign(module: ModuleInfo) -> bool:
 
 
 def _script(project: Project, module: ModuleInfo, trace: Trace, number: int) -> set[FunctionInfo]:
-    run = Run(project, trace, number)
+    run = Run(project, trace, number, limit=_limit(module))
     states = [PathState()]
     try:
         for unit, stmts in module.chunks:
@@ -56,7 +56,7 @@ def _script(project: Project, module: ModuleInfo, trace: Trace, number: int) -> 
 
 
 def _function(project: Project, info: FunctionInfo, trace: Trace, number: int) -> set[FunctionInfo]:
-    run = Run(project, trace, number)
+    run = Run(project, trace, number, limit=_limit(info.module))
     state = PathState(outer_unknown=True)
     node = info.node
     assert node is not None
@@ -113,6 +113,11 @@ def _instance(
             state.guards.clear()
             state.outer_unknown = True
     return me, state
+
+
+def _limit(module: ModuleInfo) -> int:
+    tests = any(part in ("tests", "test", "testing") or part.startswith("test_") for part in module.parts)
+    return MAX_TEST_STEPS if tests else MAX_STEPS
 
 
 def _finish(run: Run) -> None:

@@ -24,6 +24,8 @@ from .values import (
 Args = tuple[Value, ...]
 Keywords = tuple[tuple[str, Value], ...]
 
+MAX_INERT = 2
+"""A call that twice did nothing of interest is not followed again with arguments of the same kinds."""
 MODEL_NAME = re.compile(
     r"(?i)(^|[._])(model|net|generator|discriminator|encoder|decoder|backbone|critic|actor|unet|vae|policy|student"
     r"|teacher|gpt|network|mpd|msd|transformer|resnet|vit)(_?\w{0,6})$|net(_?[a-z0-9])?$|model"
@@ -214,6 +216,10 @@ def call_function(
             return [(st, _result_of_cold(run, info, everything, site, st))]
     if not info.live and not _worth_following(node):
         return [(st, _result_of_cold(run, info, everything, site, st))]
+    shape = _call_shape(func, args, keywords)
+    if run.inert.get(shape, 0) >= MAX_INERT and not run.lazy:
+        return [(st, _result_of_cold(run, info, everything, site, st))]
+    events_before = run.events
     frame = Frame(
         info.module, info, ("frame", repr(info), len(run.stack), func.closure), info.first_line,
         owned=fr.owned or is_owned(run, info.cls, st), parent=func.closure,
@@ -238,12 +244,21 @@ def call_function(
         s.casts, s.no_grad = outer
         fr.raises.append(s)
     results = join_results(results, ("return", frame.id, site))
+    if run.events == events_before and len(results) == 1 and isinstance(results[0][1], Sym | Const):
+        run.inert[shape] = run.inert.get(shape, 0) + 1
     out: Results = []
     for s, value in results:
         if not any(isinstance(v, Func) and v.closure == frame.id for v in options(value)) and not _captured(frame, s):
             s.heap.drop(frame.id)
         out.append((s, value))
     return out
+
+
+def _call_shape(func: Func, args: Args, keywords: Keywords) -> tuple[object, ...]:
+    """What decides which way a call goes: constants among its arguments, and the kinds of the others."""
+    values = (*args, *(v for _, v in keywords))
+    kinds = tuple(v if isinstance(v, Const) else (type(v).__name__, getattr(v, "kind", "")) for v in values)
+    return (func.info, func.self_value if isinstance(func.self_value, Ref) else None, kinds)
 
 
 def _captured(frame: Frame, st: PathState) -> bool:

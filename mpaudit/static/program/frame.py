@@ -12,8 +12,12 @@ from .trace import Trace
 from .values import Key, Value
 
 MAX_DEPTH = 12
-MAX_STEPS = 60_000
+MAX_STEPS = 20_000
 """Statement executions per entry point; on typical training code a few hundred are used."""
+
+
+MAX_TEST_STEPS = 2_000
+"""The same for a test, which runs the project over and over in small."""
 
 
 class OutOfBudget(Exception):
@@ -31,6 +35,7 @@ class Run:
     stack: list[FunctionInfo] = field(default_factory=list)
     reached: set[FunctionInfo] = field(default_factory=set)
     steps: int = 0
+    limit: int = MAX_STEPS
     testing: bool = False
     """A condition is being evaluated: calls in it are named by what they call, not by where they stand."""
     lazy: int = 0
@@ -47,13 +52,15 @@ class Run:
     resolving: set[tuple[Hashable, str]] = field(default_factory=set)
     half: dict[Hashable, Site] = field(default_factory=dict)
     """Module → the call that made its weights fp16."""
+    inert: dict[Hashable, int] = field(default_factory=dict)
+    """Calls (function and kinds of arguments) that had no event and gave nothing of interest → how often."""
     events: int = 0
     cuda: bool = False
     """Something was moved to a GPU."""
 
     def tick(self) -> None:
         self.steps += 1
-        if self.steps > MAX_STEPS:
+        if self.steps > self.limit:
             raise OutOfBudget
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 
 from . import typestate
@@ -11,6 +11,7 @@ from .values import Cast, Choice, Const, Key, Phi, Sym, Value, choice, mentions,
 MAX_GUARDS = 12
 MAX_STATES = 16
 MAX_PHI_DEPTH = 3
+_VARYING: Key = ("varying",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +105,13 @@ class PathState:
     """The path passed an exception edge that nothing in the source raises."""
     inexact: bool = False
     """A bound was hit on the way: what is found here is at most possible."""
+    gates: frozenset[Key] = frozenset()
+    """What the decisions of the Phi values on the heap depend on, and perhaps more."""
 
     def clone(self) -> PathState:
         return PathState(
             self.heap.clone(), self.protocol.copy(), dict(self.guards), self.trail, self.casts,
-            self.outer_unknown, self.no_grad, self.exceptional, self.inexact,
+            self.outer_unknown, self.no_grad, self.exceptional, self.inexact, self.gates,
         )  # fmt: skip
 
     # -------------------------------------------------------------- decisions
@@ -153,22 +156,25 @@ class PathState:
 
     def forget(self, root: Key) -> None:
         """A name was assigned anew: decisions on its old value are void."""
-        stale = [key for key in self.guards if root in roots(key)]
-        for key in stale:
+        for key in [key for key in self.guards if root in roots(key)]:
             del self.guards[key]
-        self._collapse(lambda key: root in roots(key))
+        if root in self.gates:
+            self._collapse(lambda key: root in roots(key), root)
 
     def cross_back_edge(self) -> None:
         """Counters move on, unknown calls may answer differently."""
         for key in [k for k in self.guards if _varies(k)]:
             del self.guards[key]
-        self._collapse(_varies)
+        if _VARYING in self.gates:
+            self._collapse(_varies, _VARYING)
         typestate.cross_back_edge(self.protocol)
 
-    def _collapse(self, stale) -> None:  # type: ignore[no-untyped-def]
+    def _collapse(self, void: Callable[[Key], bool], gate: Key) -> None:
+        """Phi values of void decisions become a choice of which nothing more is known."""
+        self.gates -= {gate}
         found = [(place, value) for place, value in self.heap.items() if isinstance(value, Phi)]
         for place, value in found:
-            if _phi_matches(value, stale):
+            if _depends_on(value, void):
                 self.heap[place] = choice(list(options(value)), ("phi", "collapsed", *map(str, place)))
 
     # ----------------------------------------------------------------- values
@@ -192,10 +198,14 @@ def is_counter(key: Key) -> bool:
     return mentions(key, "%") or (mentions(key, "iter") and not mentions(key, "ucall") and not mentions(key, "call"))
 
 
-def _phi_matches(value: Value, stale) -> bool:  # type: ignore[no-untyped-def]
+def _depends_on(value: Value, void: Callable[[Key], bool]) -> bool:
     return isinstance(value, Phi) and (
-        stale(value.key) or _phi_matches(value.yes, stale) or _phi_matches(value.no, stale)
+        void(value.key) or _depends_on(value.yes, void) or _depends_on(value.no, void)
     )
+
+
+def _gates(key: Key) -> frozenset[Key]:
+    return roots(key) | {_VARYING} if _varies(key) else roots(key)
 
 
 def _depth(value: Value) -> int:
@@ -254,6 +264,7 @@ def _merge_two(a: PathState, b: PathState, node: Hashable) -> PathState:
         no_grad=a.no_grad,
         exceptional=a.exceptional and b.exceptional,
         inexact=a.inexact or b.inexact,
+        gates=a.gates | b.gates | _gates(separator) if separator is not None else a.gates | b.gates,
     )
 
 
