@@ -17,7 +17,8 @@ from .facts import ir
 from .loading import Loaded, load
 from .parsing import lower_all
 from .program.analysis import follow
-from .program.linker import Project, Site
+from .program.linker import Site
+from .program.traits import computes_in_float64, turns_tf32_on, version_shims
 from .shown import shown
 from .sources import decode, discover, project_root, read
 
@@ -91,8 +92,9 @@ def _findings(loaded: Loaded, settings: Settings) -> list[Finding]:
     seen = Seen(
         trace=follow(loaded.project),
         target=Target(settings.target_torch, settings.target_device),
-        sciences=_computes_in_float64(loaded.project),
-        tf32=_turns_tf32_on(loaded.project),
+        sciences=computes_in_float64(loaded.project),
+        tf32=turns_tf32_on(loaded.project),
+        shims=version_shims(loaded.project),
     )
     found += [_finding(draft) for draft in check(seen, codes) if draft.code in headers]
     return found
@@ -114,38 +116,3 @@ def _finding(draft: Draft) -> Finding:
 
 def _location(site: Site) -> Location:
     return Location(site.path, site.line, site.column, site.end_line, site.end_column)
-
-
-_SCIENCES = frozenset(
-    "gpytorch botorch torchdiffeq e3nn mace ase torchani schnetpack rdkit openmm pyscf deepxde torchquad healpy astropy".split()
-)
-"""Packages of fields that compute in float64 on purpose."""
-
-
-def _computes_in_float64(project: Project) -> bool:
-    return any(module.imported_roots & _SCIENCES for module in project.modules.values())
-
-
-def _turns_tf32_on(project: Project) -> bool:
-    from .program.linker import walk_statements
-
-    for module in project.modules.values():
-        bodies = [stmts or () for _, stmts in module.chunks]
-        bodies += [info.node.body for info in module.nested if info.node is not None]
-        for body in bodies:
-            for stmt in walk_statements(body):
-                if isinstance(stmt, ir.Assign) and any(
-                    isinstance(t, ir.Attr) and t.name in ("allow_tf32", "fp32_precision") for t in stmt.targets
-                ):
-                    if isinstance(stmt.value, ir.Const) and stmt.value.value in (True, "tf32"):
-                        return True
-                if isinstance(stmt, ir.ExprStmt) and isinstance(stmt.value, ir.Call):
-                    func = stmt.value.func
-                    if isinstance(func, ir.Attr) and func.name == "set_float32_matmul_precision":
-                        first = stmt.value.args[0] if stmt.value.args else None
-                        if isinstance(first, ir.Const) and first.value in ("high", "medium"):
-                            return True
-    return False
-
-
-_ = Problem

@@ -9,7 +9,7 @@ from mpaudit.model import Confidence
 from ..program import torch_api
 from ..program.linker import Site
 from ..program.trace import ApiCall, is_feasible
-from ..program.values import Cast, Const, Device, Dtype, Ext, Sym, Tensor, Value, options
+from ..program.values import NONE, Cast, Const, Device, Dtype, Ext, Sym, Tensor, Value, options
 from .draft import Draft, Seen, name_of
 
 
@@ -137,6 +137,8 @@ def _devices(seen: Seen) -> Iterator[tuple[ApiCall, Value]]:
             given = next((v for k, v in call.keywords if k == "device_type"), call.args[0] if call.args else None)
             if given is not None:
                 yield call, given
+            elif not any(key == "" for key, _ in call.keywords):
+                yield call, NONE
 
 
 def invalid_device(seen: Seen) -> Iterator[Draft]:
@@ -168,6 +170,8 @@ def _device_problem(value: Value, rejects_index: bool) -> tuple[str, str] | None
             "'torch.device'>»)", "pass its type: device.type",
         )  # fmt: skip
     if isinstance(value, Const):
+        if value.value is None:
+            return ("device_type is not given and raises TypeError", "pass the device type first: torch.autocast(\"cuda\", ...)")
         if isinstance(value.value, str):
             kind, _, index = value.value.partition(":")
             if kind not in torch_api.AUTOCAST_DEVICES:
@@ -216,6 +220,11 @@ def _new_arguments(call: ApiCall) -> tuple[str, str] | None:
         return (
             f"the second parameter of {call.text} is dtype, not enabled: entering it raises TypeError («argument "
             "'dtype' must be torch.dtype, not bool»)", f"pass it as enabled={shown}",
+        )  # fmt: skip
+    if isinstance(second, Const) and isinstance(second.value, str):
+        return (
+            f"the dtype is the string {second.value!r}: entering it raises TypeError («argument 'dtype' must be "
+            "torch.dtype, not str»)", f"pass torch.{second.value}",
         )  # fmt: skip
     return None
 

@@ -38,7 +38,8 @@ class Seen:
     """The project computes in float64 on purpose, by what it imports."""
     tf32: bool
     """The project turns TF32 on."""
-    rich: frozenset[str] = frozenset()
+    shims: frozenset[str] = frozenset()
+    """Files that choose between torch versions: by hasattr, by a version, by catching ImportError or AttributeError."""
 
 
 def name_of(trace: Trace, ident: object, otherwise: str) -> str:

@@ -11,13 +11,20 @@ from ..program.linker import Site
 from .draft import Draft, Seen
 
 
+def _kind(name: str) -> str:
+    return name.rsplit(".", 1)[-1]
+
+
 def deprecated(seen: Seen) -> Iterator[Draft]:
     """MPA701: names of torch.cuda.amp and torch.cpu.amp."""
     target = seen.target.torch
+    modern = {(c.site.path, _kind(c.name)) for c in seen.trace.calls if c.name not in torch_api.DEPRECATED}
     done: set[Site] = set()
     for call in seen.trace.calls:
         if call.name not in torch_api.DEPRECATED or call.shim or call.site in done:
             continue
+        if call.site.path in seen.shims and (call.site.path, _kind(call.name)) in modern:
+            continue  # a file that asks which torch it runs on, and has both names
         if target is not None and target < (2, 3):
             continue
         done.add(call.site)

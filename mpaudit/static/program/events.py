@@ -438,7 +438,7 @@ def uses_of(module: Id | None, site: Site, st: PathState, inputs: list[Tensor]) 
     if st.no_grad:
         return Tensor(frozenset(), grad=False)
     on_stack = [c for c in st.casts if c is not None]
-    unknown = None in st.casts or (st.outer_unknown and not on_stack)
+    unknown = None in st.casts
     own = Use(module, None if unknown else tuple(on_stack), site)
     uses: frozenset[Use] | None = frozenset([own])
     for tensor in inputs:

@@ -629,14 +629,19 @@ def _words(key: Key) -> Iterable[str]:
 def _array_arithmetic(a: Value, b: Value) -> Value:
     arrays = [v for v in (a, b) if isinstance(v, Tensor)]
     others = [v for v in (a, b) if not isinstance(v, Tensor)]
-    if len(arrays) == 2 and {v.dtype for v in arrays} == {"float64"}:
-        return arrays[0]
+    kinds = {v.dtype for v in arrays}
+    if len(arrays) == 2 and kinds <= {"float64", SCALAR64}:
+        return next((v for v in arrays if v.dtype == "float64"), arrays[0])
     if len(arrays) == 1 and isinstance(others[0], Const):
         return arrays[0]
     wide = [v for v in arrays if v.dtype == "float64"]
     if wide and all(v.dtype in ("float64", "float32", "int64", "int32", "uint8") for v in arrays) and len(arrays) == 2:
         return wide[0]
     return Tensor(array=True)
+
+
+SCALAR64 = "float64 scalar"
+"""A NumPy float64 scalar: in arithmetic with arrays it is float64, as a tensor it has no dimension and promotes none."""
 
 
 def _fold(op: str, a: Const, b: Const) -> Value:
@@ -646,6 +651,10 @@ def _fold(op: str, a: Const, b: Const) -> Value:
         return Const(x + y)
     if numbers and op in ("+", "-", "*") and abs(float(x)) < 1e9 and abs(float(y)) < 1e9:  # type: ignore[arg-type]
         return Const({"+": x + y, "-": x - y, "*": x * y}[op])  # type: ignore[operator]
+    if numbers and op == "**" and 0 <= float(y) <= 64 and abs(float(x)) <= 1024:  # type: ignore[arg-type]
+        return Const(x**y)  # type: ignore[operator]
+    if numbers and op == "/" and y:
+        return Const(x / y)  # type: ignore[operator]
     return Sym(("op", op, ("const", x), ("const", y)))
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..facts import ir
-from . import events, typestate
+from . import events, torch_api, typestate
 from .expressions import (
     Results, assign, attribute, binary, branch, decide, evaluate, evaluate_all, iterate, key_of, store_name, subscript, value_of,
 )  # fmt: skip
 from .frame import Frame, Run, text_of
 from .linker import walk_nodes, walk_statements
+from .trace import ApiCall
 from .state import Decision, PathState, is_counter, merge, same
 from .values import (
     NONE, Cast, Choice, Cls, Const, Ext, Func, Owned, Params, Phi, Ref, Sym, Tensor, Tup, Value, mentions, options,
@@ -99,6 +100,9 @@ def execute_one(run: Run, fr: Frame, stmt: ir.Stmt, st: PathState) -> list[PathS
                 found = fr.module.classes.get(stmt.name)
                 if found is not None:
                     store_name(fr, stmt.name, Cls(found), st)
+                for inner in walk_statements(stmt.body):
+                    if isinstance(inner, ir.FunctionDef):
+                        _see_decorators(run, fr, inner, st)
             return [st]
     raise AssertionError(stmt)
 
@@ -124,6 +128,9 @@ def _assign(run: Run, fr: Frame, stmt: ir.Assign, st: PathState) -> list[PathSta
             made = Ref("list", fr.site(stmt.span))
             s.heap[made, "[]"] = value
             value = made
+        if isinstance(value, Ref) and isinstance(value.id, Cast) and isinstance(stmt.value, ir.Call):
+            if all(isinstance(t, ir.Name) and _never_read(fr, t.id) for t in stmt.targets):
+                run.trace.casts_dropped.add(value.id.site)
         if isinstance(value, Tensor) and value.dtype == "float64" and not value.array:
             run.trace.names.setdefault(("tensor", value.site), text_of(stmt.targets[0]))
         for target in stmt.targets:
@@ -132,6 +139,13 @@ def _assign(run: Run, fr: Frame, stmt: ir.Assign, st: PathState) -> list[PathSta
             assign(run, fr, target, value, s)
         out.append(s)
     return out
+
+
+def _never_read(fr: Frame, name: str) -> bool:
+    """A local of a function that occurs where it is assigned and nowhere else."""
+    if fr.info is None or fr.info.node is None or name in fr.globals:
+        return False
+    return sum(isinstance(node, ir.Name) and node.id == name for node in walk_nodes(fr.info.node)) == 1
 
 
 def _augmented(run: Run, fr: Frame, stmt: ir.AugAssign, st: PathState) -> list[PathState]:
@@ -173,13 +187,17 @@ def _define(run: Run, fr: Frame, stmt: ir.FunctionDef, st: PathState) -> list[Pa
         info = next(
             (f for f in fr.module.nested if f.parent is fr.info and f.node is stmt), None
         )
-    for decorator, span in stmt.decorators:
-        from .calls import decorator_seen
-
-        decorator_seen(run, fr, decorator, span, st)
+    _see_decorators(run, fr, stmt, st)
     if info is not None:
         store_name(fr, stmt.name, Func(info, None, None if fr.info is None else fr.id), st)
     return [st]
+
+
+def _see_decorators(run: Run, fr: Frame, stmt: ir.FunctionDef, st: PathState) -> None:
+    from .calls import decorator_seen
+
+    for decorator, span in stmt.decorators:
+        decorator_seen(run, fr, decorator, span, st)
 
 
 def _leave(run: Run, fr: Frame, stmt: ir.Return, st: PathState) -> None:
@@ -338,12 +356,33 @@ def _bind_target(run: Run, fr: Frame, target: ir.Expr, source: Value, root: tupl
     element: Value = Sym(root)
     if isinstance(source, Tensor | Owned | Params):
         element = source
-    elif isinstance(source, Ref) and source.kind == "zip":
-        element = Sym(root)
-    if isinstance(source, Sym) and source.key[0] == "enumerate":
-        inner = source.key[1]
-        del inner
+    elif isinstance(source, Ref) and source.kind == "loader":
+        element = _batch(run, fr, source, root, st)
+    elif isinstance(source, Ref) and source.kind == "enumerated" and isinstance(source.id, Ref):
+        element = Tup((Sym(("sub", root, ("const", 0))), _batch(run, fr, source.id, root, st)))
     assign(run, fr, target, element, st)
+
+
+def _batch(run: Run, fr: Frame, loader: Ref, root: tuple[object, ...], st: PathState) -> Value:
+    """What a DataLoader over a dataset of the project gives: what the dataset's __getitem__ does, collated."""
+    from .calls import call_function
+
+    dataset = loader.id
+    getitem = attribute(run, fr, dataset, "__getitem__", st) if isinstance(dataset, Ref) else None
+    if not isinstance(getitem, Func) or run.lazy > 2:
+        return Sym(root)
+    run.lazy += 1
+    try:
+        results = call_function(run, fr, getitem, (Sym(("sub", root, ("const", "index"))),), (), st.clone(), None)
+    finally:
+        run.lazy -= 1
+    value = results[0][1] if results else Sym(root)
+    parts = value.items if isinstance(value, Tup) else (value,)
+    known = tuple(
+        part if isinstance(part, Tensor) and not part.array else Sym(("sub", root, ("const", i)))
+        for i, part in enumerate(parts)
+    )
+    return Tup(known) if isinstance(value, Tup) else known[0]
 
 
 def _passed_over(
@@ -466,6 +505,9 @@ def _with(run: Run, fr: Frame, stmt: ir.With, st: PathState) -> list[PathState]:
         for s in states:
             for s2, context in evaluate(run, fr, expr, s):
                 for s3, settled in _settled(s2, context):
+                    if isinstance(settled, Ext) and settled.name in torch_api.AUTOCAST:
+                        call = ApiCall(settled.name, fr.site(span), (), (), "bare", text_of(expr), run.root)
+                        run.trace.calls[call] = None
                     entered = enter_context(run, fr, settled, expr, s3)
                     if target is not None:
                         assign(run, fr, target, entered, s3)
@@ -522,9 +564,6 @@ def enter_context(run: Run, fr: Frame, context: Value, expr: ir.Expr, st: PathSt
                 run.trace.casts_entered.add(cast.id.site)
         if casts or any(isinstance(o, Sym) for o in context.options):
             st.casts = (*st.casts, None)
-        return context
-    if isinstance(context, Ext) and context.name.endswith("autocast"):
-        run.trace.casts_entered.add(fr.site((0, 0, 0, 0)))
         return context
     if isinstance(context, Owned):
         st.casts = (*st.casts, None)

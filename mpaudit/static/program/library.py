@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ..facts import ir
 from . import events, torch_api
-from .expressions import Results, attribute, held, iterate, key_of
+from .expressions import SCALAR64, Results, attribute, held, iterate, key_of
 from .frame import Frame, Run, text_of
 from .linker import Site
 from .state import PathState
@@ -87,6 +87,12 @@ def call_external(
             return [(st, args[0])]
     if name == "torch.device":
         return [(st, make_device(args[0] if args else NONE))]
+    if name == "torch.utils.data.DataLoader" or name == "torch.utils.data.dataloader.DataLoader":
+        dataset = argument(args, keywords, 0, "dataset")
+        own = argument(args, keywords, 7, "collate_fn")
+        if isinstance(dataset, Ref) and dataset in run.classes and own is None:
+            return [(st, Ref("loader", dataset))]
+        return [(st, fresh(site, st))]
     if name in ("torch.cuda.current_device",):
         return [(st, Sym(("pcall", name)))]
     if name in torch_api.BCE:
@@ -109,6 +115,8 @@ def call_external(
         from .calls import allocation
 
         ref = Ref("module", allocation(run, site))
+        if last.endswith("Loss"):
+            check_leaks(run, everything, site, "a loss", st)
         if name in torch_api.BCE_MODULES:
             run.trace.module_info[ref] = "bce"
         for value in everything:
@@ -347,7 +355,7 @@ def dtype_call(
         if wanted is not None:
             return Tensor(dtype="" if wanted == "?" else wanted, site=site)
         dtype = ""
-        if isinstance(source, Tensor) and source.array:
+        if isinstance(source, Tensor) and source.array and source.dtype != SCALAR64:
             dtype = source.dtype
         elif isinstance(source, Tup) and source.items:
             if all(isinstance(i, Tensor) and i.array and i.dtype == "float64" for i in source.items):
@@ -450,7 +458,8 @@ def _array_method(base: Tensor, name: str, args: Args, keywords: Keywords) -> Va
     if name in ("argmax", "argmin", "argsort", "nonzero", "tolist", "item"):
         return Tensor(array=True)
     if name in ("mean", "sum", "std", "max", "min", "var"):
-        return Tensor(dtype=base.dtype if any(k in ("axis", "keepdims") for k, _ in keywords) or args else "", array=True)
+        whole = not args and not any(k in ("axis", "keepdims") for k, _ in keywords)
+        return Tensor(dtype=SCALAR64 if whole and base.dtype == "float64" else base.dtype if not whole else "", array=True)
     return Tensor(array=True)
 
 
@@ -677,6 +686,8 @@ def _python(
             return [(st, source)] if isinstance(source, Params) else None
         case "enumerate":
             items = iterate(run, args[0], st) if args else None
+            if args and isinstance(args[0], Ref) and args[0].kind == "loader":
+                return [(st, Ref("enumerated", args[0]))]
             if items is not None:
                 return [(st, Tup(tuple(Tup((Const(i), item)) for i, item in enumerate(items))))]
             return [(st, Sym(("enumerate", key_of(args[0]))))] if args and isinstance(args[0], Sym) else None

@@ -1,0 +1,65 @@
+"""What a project as a whole shows: its field, its settings, the torch versions it runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..facts import ir
+from .linker import ModuleInfo, Project, walk_nodes, walk_statements
+
+SCIENCES = frozenset(
+    "gpytorch botorch torchdiffeq e3nn mace ase torchani schnetpack rdkit openmm pyscf deepxde torchquad healpy"
+    " astropy".split()
+)
+"""Packages of fields that compute in float64 on purpose."""
+
+_ASKING = frozenset({"ImportError", "AttributeError", "ModuleNotFoundError", "TypeError", "Exception"})
+
+
+def computes_in_float64(project: Project) -> bool:
+    return any(module.imported_roots & SCIENCES for module in project.modules.values())
+
+
+def turns_tf32_on(project: Project) -> bool:
+    return any(_is_tf32(stmt) for module in project.modules.values() for stmt in _statements(module))
+
+
+def version_shims(project: Project) -> frozenset[str]:
+    """Files that choose between torch versions: by hasattr, by a version, by catching ImportError or AttributeError."""
+    return frozenset(module.path for module in project.modules.values() if any(map(_asks, _bodies(module))))
+
+
+def _bodies(module: ModuleInfo) -> list[tuple[ir.Stmt, ...]]:
+    return [stmts for _, stmts in module.chunks if stmts]
+
+
+def _statements(module: ModuleInfo) -> Iterator[ir.Stmt]:
+    for body in _bodies(module):
+        yield from walk_statements(body)
+    for info in module.nested:
+        if info.node is not None:
+            yield from walk_statements(info.node.body)
+
+
+def _is_tf32(stmt: ir.Stmt) -> bool:
+    if isinstance(stmt, ir.Assign):
+        flags = [t for t in stmt.targets if isinstance(t, ir.Attr) and t.name in ("allow_tf32", "fp32_precision")]
+        return bool(flags) and isinstance(stmt.value, ir.Const) and stmt.value.value in (True, "tf32")
+    if isinstance(stmt, ir.ExprStmt) and isinstance(stmt.value, ir.Call) and isinstance(stmt.value.func, ir.Attr):
+        first = stmt.value.args[0] if stmt.value.args else None
+        precise = stmt.value.func.name == "set_float32_matmul_precision"
+        return precise and isinstance(first, ir.Const) and first.value in ("high", "medium")
+    return False
+
+
+def _asks(body: tuple[ir.Stmt, ...]) -> bool:
+    for node in walk_nodes(body):
+        if isinstance(node, ir.Name) and node.id == "hasattr":
+            return True
+        if isinstance(node, ir.Attr) and node.name in ("__version__", "version"):
+            return True
+        if isinstance(node, ir.Try) and any(
+            isinstance(kind, ir.Name) and kind.id in _ASKING for kind, _, _ in node.handlers
+        ):
+            return True
+    return False
