@@ -28,9 +28,12 @@ ENGINE_TRIGGERS = (
     r"\.grad\b", r"torch\.optim", r"\boptim\.", r"Adam", r"\bSGD\b", r"nullcontext", r"ExitStack", r"\.half\(",
     r"float16", r"bfloat16", r"float64", r"\.double\(", r"from_numpy", r"as_tensor", r"torch\.tensor", r"torch\.device",
     r"\.cuda\(", r"BCELoss", r"binary_cross_entropy", r"state_dict", r"torch\.save", r"DataParallel", r"no_grad",
+    r"custom_(?:fwd|bwd)", r"\bamp\.", r"autocast_(?:gpu|cpu)_dtype", r"set_default_(?:dtype|tensor_type)",
 )  # fmt: skip
 """What makes a statement worth a parse once its file matters: also where scalers, optimizers and devices come from."""
 
+HELPER_LINES = 12
+"""A function of at most so many lines is parsed where parsed code calls it by name."""
 IMPORTER_LEVELS = 4
 """How far up the importers of a file with precision code are followed: the script that runs the epochs is above."""
 
@@ -104,6 +107,7 @@ def load(root: Path, paths: Iterable[Path], cache: Cache, triggers: Iterable[str
     _outline(admitted, cache, unit_pattern, salt, syntax, problems)
     admitted = [f for f in admitted if f.outline is not None]
     _heat(admitted)
+    _heat_helpers(admitted)
     chunks, parsed, parsed_bytes = _lower(admitted, cache, lower, syntax)
     modules = [ModuleInfo(f.path, f.parts, f.is_package, f.outline, chunks[f.path]) for f in admitted if f.outline]
     counts = Counts(
@@ -277,6 +281,18 @@ def _heat(files: list[_File]) -> None:
             queue += users.get(name, ())
         if first:
             queue += [(file, n) for n, u in enumerate(file.outline.units) if u.kind == "code"]
+
+
+def _heat_helpers(files: list[_File]) -> None:
+    """Small functions that a unit to parse calls: they say what a device, a dtype or an array is."""
+    called: set[str] = set()
+    for file in files:
+        if file.outline is not None:
+            called.update(*(file.outline.units[number].calls for number in file.hot))
+    for file in files:
+        for number, unit in enumerate(file.outline.units if file.outline else ()):
+            if unit.kind == "def" and unit.name in called and unit.last_line - unit.first_line < HELPER_LINES:
+                file.hot.add(number)
 
 
 _EVERYWHERE = frozenset({"__init__", "__call__", "forward", "__getitem__", "__len__", "__iter__", "__enter__", "__exit__"})

@@ -38,7 +38,7 @@ def missing_autocast(seen: Seen) -> Iterator[Draft]:
         if not all(clean for clean, _, _ in entries):
             continue
         uses = {use for _, loss, _ in entries for use in loss.uses or ()}
-        if not uses or any(use.casts is None or use.casts or use.site in covered for use in uses):
+        if not uses or any(use.module in trace.lowered for use in uses) or any(use.casts is None or use.casts or use.site in covered for use in uses):
             continue
         first = _primary(uses, trace)
         if first is None or first.site in done:

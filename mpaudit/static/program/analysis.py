@@ -50,7 +50,8 @@ def _script(project: Project, module: ModuleInfo, trace: Trace, number: int) -> 
             if not states:
                 break
     except OutOfBudget:
-        return set()
+        _finish(run)
+        return run.completed
     _finish(run)
     return run.reached
 

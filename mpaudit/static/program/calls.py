@@ -237,6 +237,7 @@ def call_function(
         done = execute(run, frame, node.body, [st])
     finally:
         run.stack.pop()
+    run.completed.add(info)
     results: Results = [*frame.returns, *((s, NONE) for s in done)]
     for s, _ in results:
         s.casts, s.no_grad = outer

@@ -49,6 +49,8 @@ class Run:
     """Optimizers that got a selection of the parameters only."""
     contains: dict[Hashable, set[Hashable]] = field(default_factory=dict)
     """Module → modules it was built from."""
+    completed: set[FunctionInfo] = field(default_factory=set)
+    """Functions that were followed to their end."""
     resolving: set[tuple[Hashable, str]] = field(default_factory=set)
     half: dict[Hashable, Site] = field(default_factory=dict)
     """Module → the call that made its weights fp16."""

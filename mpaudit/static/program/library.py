@@ -124,6 +124,8 @@ def call_external(
                 if isinstance(option, Ref) and option.kind == "module":
                     run.contains.setdefault(ref, set()).add(option)
         wanted = next((v for k, v in keywords if k in ("torch_dtype", "dtype")), None)
+        if wanted is not None and wanted != Dtype("float32"):
+            run.trace.lowered.add(ref)
         if wanted == Dtype("float16"):
             run.half[ref] = site
         return [(st, ref)]
@@ -506,6 +508,8 @@ def module_method(
         everything = (*args, *(v for _, v in keywords))
         if name == "cuda" or moves_to_gpu(run, everything):
             run.cuda = True
+        if name in ("half", "bfloat16") or Dtype("float16") in everything or Dtype("bfloat16") in everything:
+            run.trace.lowered.add(ident)
         if name == "half" or Dtype("float16") in everything:
             run.half[ident] = site
         elif name in ("float", "bfloat16", "double") or any(isinstance(v, Dtype) for v in everything):
@@ -574,9 +578,13 @@ def unknown_method(
         everything = (*args, *(v for _, v in keywords))
         if name == "cuda" or moves_to_gpu(run, everything):
             run.cuda = True
+        if Dtype("float16") in everything or Dtype("bfloat16") in everything:
+            run.trace.lowered.add(base.key)
         if role == "module" and Dtype("float16") in everything:
             run.half[base.key] = site
         return [(st, base)]
+    if name in ("half", "bfloat16"):
+        run.trace.lowered.add(base.key)
     if name == "half" and role == "module":
         run.half[base.key] = site
         return [(st, base)]

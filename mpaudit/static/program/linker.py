@@ -384,4 +384,5 @@ def _names_in(info: FunctionInfo) -> tuple[frozenset[str], bool]:
         elif isinstance(node, ir.Name):
             found.add(node.id)
         direct = direct or is_protocol_node(node)
-    return frozenset(found), direct or bool(found & MAKER_WORDS)
+    aliases = {name for name, _, attribute in info.module.outline.imports if attribute in PROTOCOL_WORDS}
+    return frozenset(found), direct or bool(found & (MAKER_WORDS | aliases))
