@@ -1,14 +1,71 @@
-"""LibCST on many chunks: in this process, or in a pool where that pays."""
+"""The two parsers as work that may be done elsewhere: `ast` outlines a file, LibCST lowers a chunk."""
 
 from __future__ import annotations
 
+from functools import lru_cache
+
+import msgspec
+
 from .facts import ir
+from .pool import Task
+from .triggers import Scanner
 
-Lowered = tuple[ir.Stmt, ...] | ir.SyntaxProblem
+
+class Lowered(msgspec.Struct, array_like=True, frozen=True):
+    statements: tuple[ir.Stmt, ...]
+    problem: ir.SyntaxProblem | None
 
 
-def lower_all(texts: list[str], jobs: int) -> list[Lowered]:
-    """The facts of each chunk, in order."""
+class ToOutline(msgspec.Struct, array_like=True, frozen=True):
+    data: bytes
+    triggers: tuple[str, ...]
+
+
+class Outlined(msgspec.Struct, array_like=True, frozen=True):
+    outline: ir.Outline | None
+    problem: ir.SyntaxProblem | None = None
+    is_syntax: bool = False
+    """The problem is a syntax error; otherwise the file is valid but cannot be taken."""
+
+
+def _seconds(size: int) -> float:
+    return 10 + size / 50_000
+
+
+def outline_file(question: ToOutline) -> Outlined:
+    """The triage of one file."""
+    from .outline import outline
+    from .syntax import decode
+
+    text = decode(question.data)
+    if isinstance(text, ir.SyntaxProblem):
+        return Outlined(None, text)
+    found = outline(text, _scanner(question.triggers))
+    if isinstance(found, ir.SyntaxProblem):
+        return Outlined(None, found, is_syntax=not found.message.startswith(NOT_SYNTAX))
+    return Outlined(found)
+
+
+NOT_SYNTAX = ("too complex", "LibCST cannot")
+"""How problems begin that are not the user's fault."""
+
+
+def lower_chunk(text: str) -> Lowered:
+    """The facts of one chunk."""
     from .facts.lower import lower
 
-    return [lower(text) for text in texts]
+    found = lower(text)
+    return Lowered((), found) if isinstance(found, ir.SyntaxProblem) else Lowered(found, None)
+
+
+OUTLINE = Task[ToOutline, Outlined](
+    __name__, "outline_file", ToOutline, Outlined, "the parser", worth=4_000_000, seconds=_seconds
+)
+LOWER = Task[str, Lowered](
+    __name__, "lower_chunk", str, Lowered, "the parser", worth=500_000, dangerous=400_000, seconds=_seconds
+)
+
+
+@lru_cache(maxsize=4)
+def _scanner(triggers: tuple[str, ...]) -> Scanner[str]:
+    return Scanner(triggers, str)

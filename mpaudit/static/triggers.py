@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
+from typing import AnyStr, Generic
 
 _LONGEST_LEAD = 1_000
 """Bytes looked at before the word `import`."""
@@ -43,6 +44,57 @@ def compile_triggers(patterns: Iterable[str]) -> re.Pattern[bytes]:
 def text_triggers(triggers: re.Pattern[bytes]) -> re.Pattern[str]:
     """The same expression for decoded text."""
     return re.compile(triggers.pattern.decode(), re.MULTILINE | re.ASCII)
+
+
+class Scanner(Generic[AnyStr]):
+    """The same patterns over long texts, an order of magnitude faster than one joined expression: it looks for the
+    literal that each begins with, and tries the pattern there."""
+
+    def __init__(self, patterns: Iterable[str], kind: type[AnyStr]) -> None:
+        by_literal: dict[str, list[str]] = {}
+        for pattern in sorted(set(patterns)):
+            by_literal.setdefault(_literal(pattern), []).append(pattern)
+        self._by_literal: list[tuple[AnyStr, re.Pattern[AnyStr]]] = []
+        for literal, group in sorted(by_literal.items()):
+            joined = compile_triggers(group)
+            if kind is bytes:
+                self._by_literal.append((literal.encode(), joined))  # type: ignore[arg-type]
+            else:
+                self._by_literal.append((literal, text_triggers(joined)))  # type: ignore[arg-type]
+
+    def search(self, text: AnyStr) -> bool:
+        """Whether any pattern occurs."""
+        return any(True for literal, pattern in self._by_literal for _ in _matches(text, literal, pattern))
+
+    def starts(self, text: AnyStr) -> list[int]:
+        """Where matches start, ascending."""
+        found: set[int] = set()
+        for literal, pattern in self._by_literal:
+            found.update(_matches(text, literal, pattern))
+        return sorted(found)
+
+
+def _matches(text: AnyStr, literal: AnyStr, pattern: re.Pattern[AnyStr]) -> Iterator[int]:
+    if not literal:
+        yield from (match.start() for match in pattern.finditer(text))
+        return
+    start = text.find(literal)
+    while start >= 0:
+        if pattern.match(text, start):
+            yield start
+        start = text.find(literal, start + 1)
+
+
+_LITERAL = re.compile(r"(?:\\b)?(?P<text> (?: [\w ] | \\[^\w\s] )* ) (?P<next>.?)", re.VERBOSE | re.ASCII | re.DOTALL)
+
+
+def _literal(pattern: str) -> str:
+    """What every match of the pattern begins with; '' where that takes more than a look."""
+    found = _LITERAL.match(pattern)
+    if found is None or "|" in re.sub(r"\(\?:[^()]*\)", "", pattern):
+        return ""
+    text = re.sub(r"\\(.)", r"\1", found["text"])
+    return text[:-1] if found["next"] and found["next"] in "?*{" else text
 
 
 def import_lines(data: bytes) -> tuple[tuple[str, str, str], ...]:

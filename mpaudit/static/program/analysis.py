@@ -116,12 +116,19 @@ def _instance(
     return me, state
 
 
+def _is_big(shape: object) -> bool:
+    """A driver of a script, not a helper that makes something."""
+    info = shape[0] if isinstance(shape, tuple) else None
+    return isinstance(info, FunctionInfo) and info.node is not None and len(info.node.body) > 12
+
+
 def _limit(module: ModuleInfo) -> int:
     tests = any(part in ("tests", "test", "testing") or part.startswith("test_") for part in module.parts)
     return MAX_TEST_STEPS if tests else MAX_STEPS
 
 
 def _finish(run: Run) -> None:
+    run.project.followed |= {shape for shape in run.shapes if _is_big(shape)}
     if run.cuda:
         run.trace.cuda_roots.add(run.root)
 

@@ -217,7 +217,8 @@ def call_function(
     if not info.live and not _worth_following(node):
         return [(st, _result_of_cold(run, info, everything, site, st))]
     shape = _call_shape(func, args, keywords)
-    if run.inert.get(shape, 0) >= MAX_INERT and not run.lazy:
+    done_before = shape in run.project.followed or run.inert.get(shape, 0) >= MAX_INERT
+    if done_before and not run.lazy:
         return [(st, _result_of_cold(run, info, everything, site, st))]
     events_before = run.events
     frame = Frame(
@@ -238,6 +239,8 @@ def call_function(
     finally:
         run.stack.pop()
     run.completed.add(info)
+    if func.self_value is None and not run.lazy and all(_is_plain(value) for value in everything):
+        run.shapes.add(shape)
     results: Results = [*frame.returns, *((s, NONE) for s in done)]
     for s, _ in results:
         s.casts, s.no_grad = outer
@@ -245,7 +248,7 @@ def call_function(
         s.casts, s.no_grad = outer
         fr.raises.append(s)
     results = join_results(results, ("return", frame.id, site))
-    if run.events == events_before and len(results) == 1 and isinstance(results[0][1], Sym | Const):
+    if run.events == events_before and len(results) == 1 and isinstance(results[0][1], Sym | Const | Tensor | Tup):
         run.inert[shape] = run.inert.get(shape, 0) + 1
     out: Results = []
     for s, value in results:
@@ -260,6 +263,10 @@ def _call_shape(func: Func, args: Args, keywords: Keywords) -> tuple[object, ...
     values = (*args, *(v for _, v in keywords))
     kinds = tuple(v if isinstance(v, Const) else (type(v).__name__, getattr(v, "kind", "")) for v in values)
     return (func.info, func.self_value if isinstance(func.self_value, Ref) else None, kinds)
+
+
+def _is_plain(value: Value) -> bool:
+    return isinstance(value, Sym | Const)
 
 
 def _captured(frame: Frame, st: PathState) -> bool:

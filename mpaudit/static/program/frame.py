@@ -51,6 +51,8 @@ class Run:
     """Module → modules it was built from."""
     completed: set[FunctionInfo] = field(default_factory=set)
     """Functions that were followed to their end."""
+    shapes: set[Hashable] = field(default_factory=set)
+    """Calls followed to their end that got no object: another root need not follow them again."""
     resolving: set[tuple[Hashable, str]] = field(default_factory=set)
     half: dict[Hashable, Site] = field(default_factory=dict)
     """Module → the call that made its weights fp16."""

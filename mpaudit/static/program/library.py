@@ -64,6 +64,9 @@ def call_external(
     if torch_api.OPTIMIZER.match(name):
         from .calls import allocation
 
+        if args and isinstance(args[0], Ref) and args[0].kind == "optimizer":
+            return [(st, args[0])]  # a wrapper (Lookahead, ZeRO …) steps what it wraps
+
         if last.startswith("create_optimizer"):
             models = [v for v in everything if isinstance(v, Ref) and v.kind == "module"]
             params: list[Value] = [Params(frozenset(models))] if models else []

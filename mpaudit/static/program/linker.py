@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Generic, NamedTuple, TypeVar
@@ -224,6 +224,8 @@ class Project:
     def __init__(self, modules: Iterable[ModuleInfo]) -> None:
         self.modules = {module.path: module for module in sorted(modules, key=lambda m: m.path)}
         self.live_names: set[str] = set()
+        self.followed: set[Hashable] = set()
+        """Calls that an earlier root has followed; see Run.shapes."""
         self._active: dict[int, bool] = {}
         self._index = ModuleIndex((module.parts, module) for module in self.modules.values())
         for module in self.modules.values():

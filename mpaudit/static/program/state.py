@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 
 from . import typestate
-from .values import Cast, Choice, Const, Key, Phi, Sym, Value, choice, mentions, options, roots
+from .values import Cast, Choice, Const, Key, Phi, Ref, Sym, Value, choice, mentions, options, roots
 
 MAX_GUARDS = 12
 MAX_STATES = 16
@@ -233,6 +233,10 @@ def merge(states: list[PathState], node: Hashable) -> list[PathState]:
 
 
 def _mergeable(a: PathState, b: PathState) -> bool:
+    twins = _twins(a, b)
+    if twins:
+        b = b.clone()
+        typestate.rename(b.protocol, twins)
     return (
         a.casts == b.casts
         and a.no_grad == b.no_grad
@@ -240,7 +244,35 @@ def _mergeable(a: PathState, b: PathState) -> bool:
     )
 
 
+def _twins(a: PathState, b: PathState) -> dict[Value, Value]:
+    """Optimizers (scalers) of `b` that stand where another one stands in `a`, each unknown to the other path: what a
+    factory with a branch per algorithm makes is one optimizer, whichever it is."""
+    twins: dict[Value, Value] = {}
+    theirs_by_owner = b.heap.owners()
+    for owner, names in a.heap.owners().items():
+        others = theirs_by_owner.get(owner)
+        if others is None or others is names:
+            continue
+        for name, mine in names.items():
+            if isinstance(mine, Ref) and mine.kind in ("optimizer", "scaler"):
+                other = others.get(name)
+                if isinstance(other, Ref) and other.kind == mine.kind and other != mine:
+                    known_a, known_b = (
+                        (s.protocol.optimizers if mine.kind == "optimizer" else s.protocol.scalers) for s in (a, b)
+                    )
+                    if mine in known_a and other in known_b and mine not in known_b and other not in known_a:
+                        twins.setdefault(other, mine)
+    return twins
+
+
 def _merge_two(a: PathState, b: PathState, node: Hashable) -> PathState:
+    twins = _twins(a, b)
+    if twins:
+        b = b.clone()
+        typestate.rename(b.protocol, twins)
+        for place, value in list(b.heap.items()):
+            if isinstance(value, Ref) and value in twins:
+                b.heap[place] = twins[value]
     separator = next((k for k, truth in a.guards.items() if b.guards.get(k, truth) != truth), None)
     heap = a.heap.clone()
     ours_by_owner = a.heap.owners()

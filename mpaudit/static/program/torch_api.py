@@ -78,7 +78,7 @@ MODULE_WRAPPERS = re.compile(
 )
 OPTIMIZER = re.compile(
     r"^(torch\.optim\.(?!lr_scheduler|swa_utils)(\w+\.)*[A-Z]\w*|.*\.(Fused)?(Adam\w*|SGD\w*|RMSprop\w*|Adagrad|Adafactor|Lion|LAMB|Lamb|LARS|Lars|Ranger|RAdam|NAdam|Muon|Shampoo|Adan|AdaBelief|MADGRAD|Novograd)(8bit|32bit)?"
-    r"|timm\.optim\.(\w+\.)*create_optimizer(_v2)?)$"
+    r"|timm\.optim\.(\w+\.)*create_optimizer(_v2)?|[\w.]*\boptim\w*\.(?!lr_scheduler|swa_utils)(\w+\.)*[A-Z]\w*)$"
 )
 BCE = frozenset({"torch.nn.functional.binary_cross_entropy", "torch.binary_cross_entropy"})
 BCE_MODULES = frozenset({"torch.nn.BCELoss", "torch.nn.modules.loss.BCELoss"})

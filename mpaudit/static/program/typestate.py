@@ -8,7 +8,7 @@ proves what it proves whatever was before (had the state been another, the call 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
@@ -454,6 +454,19 @@ def key(p: Protocol) -> tuple[Hashable, ...]:
         frozenset(p.optimizers.items()),
         p.unseen,
     )
+
+
+def rename(p: Protocol, names: Mapping[Any, Any]) -> None:
+    """Objects under other identities."""
+    p.scalers = {names.get(s, s): state for s, state in p.scalers.items()}
+    p.optimizers = {names.get(o, o): _renamed(state, names) for o, state in p.optimizers.items()}
+    p.pairs = {(names.get(s, s), names.get(o, o)): pair for (s, o), pair in p.pairs.items()}
+
+
+def _renamed(state: OptimizerState, names: Mapping[Any, Any]) -> OptimizerState:
+    if state.grad.scaler in names:
+        return replace(state, grad=replace(state.grad, scaler=names[state.grad.scaler]))
+    return state
 
 
 def agree(a: Protocol, b: Protocol) -> bool:

@@ -1,0 +1,77 @@
+"""What the analysis of some files that belong together says: a function of those files alone, and cached as one."""
+
+from __future__ import annotations
+
+import msgspec
+
+from mpaudit.model import Confidence, Location, Related, Severity
+
+from .facts import ir
+from .pool import Task
+
+
+class Part(msgspec.Struct, array_like=True, frozen=True):
+    """A file as the analysis gets it; its path is the one below the project's root."""
+
+    path: str
+    parts: tuple[str, ...]
+    is_package: bool
+    outline: ir.Outline
+    chunks: tuple[tuple[ir.Unit, tuple[ir.Stmt, ...] | None], ...]
+
+
+class Question(msgspec.Struct, array_like=True, frozen=True):
+    parts: tuple[Part, ...]
+    target_torch: tuple[int, ...] | None
+    target_device: str | None
+    sciences: bool
+
+
+class Stored(msgspec.Struct, array_like=True, frozen=True):
+    """A finding before its rule's page and the user's settings are joined to it; paths are below the root."""
+
+    code: str
+    place: Location
+    message: str
+    remedy: str
+    confidence: Confidence
+    related: tuple[Related, ...]
+    severity: Severity | None
+
+
+def answer(question: Question) -> tuple[Stored, ...]:
+    """All findings of all codes."""
+    from .checks import CODES, Seen, Target, check
+    from .program.analysis import follow
+    from .program.linker import ModuleInfo, Project, Site
+    from .program.traits import computes_in_float64, turns_tf32_on, version_shims
+
+    def place(site: Site) -> Location:
+        return Location(site.path, site.line, site.column, site.end_line, site.end_column)
+
+    project = Project(ModuleInfo(p.path, p.parts, p.is_package, p.outline, p.chunks) for p in question.parts)
+    seen = Seen(
+        trace=follow(project),
+        target=Target(question.target_torch, question.target_device),
+        sciences=question.sciences or computes_in_float64(project),
+        tf32=turns_tf32_on(project),
+        shims=version_shims(project),
+    )
+    found = {
+        Stored(
+            draft.code,
+            place(draft.site),
+            draft.message,
+            draft.remedy,
+            draft.confidence,
+            tuple(Related(place(site), text) for site, text in draft.related if site is not None),
+            draft.severity,
+        )
+        for draft in check(seen, CODES)
+    }
+    return tuple(sorted(found, key=lambda s: (s.place, s.code, s.message, s.related)))
+
+
+ANSWER = Task[Question, tuple[Stored, ...]](
+    __name__, "answer", Question, tuple[Stored, ...], "the analysis", worth=150_000
+)

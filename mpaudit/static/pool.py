@@ -1,0 +1,248 @@
+"""Work that may be done in other processes: where that pays, and where it is too dangerous for this one.
+
+A worker is a Python of its own that talks msgpack over its standard streams. It is started with the interpreter's
+isolated mode, imports nothing of the user's, does not need the `__main__` of the program that uses us, and may die
+or be stopped: then its piece of work is Lost, and the next one is done by a successor.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+MAX_WORKERS = 16
+_BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from mpaudit.static import pool; pool.serve()"
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A piece of work without a result, and why."""
+
+    reason: str
+    internal: bool = False
+    """We are at fault: to be reported, and the run fails."""
+
+
+@dataclass(frozen=True)
+class Task(Generic[Q, A]):
+    """A function that can be called in a worker: its home, and how its argument and its result travel."""
+
+    module: str
+    function: str
+    question: Any
+    answer: Any
+    subject: str
+    """What it works with, for the sentence that says it died."""
+    worth: int
+    """Weights that add up to less are not worth a worker."""
+    dangerous: int = 1 << 60
+    """A single piece of this weight is never done in this process."""
+    seconds: Callable[[int], float] | None = None
+    """Time that a piece of some weight may take in a worker."""
+
+    def run(self, question: Q) -> A | Lost:
+        """In this process."""
+        from importlib import import_module
+
+        try:
+            answer: A = getattr(import_module(self.module), self.function)(question)
+            return answer
+        except Exception as error:
+            if os.environ.get("MPAUDIT_DEBUG"):
+                raise
+            return Lost(" ".join(f"{type(error).__name__}: {error}".split()), internal=True)
+
+
+class Pool:
+    """Up to `jobs` workers, started when first needed; 0 takes the cores there are. To be used as a context."""
+
+    def __init__(self, jobs: int = 0) -> None:
+        self._jobs = min(jobs or _cores(), MAX_WORKERS)
+        self._workers: list[_Worker] = []
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers:
+            worker.stop()
+
+    def map(self, task: Task[Q, A], questions: Sequence[Q], weights: Sequence[int]) -> list[A | Lost]:
+        """The answers in order of the questions, wherever they were worked out."""
+        results: list[A | Lost | None] = [None] * len(questions)
+        order = sorted(range(len(questions)), key=lambda i: -weights[i])
+        share = self._jobs > 1 and len(questions) > 1 and sum(weights) >= task.worth
+        away = [i for i in order if share or weights[i] >= task.dangerous]
+        if away:
+            self._in_workers(task, questions, weights, away, results)
+        for index in range(len(questions)):
+            if results[index] is None:
+                results[index] = task.run(questions[index])
+        return results  # type: ignore[return-value]
+
+    def _in_workers(
+        self, task: Task[Q, A], questions: Sequence[Q], weights: Sequence[int], order: list[int], results: list[Any]
+    ) -> None:
+        encode, decode = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(task.answer).decode
+        pending: Iterator[int] = iter(order)
+        lock = threading.Lock()
+
+        def work(worker: _Worker) -> None:
+            while True:
+                with lock:
+                    index = next(pending, None)
+                if index is None:
+                    return
+                try:
+                    question = encode(questions[index])
+                except (UnicodeEncodeError, TypeError, ValueError, OverflowError, RecursionError):
+                    continue  # left for this process
+                limit = task.seconds(weights[index]) if task.seconds else None
+                reply = worker.ask(task, question, limit)
+                if reply is None:
+                    return  # no process can be started here
+                results[index] = reply if isinstance(reply, Lost) else decode(reply)
+
+        while len(self._workers) < min(self._jobs, len(order)):
+            self._workers.append(_Worker())
+        threads = [threading.Thread(target=work, args=(worker,), daemon=True) for worker in self._workers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
+class _Worker:
+    """One child process, started again where it died."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def ask(self, task: Task[Any, Any], question: bytes, limit: float | None) -> bytes | Lost | None:
+        """The answer; None where no process can be started."""
+        if self._process is None:
+            try:
+                self._process = _start()
+            except OSError:
+                return None
+        late = threading.Event()
+        watch = threading.Timer(limit, self._end, (late,)) if limit else None
+        if watch:
+            watch.daemon = True
+            watch.start()
+        try:
+            stdin, stdout = self._process.stdin, self._process.stdout
+            assert stdin is not None
+            assert stdout is not None
+            _send(stdin, f"{task.module}:{task.function}".encode())
+            _send(stdin, question)
+            status, answer = _receive(stdout), _receive(stdout)
+        except (OSError, EOFError, ValueError):
+            self.stop()
+            if late.is_set():
+                return Lost(f"{task.subject} took too long")
+            return Lost(f"{task.subject} died")
+        finally:
+            if watch:
+                watch.cancel()
+        return answer if status == b"done" else Lost(answer.decode("utf-8", "replace"), internal=True)
+
+    def _end(self, late: threading.Event) -> None:
+        late.set()
+        process = self._process
+        if process is not None:
+            with suppress(OSError):
+                process.kill()
+
+    def stop(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            with suppress(OSError):
+                process.kill()
+            process.wait()
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    with suppress(OSError):
+                        stream.close()
+
+
+def _start() -> subprocess.Popen[bytes]:
+    if not sys.executable:
+        raise OSError("no interpreter")
+    path = [place for place in sys.path if place] + [str(Path(__file__).parents[2])]
+    return subprocess.Popen(
+        [sys.executable, "-I", "-c", _BOOT, json.dumps(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        bufsize=1 << 16,
+    )
+
+
+def serve() -> None:
+    """The life of a worker: questions from stdin, answers to stdout, until stdin ends."""
+    import gc
+    import signal
+    from importlib import import_module
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    source = sys.stdin.buffer
+    target = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints is no answer
+    gc.disable()
+    encode = msgspec.msgpack.Encoder().encode
+    decoders: dict[bytes, tuple[Callable[[Any], Any], msgspec.msgpack.Decoder[Any]]] = {}
+    with suppress(EOFError, OSError):
+        while True:
+            name, question = _receive(source), _receive(source)
+            try:
+                if name not in decoders:
+                    module, _, function = name.decode().partition(":")
+                    home = import_module(module)
+                    task = next(t for t in vars(home).values() if isinstance(t, Task) and t.function == function)
+                    decoders[name] = getattr(home, function), msgspec.msgpack.Decoder(task.question)
+                function_, decoder = decoders[name]
+                status, answer = b"done", encode(function_(decoder.decode(question)))
+            except Exception as error:
+                status, answer = b"lost", " ".join(f"{type(error).__name__}: {error}".split()).encode("utf-8", "replace")
+            _send(target, status)
+            _send(target, answer)
+            if len(question) > 100_000:
+                gc.collect()
+
+
+def _send(stream: Any, data: bytes) -> None:
+    stream.write(len(data).to_bytes(8, "little"))
+    stream.write(data)
+    stream.flush()
+
+
+def _receive(stream: Any) -> bytes:
+    size = int.from_bytes(_exactly(stream, 8), "little")
+    return _exactly(stream, size)
+
+
+def _exactly(stream: Any, size: int) -> bytes:
+    data: bytes = stream.read(size)
+    if len(data) != size:
+        raise EOFError
+    return data
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
