@@ -76,6 +76,8 @@ def backward_under_autocast(seen: Seen) -> Iterator[Draft]:
         cast = _enabled(event.casts, dict(event.basis.guards))
         if cast is None or ("MPA103", event.site) in done or event.owned:
             continue
+        if not trace.optimizers.get(event.basis.root):
+            continue  # a probe or a benchmark of the backward: nothing is trained
         if event.basis.exceptional or event.basis.inexact:
             continue
         done.add(("MPA103", event.site))

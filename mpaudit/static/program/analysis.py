@@ -113,6 +113,9 @@ def _instance(
             state = results[0][0]
             state.guards.clear()
             state.outer_unknown = True
+            for name, assigns in cls.attribute_assigns.items():
+                if any(method is not init for method, _ in assigns):
+                    state.heap.pop((me, name))
     return me, state
 
 

@@ -156,6 +156,15 @@ def _call_choice(
             return opaque(run, fr, expr, callee, args, keywords, st)
         best = sorted(torch_names, key=lambda n: (n in torch_api.DEPRECATED, n))[0]
         return library.call_external(run, fr, expr, best, args, keywords, st, shim=True)
+    last = expr.func.name if isinstance(expr.func, ir.Attr) else ""
+    receivers = [v.base if isinstance(v, Method) else v for v in known]
+    if last == "backward" and isinstance(expr.func, ir.Attr):
+        joined = join_tensors([_as_tensor(value) for value in receivers])
+        events.backward(run, fr, joined, fr.site(expr.span), text_of(expr.func.base), st)
+        return [(st, NONE)]
+    if any(isinstance(value, Tensor) for value in receivers):
+        tensor = join_tensors([value for value in receivers if isinstance(value, Tensor)])
+        return library.tensor_method(run, fr, expr, tensor, last, args, keywords, st)
     refs = [v for v in known if isinstance(v, Ref | Func)]
     if len(refs) == len(known) <= 3:
         out: Results = []
@@ -166,6 +175,13 @@ def _call_choice(
     methods = [v for v in known if isinstance(v, Method) and isinstance(v.base, Ref)]
     events.havoc(run, [v.base for v in methods], st)
     return opaque(run, fr, expr, callee, args, keywords, st)
+
+
+def _as_tensor(value: Value) -> Tensor:
+    """A loss of which one of several things is known: an unknown one may be scaled."""
+    if isinstance(value, Tensor):
+        return value
+    return Tensor(None, events.scaled_of_unknown(Sym(value.key[1])) if isinstance(value, Sym) and value.key[0] == "attr" else "?")
 
 
 def tensors_in(values: Sequence[Value], depth: int = 0) -> list[Tensor]:
@@ -207,7 +223,6 @@ def call_function(
         events.havoc(run, everything, st)
         if func.self_value is not None and info not in run.stack:
             events.havoc(run, [func.self_value], st)
-        st.inexact = st.inexact or bool(run.roles) or bool(st.protocol.scalers)
         return [(st, _result_of_cold(run, info, everything, site, st))]
     if node.is_generator:
         if any(text_of(d).endswith("contextmanager") for d, _ in node.decorators):
@@ -215,6 +230,10 @@ def call_function(
         if not info.live:
             return [(st, _result_of_cold(run, info, everything, site, st))]
     if not info.live and not _worth_following(node):
+        if isinstance(func.self_value, Ref) and info.cls is not None:
+            for name, assigns in info.cls.attribute_assigns.items():
+                if any(method is info for method, _ in assigns):
+                    st.heap.pop((func.self_value, name))
         return [(st, _result_of_cold(run, info, everything, site, st))]
     shape = _call_shape(func, args, keywords)
     done_before = shape in run.project.followed or run.inert.get(shape, 0) >= MAX_INERT
@@ -280,7 +299,10 @@ def _captured(frame: Frame, st: PathState) -> bool:
 
 def _worth_following(node: ir.FunctionDef) -> bool:
     """A small helper that only hands values on."""
-    return len(node.body) <= 6 and any(isinstance(s, ir.Return) for s in node.body)
+    return len(node.body) <= 6 and any(
+        isinstance(s, ir.Return) or (isinstance(s, ir.Assign) and any(isinstance(t, ir.Attr) for t in s.targets))
+        for s in node.body
+    )
 
 
 def _result_of_cold(run: Run, info: FunctionInfo, args: Args, site: Site | None, st: PathState) -> Value:
@@ -630,7 +652,9 @@ def scaler_method(
                 out.append((s, NONE))
                 continue
             optimizer = events.identity(option)
-            if optimizer is not None:
+            if optimizer is None:
+                events.havoc(run, [scaler], s)
+            else:
                 if isinstance(option, Sym):
                     run.roles[optimizer] = "optimizer"
                 run.trace.names.setdefault(optimizer, text)

@@ -10,7 +10,7 @@ from .linker import Site
 from .state import PathState
 from .trace import Backward, Basis, Made, Saved, Scaled, Step
 from .typestate import Sure
-from .values import Choice, Gradient, Key, Params, Phi, Ref, State, Sym, Tensor, Tup, Use, Value, options
+from .values import NONE, Choice, Gradient, Key, Params, Phi, Ref, State, Sym, Tensor, Tup, Use, Value, options
 
 Id = Hashable
 
@@ -156,7 +156,7 @@ def backward(run: Run, fr: Frame, loss: Value, site: Site, text: str, st: PathSt
     if run.lazy:
         return
     tensor = loss if isinstance(loss, Tensor) else None
-    scaled = tensor.scaled if tensor is not None else _scaled_of_unknown(loss)
+    scaled = tensor.scaled if tensor is not None else scaled_of_unknown(loss)
     owned = owned or fr.owned
     run.trace.backwards.append(
         Backward(site, text, tensor, st.casts, scaled, _loops(run), owned, Basis.of(st, run.root),
@@ -188,7 +188,7 @@ def backward(run: Run, fr: Frame, loss: Value, site: Site, text: str, st: PathSt
         st.heap[("loss", o), "of"] = loss
 
 
-def _scaled_of_unknown(loss: Value) -> Id | None:
+def scaled_of_unknown(loss: Value) -> Id | None:
     """A loss that a function got, or that lives on an object, may have been scaled elsewhere."""
     if isinstance(loss, Sym):
         key = loss.key
@@ -287,17 +287,22 @@ def step(run: Run, fr: Frame, scaler: Id, optimizer: Id | None, site: Site, text
             _record_step(run, site, scaler, optimizer, text, s)
             typestate.step(s.protocol, scaler, optimizer, site, _report(run, s, site))
         else:
-            raw_step(run, fr, optimizer, site, text, s)
+            raw_step(run, fr, optimizer, site, text, s, by_flag=run.enabled.get(scaler) is not False)
         out.append(s)
     return out
 
 
-def raw_step(run: Run, fr: Frame, optimizer: Id, site: Site, text: str, st: PathState) -> None:
+def raw_step(
+    run: Run, fr: Frame, optimizer: Id, site: Site, text: str, st: PathState, by_flag: bool = False
+) -> None:
+    """`optimizer.step()`; `by_flag`: the step of a scaler that a flag has turned off."""
     if run.lazy or fr.owned:
         return
     meet(run, optimizer, st)
     note(run, st)
     run.trace.visit(site)
+    if by_flag:
+        st.heap[("loss", optimizer), "of"] = NONE  # nothing is said of how the loss was computed when AMP is off
     _record_step(run, site, None, optimizer, text, st)
     typestate.raw_step(st.protocol, optimizer, site, _report(run, st, site))
 

@@ -290,8 +290,8 @@ def unscale(p: Protocol, s: Id, o: Id, site: Site, report: Report) -> None:
     grad = state.grad
     recorded = Recorded.YES
     if scaler.scale is Scale.UNSET:
-        at = state.backward or site
-        report(Violation("MPA202", at, "unset-unscale", s, o, site))
+        if state.fed:
+            report(Violation("MPA202", state.backward or site, "unset-unscale", s, o, site))
         new = Grad(Kind.UNSCALED, s)
     elif pair.stage is Stage.UNSCALED:
         if pair.left is not None:
@@ -332,7 +332,8 @@ def step(p: Protocol, s: Id, o: Id, site: Site, report: Report) -> None:
     state, pair, scaler = p.optimizers[o], p.pair(s, o), p.scaler(s)
     grad, sure = state.grad, state.sure
     if scaler.scale is Scale.UNSET:
-        report(Violation("MPA202", state.backward or site, "unset-step", s, o, site, sure))
+        if state.fed:
+            report(Violation("MPA202", state.backward or site, "unset-step", s, o, site, sure))
     elif pair.stage is Stage.STEPPED:
         if pair.crossed:
             report(Violation("MPA204", pair.site or site, "step", s, o, site))
@@ -363,7 +364,7 @@ def step(p: Protocol, s: Id, o: Id, site: Site, report: Report) -> None:
     p.scalers[s] = ScalerState(Scale.SET, Recorded.YES)
     p.pairs[s, o] = PairState(Stage.STEPPED, site=site)
     p.optimizers[o] = replace(
-        state, grad=Grad(Kind.UNSCALED, s), used=Used.YES, clip=None, step=site, zeroed=False
+        state, grad=Grad(Kind.UNSCALED, s), used=Used.YES if state.fed else Used.TOP, clip=None, step=site, zeroed=False
     )
 
 
@@ -385,14 +386,16 @@ def raw_step(p: Protocol, o: Id, site: Site, report: Report) -> None:
                 report(Violation("MPA211", state.zero or site, "raw", None, o, site, sure))
             case _:
                 pass
-    fed = state.fed or grad.kind is not Kind.TOP
-    p.optimizers[o] = replace(state, used=Used.YES if fed else Used.TOP, clip=None, step=site)
+    p.optimizers[o] = replace(state, used=Used.YES if state.fed else Used.TOP, clip=None, step=site)
 
 
 def update(p: Protocol, s: Id, site: Site, report: Report, *, new_scale: bool = False) -> None:
     scaler = p.scaler(s)
     if not new_scale:
-        if scaler.scale is Scale.UNSET:
+        fed = any(state.fed for state in p.optimizers.values()) or p.unseen.fed
+        if not fed:
+            pass  # no backward in sight: whatever trains is elsewhere
+        elif scaler.scale is Scale.UNSET:
             report(Violation("MPA202", site, "unset-update", s))
         elif scaler.recorded is Recorded.NO:
             report(Violation("MPA210", site, "nothing-recorded", s))
