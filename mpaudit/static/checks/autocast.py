@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from mpaudit.model import Confidence
 
 from ..program import torch_api
 from ..program.linker import Site
-from ..program.trace import ApiCall, is_feasible
-from ..program.values import NONE, Cast, Const, Device, Dtype, Ext, Sym, Tensor, Value, options
-from .draft import Draft, Seen, name_of
+from ..program.trace import ApiCall, Backward, Step, Trace, is_feasible
+from ..program.values import NONE, Cast, Const, Device, Dtype, Key, Sym, Tensor, Use, Value, options
+from .draft import Draft, Seen, is_test, name_of
 
 
 def missing_autocast(seen: Seen) -> Iterator[Draft]:
     """MPA101: a CUDA training loop whose forward runs in fp32 whatever is decided."""
     trace = seen.trace
-    if seen.tf32 or seen.sciences:
+    if seen.sciences:
         return
     losses: dict[Site, list[tuple[bool, Tensor, str]]] = {}
     covered: set[Site] = set()
@@ -41,7 +42,7 @@ def missing_autocast(seen: Seen) -> Iterator[Draft]:
         if not uses or any(use.module in trace.lowered for use in uses) or any(use.casts is None or use.casts or use.site in covered for use in uses):
             continue
         first = _primary(uses, trace)
-        if first is None or first.site in done:
+        if first is None or first.site in done or is_test(first.site) or _in_tf32(first.site, seen.tf32):
             continue
         done.add(first.site)
         name = name_of(trace, first.module, "the model")
@@ -54,7 +55,14 @@ def missing_autocast(seen: Seen) -> Iterator[Draft]:
         )  # fmt: skip
 
 
-def _primary(uses, trace):  # type: ignore[no-untyped-def]
+def _in_tf32(site: Site, folders: frozenset[str]) -> bool:
+    here = os.path.dirname(site.path)
+    return any(
+        here == folder or here.startswith(folder + os.sep) or folder.startswith(here + os.sep) for folder in folders
+    )
+
+
+def _primary(uses: set[Use], trace: Trace) -> Use | None:
     """The forward of the trained model: not that of a loss module."""
     ranked = sorted(
         (use for use in uses if use.module is not None),
@@ -102,11 +110,11 @@ def backward_under_autocast(seen: Seen) -> Iterator[Draft]:
         )  # fmt: skip
 
 
-def _surely(event, trace) -> Confidence:  # type: ignore[no-untyped-def]
+def _surely(event: Backward | Step, trace: Trace) -> Confidence:
     return Confidence.DEFINITE if is_feasible(event.basis, trace) else Confidence.LIKELY
 
 
-def _enabled(casts: tuple[Cast | None, ...], guards: dict[object, bool]) -> Cast | None:
+def _enabled(casts: tuple[Cast | None, ...], guards: dict[Key, bool]) -> Cast | None:
     """The innermost autocast of the stack if it is (or may by a flag be) on."""
     if not casts or casts[-1] is None:
         return None
@@ -282,4 +290,3 @@ def bce(seen: Seen) -> Iterator[Draft]:
         )  # fmt: skip
 
 
-_ = Ext

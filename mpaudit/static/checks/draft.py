@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from mpaudit.model import Confidence, Severity
@@ -36,17 +37,23 @@ class Seen:
     target: Target
     sciences: bool
     """The project computes in float64 on purpose, by what it imports."""
-    tf32: bool
-    """The project turns TF32 on."""
+    tf32: frozenset[str]
+    """Folders with a file that turns TF32 on."""
     shims: frozenset[str] = frozenset()
     """Files that choose between torch versions: by hasattr, by a version, by catching ImportError or AttributeError."""
 
 
-def name_of(trace: Trace, ident: object, otherwise: str) -> str:
+def is_test(site: Site) -> bool:
+    """A test file: what it does slowly or in float64 trains nothing."""
+    parts = site.path.replace("\\", "/").split("/")
+    return parts[-1].startswith("test_") or parts[-1] == "conftest.py" or "tests" in parts[-4:-1]
+
+
+def name_of(trace: Trace, ident: Hashable, otherwise: str) -> str:
     """What the user calls an object; for an unknown one the last part of where it came from."""
-    found = trace.names.get(ident)  # type: ignore[call-overload]
+    found = trace.names.get(ident)
     if found:
-        return str(found)
+        return found
     if isinstance(ident, tuple) and ident and isinstance(ident[-1], str):
         return ident[-1]
     return otherwise

@@ -8,7 +8,7 @@ from mpaudit.model import Confidence, Severity
 
 from ..program.linker import Site
 from ..program.values import Const, Dtype, Ext
-from .draft import Draft, Seen
+from .draft import Draft, Seen, is_test
 
 
 def default_float64(seen: Seen) -> Iterator[Draft]:
@@ -29,7 +29,7 @@ def default_float64(seen: Seen) -> Iterator[Draft]:
         if not hit:
             continue
         done.add(call.site)
-        advice = seen.sciences or not trains
+        advice = seen.sciences or not trains or is_test(call.site)
         yield Draft(
             "MPA301", call.site,
             f"{call.text} makes weights and activations float64: autocast leaves float64 alone, so nothing runs in low "
@@ -43,7 +43,7 @@ def numpy_leak(seen: Seen) -> Iterator[Draft]:
     """MPA303: a float64 array that became a float64 tensor and reached the model or the loss."""
     done: set[Site] = set()
     for leak in seen.trace.leaks.values():
-        if leak.site in done or seen.sciences:
+        if leak.site in done or seen.sciences or is_test(leak.site):
             continue
         done.add(leak.site)
         name = leak.text or "the tensor"

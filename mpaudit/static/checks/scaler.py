@@ -8,7 +8,7 @@ from mpaudit.model import Confidence, Severity
 
 from ..program.linker import Site
 from ..program.trace import Basis, Hit, Made, Step, Trace, is_feasible, is_mode, is_sure
-from ..program.values import Cast, Const, Tensor
+from ..program.values import Cast, Const, Key, Tensor
 from .draft import Draft, Seen, name_of
 
 TYPESTATE = frozenset(
@@ -64,7 +64,7 @@ def _violation(trace: Trace, hit: Hit) -> Draft:
     s = name_of(trace, violation.scaler, "the scaler")
     o = name_of(trace, violation.optimizer, "the optimizer")
     message, remedy = _words(violation.code, violation.variant, s, o)
-    related = ()
+    related: tuple[tuple[Site, str], ...] = ()
     if violation.other is not None and violation.other != violation.site:
         related = ((violation.other, _OTHER.get((violation.code, violation.variant), _OTHER_OF_CODE[violation.code])),)
     return Draft(violation.code, violation.site, message, remedy, confidence, related)
@@ -372,7 +372,7 @@ def fp16_without_scaler(seen: Seen) -> Iterator[Draft]:
     yield from done.values()
 
 
-def _fp16_cast(loss: Tensor, guards: dict[object, bool]) -> Cast | None:
+def _fp16_cast(loss: Tensor, guards: dict[Key, bool]) -> Cast | None:
     for use in sorted(loss.uses or (), key=repr):
         if not use.casts:
             continue

@@ -14,7 +14,7 @@ from .state import PathState
 from .trace import Trace
 from .values import Cls, Func, Ref, Sym, Value
 
-FOREIGN = frozenset("paddle mindspore oneflow tensorflow jax".split())
+FOREIGN = frozenset(["paddle", "mindspore", "oneflow", "tensorflow", "jax"])
 
 
 def follow(project: Project) -> Trace:
@@ -132,7 +132,7 @@ def _limit(module: ModuleInfo) -> int:
 
 def _finish(run: Run) -> None:
     run.project.followed |= {shape for shape in run.shapes if _is_big(shape)}
-    if run.cuda:
+    if run.cuda or (run.maybe_cuda and run.project.mentions_cuda):
         run.trace.cuda_roots.add(run.root)
 
 

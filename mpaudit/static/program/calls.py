@@ -9,16 +9,50 @@ from dataclasses import replace
 from ..facts import ir
 from . import events, library, torch_api
 from .expressions import (
-    Results, attribute, decide, evaluate, evaluate_all, external_bases, find_method, iterate, join_results, key_of,
-    mro, store_attribute, value_of,
+    Results,
+    attribute,
+    decide,
+    evaluate,
+    evaluate_all,
+    external_bases,
+    find_method,
+    iterate,
+    join_results,
+    key_of,
+    mro,
+    store_attribute,
+    value_of,
 )  # fmt: skip
 from .frame import MAX_DEPTH, Frame, Run, text_of, usage
 from .linker import ClassInfo, FunctionInfo, Site, walk_nodes
 from .state import PathState, merge
 from .trace import ApiCall
 from .values import (
-    NONE, Cast, Choice, Cls, Const, Dtype, Ext, Func, Gradient, Key, Method, Owned, Params, Phi, Ref, State, Sym, Tensor,
-    Tup, Use, Value, choice, join_tensors, options, roots,
+    NONE,
+    Cast,
+    Choice,
+    Cls,
+    Const,
+    Dtype,
+    Ext,
+    Func,
+    Gradient,
+    Key,
+    Method,
+    Owned,
+    Params,
+    Phi,
+    Ref,
+    State,
+    Sym,
+    Tensor,
+    Tup,
+    Use,
+    Value,
+    choice,
+    join_tensors,
+    options,
+    roots,
 )  # fmt: skip
 
 Args = tuple[Value, ...]
@@ -31,7 +65,7 @@ MODEL_NAME = re.compile(
     r"|teacher|gpt|network|mpd|msd|transformer|resnet|vit)(_?\w{0,6})$|net(_?[a-z0-9])?$|model"
 )
 OPTIMIZER_NAME = re.compile(r"(?i)(^|[._])(opt|optim|optimi[sz]er)s?\d*(_?\w{0,12})$|optim|optimi[sz]er$|_opt$|^opt")
-SCALER_METHODS = frozenset("scale step update unscale_ get_scale is_enabled state_dict load_state_dict".split())
+SCALER_METHODS = frozenset(["scale", "step", "update", "unscale_", "get_scale", "is_enabled", "state_dict", "load_state_dict"])
 
 
 def call(run: Run, fr: Frame, expr: ir.Call, st: PathState) -> Results:
@@ -400,7 +434,8 @@ def generator_context(run: Run, fr: Frame, context: Ref, st: PathState) -> Value
     """`@contextmanager def f(): with autocast(...): yield`: what the generator holds open at its yield."""
     from .flow import enter_context
 
-    func, args, keywords = context.id  # type: ignore[misc]
+    made: tuple[Func, Args, Keywords] = context.id  # type: ignore[assignment]
+    func, args, keywords = made
     node = func.info.node
     if node is None or func.info in run.stack:
         st.casts = (*st.casts, None)
@@ -520,7 +555,8 @@ def call_object(
         run.trace.owned_roots.add(run.root)
         return [(st, fresh(site, st))]
     if ref.kind == "partial":
-        inner, early, early_keywords = ref.id  # type: ignore[misc]
+        bound: tuple[Value, Args, Keywords] = ref.id  # type: ignore[assignment]
+        inner, early, early_keywords = bound
         merged = (*((k, v) for k, v in early_keywords if k not in dict(keywords)), *keywords)
         return dispatch(run, fr, expr, inner, (*early, *args), merged, st)
     if cls is not None:
@@ -756,15 +792,9 @@ def role_of(run: Run, fr: Frame, key: Key, path: str) -> str:
         return known
     methods = _usage(run, fr, path)
     role = ""
-    if "unscale_" in methods or "scale.backward" in methods:
+    if "unscale_" in methods or "scale.backward" in methods or ("scale" in methods and methods & {"step", "update"}) or ({"step", "update"} <= methods and "scaler" in path.lower() and "zero_grad" not in methods):
         role = "scaler"
-    elif "scale" in methods and methods & {"step", "update"}:
-        role = "scaler"
-    elif {"step", "update"} <= methods and "scaler" in path.lower() and "zero_grad" not in methods:
-        role = "scaler"
-    elif "<step>" in methods or "<unscale_>" in methods or {"zero_grad", "step"} <= methods:
-        role = "optimizer"
-    elif methods & {"step", "zero_grad"} and OPTIMIZER_NAME.search(path) and not re.search(r"(?i)sched|lr_", path):
+    elif "<step>" in methods or "<unscale_>" in methods or {"zero_grad", "step"} <= methods or (methods & {"step", "zero_grad"} and OPTIMIZER_NAME.search(path) and not re.search(r"(?i)sched|lr_", path)):
         role = "optimizer"
     elif methods & {"train", "eval", "parameters", "named_parameters"} or ("()" in methods and MODEL_NAME.search(path)):
         role = "module"
@@ -840,4 +870,4 @@ def _call_owned(run: Run, fr: Frame, expr: ir.Call, callee: Owned, args: Args, s
     return [(st, Owned(callee.by))]
 
 
-__all__ = ["call", "decide", "merge", "choice", "store_attribute"]
+__all__ = ["call", "choice", "decide", "merge", "store_attribute"]

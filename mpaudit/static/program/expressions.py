@@ -10,12 +10,34 @@ from .frame import Frame, Run, text_of
 from .linker import ClassInfo, ModuleInfo
 from .state import PathState, decision, merge, truth_of
 from .values import (
-    NONE, Choice, Cls, Const, Device, Dtype, Ext, Func, Gradient, Key, Method, Mod, Owned, Params, Phi, Ref, Sym, Tensor, Tup, Value, choice, join_tensors, options,
+    NONE,
+    Choice,
+    Cls,
+    Const,
+    Device,
+    Dtype,
+    Ext,
+    Func,
+    Gradient,
+    Key,
+    Method,
+    Mod,
+    Owned,
+    Params,
+    Phi,
+    Ref,
+    Sym,
+    Tensor,
+    Tup,
+    Value,
+    choice,
+    join_tensors,
+    options,
 )  # fmt: skip
 
 Results = list[tuple[PathState, Value]]
 
-TENSOR_FACTS = frozenset("shape device ndim dtype requires_grad is_cuda layout names is_leaf itemsize nbytes".split())
+TENSOR_FACTS = frozenset(["shape", "device", "ndim", "dtype", "requires_grad", "is_cuda", "layout", "names", "is_leaf", "itemsize", "nbytes"])
 
 
 def evaluate(run: Run, fr: Frame, expr: ir.Expr, st: PathState) -> Results:
@@ -368,7 +390,7 @@ def base_values(run: Run, cls: ClassInfo, st: PathState) -> list[Value]:
     if cls.node is None:
         return []
     frame = Frame(cls.module, None, ("module", cls.module.path), cls.first_line)
-    found = []
+    found: list[Value] = []
     for expr in cls.node.bases:
         if isinstance(expr, ir.Name | ir.Attr):
             found.extend(options(value_of(run, frame, expr, st)))
@@ -495,7 +517,7 @@ def store_subscript(base: Value, index: Value, value: Value, st: PathState) -> N
     if isinstance(base, Ref):
         st.heap[base, _slot(index)] = value
     elif isinstance(base, Sym):
-        st.heap[base.key, _slot(index)] = value  # type: ignore[index]
+        st.heap[base.key, _slot(index)] = value
 
 
 def _dict(run: Run, fr: Frame, expr: ir.Dict, st: PathState) -> Results:
@@ -757,8 +779,8 @@ def branch(run: Run, fr: Frame, test: ir.Expr, st: PathState) -> tuple[list[Path
     """Paths on which the condition holds, paths on which it does not, and the decision if there was one."""
     match test:
         case ir.UnaryOp(op="not"):
-            yes, no, key = branch(run, fr, test.operand, st)
-            return no, yes, key
+            yes, no, decided = branch(run, fr, test.operand, st)
+            return no, yes, decided
         case ir.BoolOp() if not _plain(test):
             return _branch_sequence(run, fr, test, st)
         case _:
@@ -880,7 +902,7 @@ def join_results(results: Results, node: object) -> Results:
     for s, value in results:
         s.heap[slot] = value
     merged = merge([s for s, _ in results], ("result", str(node)))
-    return [(s, s.heap.pop(slot)) for s in merged]
+    return [(s, s.heap.pop(slot) or NONE) for s in merged]
 
 
 def _bool_op(run: Run, fr: Frame, expr: ir.BoolOp, st: PathState) -> Results:

@@ -7,14 +7,42 @@ from collections.abc import Sequence
 from ..facts import ir
 from . import events, torch_api, typestate
 from .expressions import (
-    Results, assign, attribute, binary, branch, decide, evaluate, evaluate_all, iterate, key_of, store_name, subscript, value_of,
+    Results,
+    assign,
+    attribute,
+    binary,
+    branch,
+    decide,
+    evaluate,
+    evaluate_all,
+    iterate,
+    key_of,
+    store_name,
+    subscript,
+    value_of,
 )  # fmt: skip
 from .frame import Frame, Run, text_of
 from .linker import walk_nodes, walk_statements
-from .trace import ApiCall
 from .state import Decision, PathState, is_counter, merge, same
+from .trace import ApiCall
 from .values import (
-    NONE, Cast, Choice, Cls, Const, Ext, Func, Owned, Params, Phi, Ref, Sym, Tensor, Tup, Value, mentions, options,
+    NONE,
+    Cast,
+    Choice,
+    Cls,
+    Const,
+    Ext,
+    Func,
+    Owned,
+    Params,
+    Phi,
+    Ref,
+    Sym,
+    Tensor,
+    Tup,
+    Value,
+    mentions,
+    options,
 )  # fmt: skip
 
 MAX_PASSES = 8
@@ -266,7 +294,7 @@ def _match(run: Run, fr: Frame, stmt: ir.Match, st: PathState) -> list[PathState
 
                     matched = [path]
                     for constant in constants:
-                        still = []
+                        still: list[PathState] = []
                         for p in matched:
                             value = value_of(run, fr, constant, p)
                             for p2, truth, _ in decide(p, compare("==", subject, value, p)):

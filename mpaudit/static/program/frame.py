@@ -59,6 +59,8 @@ class Run:
     inert: dict[Hashable, int] = field(default_factory=dict)
     """Calls (function and kinds of arguments) that had no event and gave nothing of interest → how often."""
     events: int = 0
+    maybe_cuda: bool = False
+    """Something was moved to a device that is not known."""
     cuda: bool = False
     """Something was moved to a GPU."""
 

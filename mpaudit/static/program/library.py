@@ -11,18 +11,38 @@ from .expressions import SCALAR64, Results, attribute, held, iterate, key_of
 from .frame import Frame, Run, text_of
 from .linker import Site
 from .state import PathState
-from .trace import ApiCall, CastMade, Leak, LossCall
+from .trace import ApiCall, Basis, CastMade, Leak, LossCall
 from .values import (
-    NONE, Cast, Choice, Const, Device, Dtype, Ext, Func, Gradient, Key, Owned, Params, Phi, Ref, State, Sym, Tensor,
-    Tup, Value, choice, join_tensors, mentions, options,
+    NONE,
+    Cast,
+    Choice,
+    Const,
+    Device,
+    Dtype,
+    Ext,
+    Func,
+    Gradient,
+    Key,
+    Owned,
+    Params,
+    Phi,
+    Ref,
+    State,
+    Sym,
+    Tensor,
+    Tup,
+    Value,
+    choice,
+    join_tensors,
+    mentions,
+    options,
 )  # fmt: skip
 
 Args = tuple[Value, ...]
 Keywords = tuple[tuple[str, Value], ...]
 
 SAME_OBJECT = frozenset(
-    "to cuda cpu train eval requires_grad_ apply compile xpu mps npu share_memory to_empty type float double half"
-    " bfloat16 enable_input_require_grads gradient_checkpointing_enable".split()
+    ["to", "cuda", "cpu", "train", "eval", "requires_grad_", "apply", "compile", "xpu", "mps", "npu", "share_memory", "to_empty", "type", "float", "double", "half", "bfloat16", "enable_input_require_grads", "gradient_checkpointing_enable"]
 )
 """Methods of a module that give the module."""
 
@@ -41,7 +61,7 @@ def call_external(
 
     site = fr.site(expr.span)
     everything = (*args, *(v for _, v in keywords))
-    top = name.split(".")[0]
+    top = name.split(".", maxsplit=1)[0]
     last = name.rsplit(".", 1)[-1]
     if name in torch_api.AUTOCAST or name in torch_api.GRAD_SCALER or name in torch_api.DEPRECATED or name in _RECORDED:
         texts = tuple(text_of(e) for e in expr.args)
@@ -163,10 +183,7 @@ def call_external(
 
 _RECORDED = frozenset({"torch.set_default_dtype", "torch.set_default_tensor_type"})
 _QUIET = frozenset(
-    "numpy logging os sys math time json random re copy pathlib shutil datetime collections itertools functools glob"
-    " argparse yaml wandb tensorboard tensorboardX tqdm matplotlib PIL cv2 scipy pandas sklearn mlflow comet_ml neptune"
-    " torchvision torchaudio einops typing dataclasses warnings gc pickle string hashlib subprocess socket platform"
-    " termcolor colorama prettytable tabulate rich loguru psutil signal builtins contextlib albumentations".split()
+    ["numpy", "logging", "os", "sys", "math", "time", "json", "random", "re", "copy", "pathlib", "shutil", "datetime", "collections", "itertools", "functools", "glob", "argparse", "yaml", "wandb", "tensorboard", "tensorboardX", "tqdm", "matplotlib", "PIL", "cv2", "scipy", "pandas", "sklearn", "mlflow", "comet_ml", "neptune", "torchvision", "torchaudio", "einops", "typing", "dataclasses", "warnings", "gc", "pickle", "string", "hashlib", "subprocess", "socket", "platform", "termcolor", "colorama", "prettytable", "tabulate", "rich", "loguru", "psutil", "signal", "builtins", "contextlib", "albumentations"]
 )
 """Packages that act on no gradient: Python, NumPy, logging, progress, tracking, images."""
 
@@ -279,6 +296,12 @@ def moves_to_gpu(run: Run, values: Sequence[Value]) -> bool:
         for option in options(value):
             if isinstance(option, Device) and option.type.startswith("cuda"):
                 return True
+            if isinstance(option, Sym):
+                named = str(option.key[-1]).lower()
+                if option.key[0] == "pcall" and "torch.cuda.current_device" in option.key:
+                    return True
+                if any(word in named for word in ("device", "gpu", "rank")):
+                    run.maybe_cuda = True
             if isinstance(option, Const) and (
                 (isinstance(option.value, str) and option.value.startswith("cuda"))
                 or (isinstance(option.value, int) and not isinstance(option.value, bool))
@@ -312,7 +335,7 @@ def check_update_argument(run: Run, site: Site, value: Value, fr: Frame, expr: i
 
 def bce(run: Run, site: Site, text: str, st: PathState) -> None:
     if not run.lazy:
-        run.trace.losses.append(LossCall(site, text, st.casts, events.Basis.of(st, run.root)))
+        run.trace.losses.append(LossCall(site, text, st.casts, Basis.of(st, run.root)))
 
 
 # ---------------------------------------------------------------- dtype flow
@@ -549,7 +572,7 @@ def unknown_method(
     lowered = path.lower()
     framework = any(word in lowered for word in ("accelerator", "fabric", "engine", "booster", "deepspeed"))
     if name == "backward":
-        if args and not any(word in lowered for word in ("loss", "err", "cost", "grad")) or framework:
+        if (args and not any(word in lowered for word in ("loss", "err", "cost", "grad"))) or framework:
             events.backward(run, fr, args[0] if args else base, site, path, st, owned=True)
         else:
             events.backward(run, fr, base, site, path, st)

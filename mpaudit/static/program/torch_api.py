@@ -52,7 +52,7 @@ DEPRECATED = {
 """Old name → new one; FutureWarning or DeprecationWarning since torch 2.4 (the GradScaler of torch.amp since 2.3)."""
 
 AUTOCAST_DEVICES = frozenset(
-    "cpu cuda xpu mps hpu xla mtia maia ipu ve meta privateuseone npu mlu musa fpga ort vulkan lazy hip".split()
+    ["cpu", "cuda", "xpu", "mps", "hpu", "xla", "mtia", "maia", "ipu", "ve", "meta", "privateuseone", "npu", "mlu", "musa", "fpga", "ort", "vulkan", "lazy", "hip"]
 )
 
 DTYPES = {
@@ -85,9 +85,7 @@ BCE_MODULES = frozenset({"torch.nn.BCELoss", "torch.nn.modules.loss.BCELoss"})
 LOSSES = re.compile(r"^torch\.nn\.(functional\.\w*(loss|cross_entropy|kl_div|_nll)\w*|(modules\.loss\.)?\w+Loss)$")
 
 OWNERS = frozenset(
-    "accelerate deepspeed lightning pytorch_lightning lightning_fabric composer ignite fastai mmengine mmcv mmdet mmseg"
-    " mmcls mmpretrain mmpose mmocr mmedit mmaction monai detectron2 ultralytics catalyst colossalai megatron fairseq"
-    " trl allennlp determined poutyne skorch flash torchtnt tango".split()
+    ["accelerate", "deepspeed", "lightning", "pytorch_lightning", "lightning_fabric", "composer", "ignite", "fastai", "mmengine", "mmcv", "mmdet", "mmseg", "mmcls", "mmpretrain", "mmpose", "mmocr", "mmedit", "mmaction", "monai", "detectron2", "ultralytics", "catalyst", "colossalai", "megatron", "fairseq", "trl", "allennlp", "determined", "poutyne", "skorch", "flash", "torchtnt", "tango"]
 )
 """Packages whose engines drive the backward, the scaler and the step themselves."""
 OWNER_CLASSES = re.compile(r"^(transformers\.(\w+\.)*\w*Trainer|torchrl\..*Trainer)$")
@@ -111,7 +109,7 @@ HARMLESS = re.compile(
 
 def owner(name: str) -> str:
     """The package that owns the training protocol behind a qualified name, or ''."""
-    top = name.split(".")[0]
+    top = name.split(".", maxsplit=1)[0]
     if top in OWNERS:
         return top
     return "transformers" if OWNER_CLASSES.match(name) else ""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from ..facts import ir
 from .linker import ModuleInfo, Project, walk_nodes, walk_statements
 
 SCIENCES = frozenset(
-    "gpytorch botorch torchdiffeq e3nn mace ase torchani schnetpack rdkit openmm pyscf deepxde torchquad healpy"
-    " astropy".split()
+    ["gpytorch", "botorch", "torchdiffeq", "e3nn", "mace", "ase", "torchani", "schnetpack", "rdkit", "openmm", "pyscf", "deepxde", "torchquad", "healpy", "astropy"]
 )
 """Packages of fields that compute in float64 on purpose."""
 
@@ -20,8 +20,11 @@ def computes_in_float64(project: Project) -> bool:
     return any(module.imported_roots & SCIENCES for module in project.modules.values())
 
 
-def turns_tf32_on(project: Project) -> bool:
-    return any(_is_tf32(stmt) for module in project.modules.values() for stmt in _statements(module))
+def turns_tf32_on(project: Project) -> frozenset[str]:
+    """Folders with a file that turns TF32 on; it counts for the code in and below them, and for that above."""
+    return frozenset(
+        os.path.dirname(module.path) for module in project.modules.values() if any(map(_is_tf32, _statements(module)))
+    )
 
 
 def version_shims(project: Project) -> frozenset[str]:
