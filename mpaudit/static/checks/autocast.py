@@ -45,6 +45,8 @@ def missing_autocast(seen: Seen) -> Iterator[Draft]:
         if first is None or first.site in done or is_test(first.site) or _in_tf32(first.site, seen.tf32):
             continue
         done.add(first.site)
+        if {first.site.path, at.path, trace.sources.get(first.module, "")} & seen.low_precision:
+            continue
         name = name_of(trace, first.module, "the model")
         yield Draft(
             "MPA101", first.site,

@@ -39,6 +39,8 @@ class Seen:
     """The project computes in float64 on purpose, by what it imports."""
     tf32: frozenset[str]
     """Folders with a file that turns TF32 on."""
+    low_precision: frozenset[str] = frozenset()
+    """Files that speak of a low precision."""
     shims: frozenset[str] = frozenset()
     """Files that choose between torch versions: by hasattr, by a version, by catching ImportError or AttributeError."""
 

@@ -271,13 +271,14 @@ def state_not_saved(seen: Seen) -> Iterator[Draft]:
     """MPA214: optimizer state saved, scaler in use, its state not."""
     trace = seen.trace
     with_state = {saved.site for saved in trace.saved if saved.open or saved.scalers}
+    kept = {scaler for saved in trace.saved for scaler in saved.scalers}
     done: set[Site] = set()
     for saved in trace.saved:
         if saved.site in with_state or saved.site in done or saved.basis.exceptional:
             continue
         scalers = {
             step.scaler for step in trace.steps
-            if step.scaler is not None and step.optimizer in saved.optimizers and _really_enabled(trace, step.scaler)
+            if step.scaler not in kept and step.scaler is not None and step.optimizer in saved.optimizers and _really_enabled(trace, step.scaler)
             and _compatible(step.basis, saved.basis)
         }  # fmt: skip
         if not scalers:

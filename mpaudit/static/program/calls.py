@@ -493,6 +493,7 @@ def instantiate(
     ref = Ref(kind, ident)
     st.heap.drop(ref)
     run.classes[ref] = cls
+    run.trace.sources[ref] = cls.module.path
     run.contains.pop(ref, None)
     if kind == "module":
         for value in (*args, *(v for _, v in keywords)):
@@ -785,6 +786,18 @@ def _cached_usage(holder: object) -> dict[str, set[str]]:
     return _USAGE[holder]
 
 
+_VERBS = re.compile(
+    r"^_?(get|build|create|make|load|init|setup|set|define|prepare|save|train|eval|test|run|update|print|count|freeze"
+    r"|unwrap|wrap|compile|select|construct|instantiate|from|to|is|has|log|plot|convert|export|register|fuse)_?"
+)
+
+
+def _is_model_name(path: str) -> bool:
+    """`model(x)`, `self.netG(z)`; not `Model()`, which makes one, nor `build_model()`."""
+    last = path.rsplit(".", 1)[-1]
+    return last[:1].islower() and not _VERBS.match(last) and MODEL_NAME.search(path) is not None
+
+
 def role_of(run: Run, fr: Frame, key: Key, path: str) -> str:
     """What an unknown value is, by how it is used: 'scaler', 'optimizer', 'module' or ''."""
     known = run.roles.get(key)
@@ -796,7 +809,7 @@ def role_of(run: Run, fr: Frame, key: Key, path: str) -> str:
         role = "scaler"
     elif "<step>" in methods or "<unscale_>" in methods or {"zero_grad", "step"} <= methods or (methods & {"step", "zero_grad"} and OPTIMIZER_NAME.search(path) and not re.search(r"(?i)sched|lr_", path)):
         role = "optimizer"
-    elif methods & {"train", "eval", "parameters", "named_parameters"} or ("()" in methods and MODEL_NAME.search(path)):
+    elif methods & {"train", "eval", "parameters", "named_parameters"} or ("()" in methods and _is_model_name(path)):
         role = "module"
     if role:
         run.roles[key] = role

@@ -431,7 +431,7 @@ def save(run: Run, value: Value, site: Site, st: PathState) -> None:
                     stack.append(held)
         elif isinstance(item, Tup):
             stack.extend(item.items)
-    if optimizers:
+    if optimizers or scalers:
         run.trace.saved.append(
             Saved(place, frozenset(optimizers), frozenset(scalers), is_open, Basis.of(st, run.root),
                   frozenset(st.protocol.scalers))

@@ -191,7 +191,8 @@ _STEPS = re.compile(r"(?i)(sched|prof|env|pbar|bar|meter|timer|lr|ema|log|writer
 def is_protocol_node(node: object) -> bool:
     """`step` and `update` are common names: a scheduler's step or a meter's update is no event."""
     if isinstance(node, ir.Attr):
-        return node.name in PROTOCOL_WORDS
+        saves = node.name == "save" and isinstance(node.base, ir.Name) and node.base.id == "torch"
+        return saves or node.name in PROTOCOL_WORDS
     if isinstance(node, ir.Name):
         return node.id in PROTOCOL_WORDS
     if isinstance(node, ir.Call) and isinstance(node.func, ir.Attr):

@@ -163,6 +163,8 @@ class Trace:
     steps: list[Step] = field(default_factory=list)
     scaled: list[Scaled] = field(default_factory=list)
     made: dict[Hashable, Made] = field(default_factory=dict)
+    sources: dict[Hashable, str] = field(default_factory=dict)
+    """Module → the file of its class."""
     lowered: set[Hashable] = field(default_factory=set)
     """Modules whose weights were made fp16 or bf16."""
     remade: set[Hashable] = field(default_factory=set)

@@ -27,6 +27,26 @@ def turns_tf32_on(project: Project) -> frozenset[str]:
     )
 
 
+_LOW_PRECISION = frozenset(
+    "bfloat16 half float16 fp16 bf16 autocast amp GradScaler use_amp use_fp16 mixed_precision float8_e4m3fn".split()
+)
+
+
+def low_precision_files(project: Project) -> frozenset[str]:
+    """Files that speak of a low precision in code: what they compute in float32 they do on purpose."""
+    return frozenset(
+        module.path for module in project.modules.values() if any(map(_speaks_of_low_precision, _bodies(module)))
+    )
+
+
+def _speaks_of_low_precision(body: tuple[ir.Stmt, ...]) -> bool:
+    for node in walk_nodes(body):
+        name = node.name if isinstance(node, ir.Attr) else node.id if isinstance(node, ir.Name) else ""
+        if name in _LOW_PRECISION:
+            return True
+    return False
+
+
 def version_shims(project: Project) -> frozenset[str]:
     """Files that choose between torch versions: by hasattr, by a version, by catching ImportError or AttributeError."""
     return frozenset(module.path for module in project.modules.values() if any(map(_asks, _bodies(module))))
