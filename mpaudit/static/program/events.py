@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable
 from . import typestate
 from .frame import Frame, Run
 from .linker import Site
-from .state import PathState
+from .state import PathState, varies
 from .trace import Backward, Basis, Made, Saved, Scaled, Step
 from .typestate import Sure
 from .values import NONE, Choice, Gradient, Key, Params, Phi, Ref, State, Sym, Tensor, Tup, Use, Value, options
@@ -59,6 +59,8 @@ def split_enabled(run: Run, scaler: Id, st: PathState) -> list[tuple[PathState, 
 
 
 def make_scaler(run: Run, ref: Ref, site: Site, enabled: bool | Key, text: str, st: PathState) -> None:
+    if not isinstance(enabled, bool) and varies(enabled):
+        enabled = ("truth", ("enabled", ref))  # decided once, when the scaler was made, however it was
     run.enabled[ref] = enabled
     run.trace.made.setdefault(ref, Made("scaler", ref, site, _loops(run), text, enabled, run.root))
     if run.lazy:

@@ -316,6 +316,9 @@ def attribute(run: Run, fr: Frame, base: Value, name: str, st: PathState, expr: 
             return base if name == "data" else Method(base, name)
         case Owned():
             return Owned(base.by)
+        case Device():
+            known = name == "type" and base.type and ":" not in base.type
+            return Const(base.type) if known else Sym(("attr", ("device", base.type), name))
         case Sym():
             found = st.heap.get((base.key, name))
             if found is not None:

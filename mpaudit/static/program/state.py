@@ -163,10 +163,10 @@ class PathState:
 
     def cross_back_edge(self) -> None:
         """Counters move on, unknown calls may answer differently."""
-        for key in [k for k in self.guards if _varies(k)]:
+        for key in [k for k in self.guards if varies(k)]:
             del self.guards[key]
         if _VARYING in self.gates:
-            self._collapse(_varies, _VARYING)
+            self._collapse(varies, _VARYING)
         typestate.cross_back_edge(self.protocol)
 
     def _collapse(self, void: Callable[[Key], bool], gate: Key) -> None:
@@ -189,7 +189,8 @@ class PathState:
         return value
 
 
-def _varies(key: Key) -> bool:
+def varies(key: Key) -> bool:
+    """Whether a decision may come out otherwise in the next iteration: it counts, or asks something unknown."""
     return mentions(key, "%") or mentions(key, "ucall")
 
 
@@ -205,7 +206,7 @@ def _depends_on(value: Value, void: Callable[[Key], bool]) -> bool:
 
 
 def _gates(key: Key) -> frozenset[Key]:
-    return roots(key) | {_VARYING} if _varies(key) else roots(key)
+    return roots(key) | {_VARYING} if varies(key) else roots(key)
 
 
 def _depth(value: Value) -> int:
