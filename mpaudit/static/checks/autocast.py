@@ -39,7 +39,11 @@ def missing_autocast(seen: Seen) -> Iterator[Draft]:
         if not all(clean for clean, _, _ in entries):
             continue
         uses = {use for _, loss, _ in entries for use in loss.uses or ()}
-        if not uses or any(use.module in trace.lowered for use in uses) or any(use.casts is None or use.casts or use.site in covered for use in uses):
+        if (
+            not uses
+            or any(use.module in trace.lowered for use in uses)
+            or any(use.casts is None or use.casts or use.site in covered for use in uses)
+        ):
             continue
         first = _primary(uses, trace)
         if first is None or first.site in done or is_test(first.site) or _in_tf32(first.site, seen.tf32):
@@ -183,12 +187,16 @@ def _device_problem(value: Value, rejects_index: bool) -> tuple[str, str] | None
         )  # fmt: skip
     if isinstance(value, Const):
         if value.value is None:
-            return ("device_type is not given and raises TypeError", "pass the device type first: torch.autocast(\"cuda\", ...)")
+            return (
+                "device_type is not given and raises TypeError",
+                'pass the device type first: torch.autocast("cuda", ...)',
+            )
         if isinstance(value.value, str):
             kind, _, index = value.value.partition(":")
             if kind not in torch_api.AUTOCAST_DEVICES:
                 return (
-                    f"device_type {value.value!r} is unknown to autocast and raises RuntimeError", "use 'cuda' or 'cpu'"
+                    f"device_type {value.value!r} is unknown to autocast and raises RuntimeError",
+                    "use 'cuda' or 'cpu'",
                 )
             if index and rejects_index:
                 return (
@@ -199,12 +207,12 @@ def _device_problem(value: Value, rejects_index: bool) -> tuple[str, str] | None
         if isinstance(value.value, bool | int | float):
             return (
                 f"device_type is {value.value!r} and raises ValueError («Expected device_type of type str»)",
-                "pass the device type first: torch.autocast(\"cuda\", enabled=...)",
+                'pass the device type first: torch.autocast("cuda", enabled=...)',
             )
     if isinstance(value, Dtype):
         return (
             f"device_type is torch.{value.name} and raises ValueError («Expected device_type of type str»)",
-            "pass the device type first: torch.autocast(\"cuda\", dtype=...)",
+            'pass the device type first: torch.autocast("cuda", dtype=...)',
         )
     return None
 
@@ -257,7 +265,8 @@ def _old_arguments(call: ApiCall) -> tuple[str, str] | None:
         )
     if isinstance(first, Device):
         return (
-            f"the first parameter of {call.name} is enabled, not a device", "use torch.amp.autocast(device.type, ...)"
+            f"the first parameter of {call.name} is enabled, not a device",
+            "use torch.amp.autocast(device.type, ...)",
         )
     return None
 
@@ -290,5 +299,3 @@ def bce(seen: Seen) -> Iterator[Draft]:
             "torch.autocast(\"cuda\", enabled=False) and .float() inputs",
             Confidence.LIKELY, ((cast.site, "autocast entered here"),),
         )  # fmt: skip
-
-

@@ -11,9 +11,7 @@ from ..program.trace import Basis, Hit, Made, Step, Trace, is_feasible, is_mode,
 from ..program.values import Cast, Const, Key, Tensor
 from .draft import Draft, Seen, name_of
 
-TYPESTATE = frozenset(
-    f"MPA{n}" for n in (202, 203, 204, 205, 206, 207, 208, 209, 210, 211, 212, 224, 228)
-)
+TYPESTATE = frozenset(f"MPA{n}" for n in (202, 203, 204, 205, 206, 207, 208, 209, 210, 211, 212, 224, 228))
 
 
 def protocol(seen: Seen) -> Iterator[Draft]:
@@ -104,7 +102,9 @@ def _words(code: str, variant: str, s: str, o: str) -> tuple[str, str]:
                 f"call {s}.scale(loss).backward()",
             )
         case "MPA202", _:
-            event = {"unset-unscale": f"{s}.unscale_({o})", "unset-update": f"{s}.update()"}.get(variant, f"{s}.step({o})")
+            event = {"unset-unscale": f"{s}.unscale_({o})", "unset-update": f"{s}.update()"}.get(
+                variant, f"{s}.step({o})"
+            )
             return (
                 f"{event} is reached although {s}.scale() was never called: it raises AssertionError "
                 "(«… _scale is None …»)",
@@ -459,8 +459,19 @@ def _scaler_argument(name: str, first: object, texts: tuple[str, ...]) -> tuple[
 def _flag_like(text: str) -> bool:
     """`use_amp`, `args.fp16`: a name that says it is a switch."""
     last = text.rsplit(".", 1)[-1].lower()
-    return last in ("amp", "fp16", "use_amp", "enabled", "use_fp16", "mixed_precision", "enable_amp", "half", "is_amp") or (
-        last.startswith(("use_", "enable_", "is_", "with_")) and any(w in last for w in ("amp", "fp16", "half", "mixed", "precision"))
+    return last in (
+        "amp",
+        "fp16",
+        "use_amp",
+        "enabled",
+        "use_fp16",
+        "mixed_precision",
+        "enable_amp",
+        "half",
+        "is_amp",
+    ) or (
+        last.startswith(("use_", "enable_", "is_", "with_"))
+        and any(w in last for w in ("amp", "fp16", "half", "mixed", "precision"))
     )
 
 

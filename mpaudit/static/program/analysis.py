@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..facts import ir
-from . import calls
-from .expressions import find_method
+from . import classes, functions
 from .flow import execute
 from .frame import MAX_STEPS, MAX_TEST_STEPS, Frame, OutOfBudget, Run
 from .linker import ClassInfo, FunctionInfo, ModuleInfo, Project, walk_nodes
+from .objects import find_method
 from .state import PathState
 from .trace import Trace
 from .values import Cls, Func, Ref, Sym, Value
@@ -70,7 +70,7 @@ def _function(project: Project, info: FunctionInfo, trace: Trace, number: int) -
         parent = info.parent
         if parent is not None:
             func = Func(info, me, ("frame", repr(parent), 0, None))
-        calls.call_function(run, module_frame, func, (), _unknown(info), state, None)
+        functions.call_function(run, module_frame, func, (), _unknown(info), state, None)
     except OutOfBudget:
         pass
     _finish(run)
@@ -86,9 +86,7 @@ def _unknown(info: FunctionInfo) -> tuple[tuple[str, Value], ...]:
     return tuple((name, Sym(("param", repr(info), name))) for name in params[own:])
 
 
-def _instance(
-    run: Run, frame: Frame, cls: ClassInfo, info: FunctionInfo, state: PathState
-) -> tuple[Value, PathState]:
+def _instance(run: Run, frame: Frame, cls: ClassInfo, info: FunctionInfo, state: PathState) -> tuple[Value, PathState]:
     """An object of the class as its methods find it: attributes from __init__, typestate unknown."""
     node = info.node
     assert node is not None
@@ -97,7 +95,7 @@ def _instance(
         return None, state  # type: ignore[return-value]
     if "classmethod" in names:
         return Cls(cls), state
-    kind = "module" if calls.is_module_class(run, cls, state) else "instance"
+    kind = "module" if classes.is_module_class(run, cls, state) else "instance"
     me = Ref(kind, ("self", repr(cls)))
     run.classes[me] = cls
     init = find_method(run, cls, "__init__", state)
@@ -105,7 +103,7 @@ def _instance(
         run.lazy += 1
         reached = set(run.reached)
         try:
-            results = calls.call_function(run, frame, Func(init, me), (), _unknown(init), state.clone(), None)
+            results = functions.call_function(run, frame, Func(init, me), (), _unknown(init), state.clone(), None)
         finally:
             run.lazy -= 1
         run.reached = reached
@@ -159,4 +157,3 @@ def _called(info: FunctionInfo, named: dict[str, int]) -> bool:
     if info.name in ("__init__", "__call__", "forward"):
         return info.cls is not None and info.cls.name in named
     return info.name in named
-

@@ -277,7 +277,9 @@ def unscale(run: Run, scaler: Id, optimizer: Id | None, site: Site, st: PathStat
     return out
 
 
-def step(run: Run, fr: Frame, scaler: Id, optimizer: Id | None, site: Site, text: str, st: PathState) -> list[PathState]:
+def step(
+    run: Run, fr: Frame, scaler: Id, optimizer: Id | None, site: Site, text: str, st: PathState
+) -> list[PathState]:
     out = []
     for s, on in split_enabled(run, scaler, st):
         if optimizer is None or run.lazy:
@@ -294,9 +296,7 @@ def step(run: Run, fr: Frame, scaler: Id, optimizer: Id | None, site: Site, text
     return out
 
 
-def raw_step(
-    run: Run, fr: Frame, optimizer: Id, site: Site, text: str, st: PathState, by_flag: bool = False
-) -> None:
+def raw_step(run: Run, fr: Frame, optimizer: Id, site: Site, text: str, st: PathState, by_flag: bool = False) -> None:
     """`optimizer.step()`; `by_flag`: the step of a scaler that a flag has turned off."""
     if run.lazy or fr.owned:
         return
@@ -353,7 +353,9 @@ def clip(run: Run, params: Value, site: Site, st: PathState) -> None:
     elif modules:
         owners = {o: run.parameters.get(o) for o in known}
         matched = [
-            o for o, mods in owners.items() if mods is not None and any(related(run, m, q) for m in modules for q in mods)
+            o
+            for o, mods in owners.items()
+            if mods is not None and any(related(run, m, q) for m in modules for q in mods)
         ]
         targets = [(o, Sure.PROVEN) for o in matched]
         if not matched:

@@ -128,6 +128,11 @@ def usage(root: object) -> dict[str, set[str]]:
         found.setdefault(text_of(base), set()).add(method)
         if method in ("step", "unscale_") and node.args:
             found.setdefault(text_of(node.args[0]), set()).add(f"<{method}>")
-        if method == "backward" and isinstance(base, ir.Call) and isinstance(base.func, ir.Attr) and base.func.name == "scale":
+        if (
+            method == "backward"
+            and isinstance(base, ir.Call)
+            and isinstance(base.func, ir.Attr)
+            and base.func.name == "scale"
+        ):
             found.setdefault(text_of(base.func.base), set()).add("scale.backward")
     return found

@@ -178,11 +178,51 @@ def walk_nodes(root: object) -> Iterator[object]:
 
 
 PROTOCOL_WORDS = frozenset(
-    ["backward", "unscale_", "zero_grad", "GradScaler", "autocast", "nullcontext", "enter_context", "grad", "clip_grad_norm_", "clip_grad_value_", "clip_grad_norm", "clip_grad_value", "dispatch_clip_grad", "binary_cross_entropy", "BCELoss", "scale", "half", "bfloat16", "double", "set_default_dtype", "set_default_tensor_type", "from_numpy", "as_tensor", "state_dict", "manual_backward"]
+    [
+        "backward",
+        "unscale_",
+        "zero_grad",
+        "GradScaler",
+        "autocast",
+        "nullcontext",
+        "enter_context",
+        "grad",
+        "clip_grad_norm_",
+        "clip_grad_value_",
+        "clip_grad_norm",
+        "clip_grad_value",
+        "dispatch_clip_grad",
+        "binary_cross_entropy",
+        "BCELoss",
+        "scale",
+        "half",
+        "bfloat16",
+        "double",
+        "set_default_dtype",
+        "set_default_tensor_type",
+        "from_numpy",
+        "as_tensor",
+        "state_dict",
+        "manual_backward",
+    ]
 )
 """Names whose presence makes following code worth while: what acts on gradients, on the scaler, on precision."""
 MAKER_WORDS = frozenset(
-    ["optim", "SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "LAMB", "create_optimizer", "device", "float16", "float64", "DataParallel", "DistributedDataParallel"]
+    [
+        "optim",
+        "SGD",
+        "Adam",
+        "AdamW",
+        "RMSprop",
+        "Adagrad",
+        "LAMB",
+        "create_optimizer",
+        "device",
+        "float16",
+        "float64",
+        "DataParallel",
+        "DistributedDataParallel",
+    ]
 )
 """Names of what makes optimizers, devices and dtypes: worth following into, not worth iterating a loop for."""
 _STEPS = re.compile(r"(?i)(sched|prof|env|pbar|bar|meter|timer|lr|ema|log|writer|tracker|warmup)\w*$")
@@ -206,7 +246,33 @@ def is_protocol_node(node: object) -> bool:
 
 
 _BY_CLASS_ONLY = frozenset(
-    ["__init__", "__call__", "forward", "__enter__", "__exit__", "__getitem__", "__iter__", "__len__", "update", "step", "get", "items", "keys", "values", "append", "add", "reset", "log", "print", "write", "close", "load", "format", "size", "to"]
+    [
+        "__init__",
+        "__call__",
+        "forward",
+        "__enter__",
+        "__exit__",
+        "__getitem__",
+        "__iter__",
+        "__len__",
+        "update",
+        "step",
+        "get",
+        "items",
+        "keys",
+        "values",
+        "append",
+        "add",
+        "reset",
+        "log",
+        "print",
+        "write",
+        "close",
+        "load",
+        "format",
+        "size",
+        "to",
+    ]
 )
 """Names too common to say what is called; calls of modules and of a class's objects are found by the class.
 A `step` or an `update` that matters is protocol code by itself."""

@@ -200,9 +200,7 @@ def is_counter(key: Key) -> bool:
 
 
 def _depends_on(value: Value, void: Callable[[Key], bool]) -> bool:
-    return isinstance(value, Phi) and (
-        void(value.key) or _depends_on(value.yes, void) or _depends_on(value.no, void)
-    )
+    return isinstance(value, Phi) and (void(value.key) or _depends_on(value.yes, void) or _depends_on(value.no, void))
 
 
 def _gates(key: Key) -> frozenset[Key]:
@@ -238,11 +236,7 @@ def _mergeable(a: PathState, b: PathState) -> bool:
     if twins:
         b = b.clone()
         typestate.rename(b.protocol, twins)
-    return (
-        a.casts == b.casts
-        and a.no_grad == b.no_grad
-        and typestate.agree(a.protocol, b.protocol)
-    )
+    return a.casts == b.casts and a.no_grad == b.no_grad and typestate.agree(a.protocol, b.protocol)
 
 
 def _twins(a: PathState, b: PathState) -> dict[Value, Value]:
@@ -383,4 +377,3 @@ def decision(key: Key) -> Key:
     if head in ("truth", "eq"):
         return key
     return ("truth", key)
-

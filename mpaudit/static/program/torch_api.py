@@ -52,7 +52,28 @@ DEPRECATED = {
 """Old name → new one; FutureWarning or DeprecationWarning since torch 2.4 (the GradScaler of torch.amp since 2.3)."""
 
 AUTOCAST_DEVICES = frozenset(
-    ["cpu", "cuda", "xpu", "mps", "hpu", "xla", "mtia", "maia", "ipu", "ve", "meta", "privateuseone", "npu", "mlu", "musa", "fpga", "ort", "vulkan", "lazy", "hip"]
+    [
+        "cpu",
+        "cuda",
+        "xpu",
+        "mps",
+        "hpu",
+        "xla",
+        "mtia",
+        "maia",
+        "ipu",
+        "ve",
+        "meta",
+        "privateuseone",
+        "npu",
+        "mlu",
+        "musa",
+        "fpga",
+        "ort",
+        "vulkan",
+        "lazy",
+        "hip",
+    ]
 )
 
 DTYPES = {
@@ -70,7 +91,9 @@ DEFAULT_AUTOCAST_DTYPE = {"cpu": "bfloat16", "cuda": "float16", "xpu": "float16"
 """`torch.get_autocast_dtype(device)` of torch 2.13."""
 
 CLIP = re.compile(r"^(torch\.nn\.utils(\.clip_grad)?\.clip_grad(_norm|_value|s_with_norm)_?|timm\.utils(\..*)?\.dispatch_clip_grad|fairscale\..*clip_grad_norm_?)$")  # fmt: skip
-NO_GRAD = frozenset({"torch.no_grad", "torch.inference_mode", "torch.autograd.no_grad", "torch.autograd.grad_mode.no_grad"})
+NO_GRAD = frozenset(
+    {"torch.no_grad", "torch.inference_mode", "torch.autograd.no_grad", "torch.autograd.grad_mode.no_grad"}
+)
 NULL_CONTEXT = frozenset({"contextlib.nullcontext", "contextlib.suppress", "contextlib.ExitStack"})
 MODULE_WRAPPERS = re.compile(
     r"(^|\.)(DataParallel|DistributedDataParallel|DDP|FullyShardedDataParallel|FSDP|compile|convert_sync_batchnorm"
@@ -85,7 +108,41 @@ BCE_MODULES = frozenset({"torch.nn.BCELoss", "torch.nn.modules.loss.BCELoss"})
 LOSSES = re.compile(r"^torch\.nn\.(functional\.\w*(loss|cross_entropy|kl_div|_nll)\w*|(modules\.loss\.)?\w+Loss)$")
 
 OWNERS = frozenset(
-    ["accelerate", "deepspeed", "lightning", "pytorch_lightning", "lightning_fabric", "composer", "ignite", "fastai", "mmengine", "mmcv", "mmdet", "mmseg", "mmcls", "mmpretrain", "mmpose", "mmocr", "mmedit", "mmaction", "monai", "detectron2", "ultralytics", "catalyst", "colossalai", "megatron", "fairseq", "trl", "allennlp", "determined", "poutyne", "skorch", "flash", "torchtnt", "tango"]
+    [
+        "accelerate",
+        "deepspeed",
+        "lightning",
+        "pytorch_lightning",
+        "lightning_fabric",
+        "composer",
+        "ignite",
+        "fastai",
+        "mmengine",
+        "mmcv",
+        "mmdet",
+        "mmseg",
+        "mmcls",
+        "mmpretrain",
+        "mmpose",
+        "mmocr",
+        "mmedit",
+        "mmaction",
+        "monai",
+        "detectron2",
+        "ultralytics",
+        "catalyst",
+        "colossalai",
+        "megatron",
+        "fairseq",
+        "trl",
+        "allennlp",
+        "determined",
+        "poutyne",
+        "skorch",
+        "flash",
+        "torchtnt",
+        "tango",
+    ]
 )
 """Packages whose engines drive the backward, the scaler and the step themselves."""
 OWNER_CLASSES = re.compile(r"^(transformers\.(\w+\.)*\w*Trainer|torchrl\..*Trainer)$")

@@ -203,8 +203,10 @@ class Trace:
 
 def is_mode(key: Key) -> bool:
     """A decision that holds for a whole run (`use_amp`), not one per iteration or per batch."""
-    return not mentions(key, "ucall") and not mentions(key, "%") and all(
-        root[0] in ("param", "global", "free") for root in roots(key)
+    return (
+        not mentions(key, "ucall")
+        and not mentions(key, "%")
+        and all(root[0] in ("param", "global", "free") for root in roots(key))
     )
 
 

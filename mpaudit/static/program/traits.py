@@ -9,7 +9,23 @@ from ..facts import ir
 from .linker import ModuleInfo, Project, walk_nodes, walk_statements
 
 SCIENCES = frozenset(
-    ["gpytorch", "botorch", "torchdiffeq", "e3nn", "mace", "ase", "torchani", "schnetpack", "rdkit", "openmm", "pyscf", "deepxde", "torchquad", "healpy", "astropy"]
+    [
+        "gpytorch",
+        "botorch",
+        "torchdiffeq",
+        "e3nn",
+        "mace",
+        "ase",
+        "torchani",
+        "schnetpack",
+        "rdkit",
+        "openmm",
+        "pyscf",
+        "deepxde",
+        "torchquad",
+        "healpy",
+        "astropy",
+    ]
 )
 """Packages of fields that compute in float64 on purpose."""
 

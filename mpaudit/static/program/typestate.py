@@ -234,9 +234,7 @@ def _fed(state: OptimizerState, scaler: Id | None, site: Site, sure: Sure) -> Op
         case Kind.MIXED:
             new = grad
     unsure = min(sure.value, state.sure.value) if grad.kind is not Kind.EMPTY else sure.value
-    return replace(
-        state, grad=new, used=Used.NO, zeroed=False, fed=True, sure=Sure(unsure), backward=site, zero=None
-    )
+    return replace(state, grad=new, used=Used.NO, zeroed=False, fed=True, sure=Sure(unsure), backward=site, zero=None)
 
 
 def backward(p: Protocol, o: Id, scaler: Id | None, site: Site, sure: Sure = Sure.PROVEN) -> None:

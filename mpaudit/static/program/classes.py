@@ -1,0 +1,130 @@
+"""Objects of the user's classes, and the forward of modules."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..facts import ir
+from . import calls, dtype_flow, events, functions, makers, objects, operators, torch_api
+from .frame import Frame, Run, text_of
+from .linker import ClassInfo, Site
+from .shapes import Args, Keywords, Results
+from .state import PathState
+from .values import Cls, Const, Func, Key, Phi, Ref, Tensor, Tup, Value
+
+
+def is_module_class(run: Run, cls: ClassInfo, st: PathState) -> bool:
+    bases = objects.external_bases(run, cls, st)
+    return any(
+        torch_api.MODULE_BASE.match(base) or torch_api.PRETRAINED.match(base) or base.endswith((".Module", "Model"))
+        for base in bases
+    ) or ("?" in bases and "forward" in cls.methods)
+
+
+def allocation(run: Run, site: Site) -> object:
+    """Identity of an object made at `site`; the two elements that stand for a comprehension's are two objects."""
+    numbers = tuple(loop[1] for loop in run.loops if isinstance(loop, tuple) and loop and loop[0] == "comp")
+    return (site, numbers) if numbers else site
+
+
+def instantiate(
+    run: Run, fr: Frame, expr: ir.Call, callee: Cls, args: Args, keywords: Keywords, st: PathState
+) -> Results:
+    cls = callee.info
+    site = fr.site(expr.span)
+    ident = allocation(run, site)
+    bases = objects.external_bases(run, cls, st)
+    if any(base in torch_api.GRAD_SCALER for base in bases) and "__call__" not in cls.methods:
+        ref = Ref("scaler", ident)
+        enabled = dict(keywords).get("enabled", Const(True))
+        events.make_scaler(run, ref, site, truth_key(enabled), text_of(expr.func), st)
+        return [(st, ref)]
+    if any(base == "torch.optim.Optimizer" or torch_api.OPTIMIZER.match(base) for base in bases):
+        ref = Ref("optimizer", ident)
+        events.make_optimizer(run, ref, site, list(args[:1]) or [v for _, v in keywords], text_of(expr.func), st)
+        return [(st, ref)]
+    kind = "module" if is_module_class(run, cls, st) else "instance"
+    ref = Ref(kind, ident)
+    st.heap.drop(ref)
+    run.classes[ref] = cls
+    run.trace.sources[ref] = cls.module.path
+    run.contains.pop(ref, None)
+    if kind == "module":
+        for value in (*args, *(v for _, v in keywords)):
+            if isinstance(value, Ref) and value.kind == "module":
+                run.contains.setdefault(ref, set()).add(value)
+    init = objects.find_method(run, cls, "__init__", st)
+    if init is not None and init.node is not None and (cls.live or init.live):
+        results = functions.call_function(run, fr, Func(init, ref), args, keywords, st, site)
+        return [(s, ref) for s, _ in results]
+    if init is None:
+        for name, value in keywords:
+            if name:
+                st.heap[ref, name] = value
+        fields = [n.id for n in _annotated(cls)]
+        for name, value in zip(fields, args, strict=False):
+            st.heap[ref, name] = value
+    elif kind == "instance":
+        events.havoc(run, (*args, *(v for _, v in keywords)), st) if not torch_api.HARMLESS.search(cls.name) else None
+    return [(st, ref)]
+
+
+def _annotated(cls: ClassInfo) -> list[ir.Name]:
+    return [ir.Name(name) for name in cls.class_assigns]
+
+
+def truth_key(value: Value) -> bool | Key:
+    """Whether a flag is on: known, or the decision that says so."""
+    from .state import decision, truth_of
+
+    if isinstance(value, Phi):
+        yes, no = truth_key(value.yes), truth_key(value.no)
+        if yes is True and no is False:
+            return value.key
+        if yes is False and no is True:
+            return ("not", value.key)
+        return yes if yes == no else decision(operators.key_of(value))
+    truth = truth_of(value)
+    if truth is not None:
+        return truth
+    return decision(operators.key_of(value))
+
+
+def forward(run: Run, fr: Frame, expr: ir.Call, ref: Ref, args: Args, keywords: Keywords, st: PathState) -> Results:
+    """A call of a module: its own forward is followed where it holds something that matters."""
+    site = fr.site(expr.span)
+    everything = (*args, *(v for _, v in keywords))
+    dtype_flow.check_leaks(run, everything, site, "a forward pass", st)
+    if run.trace.module_info.get(ref) == "bce":
+        makers.bce(run, site, text_of(expr.func), st)
+    inputs = calls.tensors_in(everything)
+    output = events.uses_of(ref, site, st, inputs)
+    cls = run.classes.get(ref)
+    if cls is not None and cls.live:
+        method = objects.find_method(run, cls, "forward", st)
+        if method is not None and method.node is not None and method not in run.stack and len(run.stack) < 8:
+            results = functions.call_function(run, fr, Func(method, ref), args, keywords, st, site)
+            return [(s, _with_output(value, _covered_inside(value, output, ref))) for s, value in results]
+    return [(st, output)]
+
+
+def _covered_inside(value: Value, output: Tensor, ref: Ref) -> Tensor:
+    """The output of a forward that enters an autocast of its own comes from under that autocast."""
+    if output.uses is None:
+        return output
+    inner = [use.casts for tensor in calls.tensors_in([value]) for use in tensor.uses or ()]
+    own = next((use for use in output.uses if use.module == ref), None)
+    if own is None or not inner:
+        return output
+    around = len(own.casts or ())
+    deeper = [casts for casts in inner if casts is None or len(casts) > around]
+    if not deeper or (None in deeper and own.casts is None):
+        return output
+    casts = None if None in deeper else max(deeper, key=lambda c: len(c or ()))
+    return replace(output, uses=(output.uses - {own}) | {replace(own, casts=casts)})
+
+
+def _with_output(value: Value, output: Tensor) -> Value:
+    if isinstance(value, Tup):
+        return Tup(tuple(_with_output(item, output) for item in value.items))
+    return output

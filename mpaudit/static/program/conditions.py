@@ -1,0 +1,169 @@
+"""Conditions: how they split a path, and what is known on either side."""
+
+from __future__ import annotations
+
+from ..facts import ir
+from . import expressions, operators
+from .frame import Frame, Run, text_of
+from .shapes import Results
+from .state import PathState, decision, merge, truth_of
+from .values import NONE, Choice, Key, Phi, Ref, Sym, Value, choice
+
+
+def branch(run: Run, fr: Frame, test: ir.Expr, st: PathState) -> tuple[list[PathState], list[PathState], Key | None]:
+    """Paths on which the condition holds, paths on which it does not, and the decision if there was one."""
+    match test:
+        case ir.UnaryOp(op="not"):
+            yes, no, decided = branch(run, fr, test.operand, st)
+            return no, yes, decided
+        case ir.BoolOp() if not _plain(test):
+            return _branch_sequence(run, fr, test, st)
+        case _:
+            pass
+    run.testing, before = True, run.testing
+    try:
+        results = expressions.evaluate(run, fr, test, st)
+    finally:
+        run.testing = before
+    yes, no = [], []
+    key: Key | None = None
+    for s, value in results:
+        for s2, truth, taken in decide(s, value):
+            refine(run, fr, test, truth, s2)
+            (yes if truth else no).append(s2)
+            key = taken or key
+    return yes, no, key
+
+
+def _plain(test: ir.BoolOp) -> bool:
+    """An `or`/`and` of conditions without calls is one decision (`(i + 1) % k == 0 or i + 1 == n`)."""
+    return test.op == "or" and all(
+        isinstance(value, ir.Compare | ir.UnaryOp | ir.Name | ir.Attr) for value in test.values
+    )
+
+
+def _branch_sequence(
+    run: Run, fr: Frame, test: ir.BoolOp, st: PathState
+) -> tuple[list[PathState], list[PathState], Key | None]:
+    going = [st]
+    done: list[PathState] = []
+    key: Key | None = None
+    for value in test.values:
+        after: list[PathState] = []
+        for s in going:
+            yes, no, taken = branch(run, fr, value, s)
+            after += yes if test.op == "and" else no
+            done += no if test.op == "and" else yes
+            key = key or taken
+        going = after
+    return (going, done, key) if test.op == "and" else (done, going, key)
+
+
+def decide(st: PathState, value: Value) -> list[tuple[PathState, bool, Key | None]]:
+    """Splits a path at a condition's value: (path, truth, decision taken)."""
+    value = st.settle(value)
+    truth = truth_of(value)
+    if truth is not None:
+        return [(st, truth, None)]
+    if isinstance(value, Phi):
+        other = st.clone()
+        st.assume(value.key, True)
+        other.assume(value.key, False)
+        return [(s, t, value.key) for side, s in ((value.yes, st), (value.no, other)) for s, t, _ in decide(s, side)]
+    if isinstance(value, Choice):
+        truths = {truth_of(option) for option in value.options}
+        if truths == {True} or truths == {False}:
+            return [(st, truths.pop() or False, None)]
+        other = st.clone()
+        return [(st, True, None), (other, False, None)]
+    assert isinstance(value, Sym)
+    key = decision(value.key)
+    known = st.decided(key)
+    if known is not None:
+        return [(st, known, key)]
+    other = st.clone()
+    st.assume(key, True)
+    other.assume(key, False)
+    return [(st, True, key), (other, False, key)]
+
+
+def refine(run: Run, fr: Frame, test: ir.Expr, truth: bool, st: PathState) -> None:
+    """`if scaler is not None:` leaves of a Choice what passes the test."""
+    none_if = False
+    if isinstance(test, ir.Compare) and isinstance(test.right, ir.Const) and test.right.value is None:
+        none_if = truth == (test.op in ("is", "=="))
+        test = test.left
+    elif not isinstance(test, ir.Name | ir.Attr):
+        return
+    else:
+        none_if = not truth
+    if not isinstance(test, ir.Name | ir.Attr):
+        return
+    place = _place(run, fr, test, st)
+    if place is None:
+        return
+    value = st.heap.get(place)
+    if not isinstance(value, Choice):
+        return
+    left = [v for v in value.options if (truth_of(v) is False) == none_if or truth_of(v) is None]
+    if left:
+        st.heap[place] = choice(left, ("phi", "refined", str(place)))
+
+
+def _place(run: Run, fr: Frame, expr: ir.Expr, st: PathState):  # type: ignore[no-untyped-def]
+    if isinstance(expr, ir.Name):
+        return (fr.id if (fr.id, expr.id) in st.heap else fr.module.path), expr.id
+    if isinstance(expr, ir.Attr):
+        base = expressions.value_of(run, fr, expr.base, st)
+        if isinstance(base, Ref):
+            return base, expr.name
+        if isinstance(base, Sym):
+            return base.key, expr.name
+    return None
+
+
+def if_expression(run: Run, fr: Frame, expr: ir.IfExp, st: PathState) -> Results:
+    yes, no, key = branch(run, fr, expr.test, st)
+    out = [r for s in yes for r in expressions.evaluate(run, fr, expr.body, s)]
+    out += [r for s in no for r in expressions.evaluate(run, fr, expr.orelse, s)]
+    return join_results(out, ("ifexp", fr.id, text_of(expr.test), text_of(expr.body)))
+
+
+def join_results(results: Results, node: object) -> Results:
+    """Paths that agree on the automata go on as one, with the value that tells them apart."""
+    if len(results) < 2:
+        return results
+    slot = (("result", str(node)), "value")
+    for s, value in results:
+        s.heap[slot] = value
+    merged = merge([s for s, _ in results], ("result", str(node)))
+    return [(s, s.heap.pop(slot) or NONE) for s in merged]
+
+
+def bool_op(run: Run, fr: Frame, expr: ir.BoolOp, st: PathState) -> Results:
+    """`a or b` as a value: symbolic where nothing in it is an object."""
+    out: Results = []
+    for s, values in expressions.evaluate_all(run, fr, expr.values, st):
+        decided: list[Value] = []
+        result: Value | None = None
+        for value in values:
+            truth = truth_of(s.settle(value))
+            if truth is None:
+                decided.append(value)
+            elif truth is (expr.op == "or"):
+                result = value
+                break
+        last = values[-1]
+        if not decided:
+            out.append((s, result if result is not None else last))
+        elif result is None and truth_of(last) is not None and expr.op == "and" and len(decided) == 1:
+            out.append((s, Phi(decision(operators.key_of(decided[0])), last, NONE)))
+        elif result is not None and expr.op == "or" and len(decided) == 1 and isinstance(decided[0], Sym):
+            out.append((s, Choice(frozenset([decided[0], result]))))
+        else:
+            parts = tuple(decision(operators.key_of(value)) for value in decided)
+            if result is None:
+                out.append((s, Sym((expr.op, *parts)) if len(parts) > 1 else decided[0]))
+            else:
+                out.append((s, Sym((expr.op, *parts, decision(operators.key_of(result))))))
+    return out

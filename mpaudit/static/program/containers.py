@@ -1,0 +1,207 @@
+"""Tuples, lists and dicts; assignment and unpacking."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..facts import ir
+from . import expressions, objects, operators, scopes
+from .frame import Frame, Run, text_of
+from .shapes import Results
+from .state import PathState, merge
+from .values import (
+    Choice,
+    Const,
+    Gradient,
+    Key,
+    Owned,
+    Params,
+    Phi,
+    Ref,
+    Sym,
+    Tensor,
+    Tup,
+    Value,
+    choice,
+    join_tensors,
+    options,
+)
+
+
+def new_sequence(kind: str, items: tuple[Value, ...]) -> Value:
+    return Tup(items)
+
+
+def subscript(run: Run, base: Value, index: Value, st: PathState) -> Value:
+    match base:
+        case Phi():
+            return Phi(base.key, subscript(run, base.yes, index, st), subscript(run, base.no, index, st))
+        case Tup():
+            if isinstance(index, Const) and isinstance(index.value, int) and not isinstance(index.value, bool):
+                if -len(base.items) <= index.value < len(base.items):
+                    return base.items[index.value]
+            if isinstance(index, Sym) and index.key == ("slice",):
+                return base
+            return (
+                choice(list(base.items), ("sub", ("tuple",), operators.key_of(index)))
+                if base.items
+                else Sym(("opaque",))
+            )
+        case Tensor() | Params() | Gradient() | Owned():
+            return base
+        case Ref(kind="list"):
+            items = st.heap.get((base, "[]"))
+            if isinstance(items, Tup):
+                return subscript(run, items, index, st)
+            return Sym(("sub", ("obj", base), operators.key_of(index)))
+        case Ref():
+            found = st.heap.get((base, _slot(index)))
+            if found is not None:
+                return found
+            return Sym(("sub", ("obj", base), operators.key_of(index)))
+        case Choice():
+            return choice([subscript(run, v, index, st) for v in sorted(base.options, key=repr)], ("sub", ("choice",)))
+        case Sym():
+            found = st.heap.get((base.key, _slot(index)))
+            return found if found is not None else Sym(("sub", base.key, operators.key_of(index)))
+        case _:
+            return Sym(("sub", operators.key_of(base), operators.key_of(index)))
+
+
+def _slot(index: Value) -> str:
+    return f"[{index.value!r}]" if isinstance(index, Const) else f"[{operators.key_of(index)!r}]"
+
+
+def store_subscript(base: Value, index: Value, value: Value, st: PathState) -> None:
+    if isinstance(base, Ref):
+        st.heap[base, _slot(index)] = value
+    elif isinstance(base, Sym):
+        st.heap[base.key, _slot(index)] = value
+
+
+def new_dict(run: Run, fr: Frame, expr: ir.Dict, st: PathState) -> Results:
+    out: Results = []
+    exprs = [part for key, value in expr.items for part in ((key if key is not None else ir.Const(None)), value)]
+    for s, values in expressions.evaluate_all(run, fr, exprs, st):
+        ref = Ref("dict", fr.site(expr.span))
+        s.heap.drop(ref)
+        for i, (key, _) in enumerate(expr.items):
+            if key is None:
+                spread = values[2 * i + 1]
+                if isinstance(spread, Ref) and spread.kind == "dict":
+                    for slot, value in s.heap.held(spread):
+                        s.heap[ref, slot] = value
+                else:
+                    s.heap[ref, f"[** {i}]"] = spread
+            else:
+                s.heap[ref, _slot(values[2 * i])] = values[2 * i + 1]
+        out.append((s, ref))
+    return out
+
+
+def held(base: Ref, st: PathState) -> list[tuple[str, Value]]:
+    """What a dict, list or instance holds, by slot."""
+    return st.heap.held(base)
+
+
+def iterate(run: Run, value: Value, st: PathState) -> tuple[Value, ...] | None:
+    """The elements, where the sequence is known; None where it is not."""
+    if isinstance(value, Tup):
+        return value.items
+    if isinstance(value, Ref) and value.kind == "list":
+        items = st.heap.get((value, "[]"))
+        return items.items if isinstance(items, Tup) else None
+    if isinstance(value, Ref) and value.kind == "dict":
+        return None
+    return None
+
+
+def comprehension(run: Run, fr: Frame, expr: ir.Comp, st: PathState) -> Results:
+    """Two elements stand for all: the first and another."""
+    target, iterable, conditions = expr.clauses[0]
+    out: Results = []
+    for s, source in expressions.evaluate(run, fr, iterable, st):
+        elements = iterate(run, source, s) if len(expr.clauses) == 1 else None
+        if isinstance(source, Params) and len(expr.clauses) == 1:
+            elements = (source,)
+        if elements is None or len(elements) > 4:
+            first = _element(source, ("iter", fr.id, "comp", text_of(iterable)))
+            elements = (first, _element(source, ("iter", fr.id, "comp2", text_of(iterable))))
+        values: list[Value] = []
+        paths = [s]
+        for number, element in enumerate(elements):
+            after: list[PathState] = []
+            for path in paths:
+                assign(run, fr, target, element, path)
+                for extra, _, _ in expr.clauses[1:]:
+                    assign(run, fr, extra, Sym(("iter", fr.id, "comp", text_of(extra))), path)
+                with_number = Frame(
+                    fr.module, fr.info, fr.id, fr.first_line, fr.owned, parent=fr.parent, globals=fr.globals
+                )
+                run.loops.append(("comp", number))
+                for path2, value in expressions.evaluate(run, with_number, expr.element, path):
+                    after.append(path2)
+                    values.append(value)
+                run.loops.pop()
+            paths = merge(after, ("comp", fr.id, text_of(iterable)))[:1]
+        result: Value = Tup(tuple(values))
+        if values and all(isinstance(v, Params) for v in values) and isinstance(source, Params):
+            result = Params(source.modules, source.optimizer, source.filtered or bool(conditions))
+        elif values and all(isinstance(v, Tensor) for v in values):
+            result = join_tensors([v for v in values if isinstance(v, Tensor)])
+        out.extend((path, result) for path in paths)
+    return out
+
+
+def _element(source: Value, key: Key) -> Value:
+    if isinstance(source, Params | Tensor | Owned):
+        return source
+    return Sym(key)
+
+
+def assign(run: Run, fr: Frame, target: ir.Expr, value: Value, st: PathState) -> None:
+    match target:
+        case ir.Name():
+            scopes.store_name(fr, target.id, value, st)
+        case ir.Attr():
+            for _, base in expressions.evaluate(run, fr, target.base, st)[:1]:
+                objects.store_attribute(run, fr, base, target.name, value, st, target)
+        case ir.Sub():
+            for _, (base, index) in expressions.evaluate_all(run, fr, (target.base, target.index), st)[:1]:
+                for option in options(st.settle(base)):
+                    store_subscript(option, index, value, st)
+        case ir.Seq():
+            items = iterate(run, st.settle(value), st)
+            stars = [i for i, item in enumerate(target.items) if isinstance(item, ir.Star)]
+            if items is not None and len(items) == len(target.items) and not stars:
+                parts: Sequence[Value] = items
+            elif isinstance(value, Phi):
+                parts = [_part(value, i, len(target.items)) for i in range(len(target.items))]
+            else:
+                parts = [unpacked(value, i) for i in range(len(target.items))]
+            for item, part in zip(target.items, parts, strict=True):
+                assign(run, fr, item.value if isinstance(item, ir.Star) else item, part, st)
+        case _:
+            pass
+
+
+def _part(value: Value, i: int, n: int) -> Value:
+    if isinstance(value, Phi):
+        return Phi(value.key, _part(value.yes, i, n), _part(value.no, i, n))
+    if isinstance(value, Tup) and len(value.items) == n:
+        return value.items[i]
+    return unpacked(value, i)
+
+
+def unpacked(value: Value, i: int) -> Value:
+    match value:
+        case Tensor() | Owned() | Params():
+            return value
+        case Sym():
+            return Sym(("sub", value.key, ("const", i)))
+        case Choice():
+            return choice([unpacked(v, i) for v in sorted(value.options, key=repr)], ("sub", ("choice",), i))
+        case Tup():
+            return Sym(("sub", ("tuple",), ("const", i)))
+        case _:
+            return Sym(("sub", operators.key_of(value), ("const", i)))

@@ -1,0 +1,226 @@
+"""Functions of the project: when they are followed, with what arguments, under what decorators."""
+
+from __future__ import annotations
+
+from ..facts import ir
+from . import calls, conditions, contexts, events, expressions, flow, objects, operators, torch_api
+from .frame import MAX_DEPTH, Frame, Run, text_of
+from .linker import ClassInfo, FunctionInfo, Site, walk_nodes
+from .shapes import Args, Keywords, Results
+from .state import PathState
+from .trace import ApiCall
+from .values import NONE, Cast, Cls, Const, Ext, Func, Key, Ref, Sym, Tensor, Tup, Value, join_tensors, options, roots
+
+MAX_INERT = 2
+"""A call that twice did nothing of interest is not followed again with arguments of the same kinds."""
+
+
+def call_function(
+    run: Run, fr: Frame, func: Func, args: Args, keywords: Keywords, st: PathState, site: Site | None
+) -> Results:
+    """Follows a function of the project; several results where its paths differ in what the automata hold."""
+    info = func.info
+    node = info.node
+    everything = (*args, *(v for _, v in keywords))
+    if node is None:
+        return [(st, _result_of_cold(run, info, everything, site, st))]
+    run.reached.add(info)
+    if info in run.stack or len(run.stack) >= MAX_DEPTH:
+        events.havoc(run, everything, st)
+        if func.self_value is not None and info not in run.stack:
+            events.havoc(run, [func.self_value], st)
+        return [(st, _result_of_cold(run, info, everything, site, st))]
+    if node.is_generator:
+        if any(text_of(d).endswith("contextmanager") for d, _ in node.decorators):
+            return [(st, Ref("generator_context", (func, args, keywords)))]
+        if not info.live:
+            return [(st, _result_of_cold(run, info, everything, site, st))]
+    if not info.live and not _worth_following(node):
+        if isinstance(func.self_value, Ref) and info.cls is not None:
+            for name, assigns in info.cls.attribute_assigns.items():
+                if any(method is info for method, _ in assigns):
+                    st.heap.pop((func.self_value, name))
+        return [(st, _result_of_cold(run, info, everything, site, st))]
+    shape = _call_shape(func, args, keywords)
+    done_before = shape in run.project.followed or run.inert.get(shape, 0) >= MAX_INERT
+    if done_before and not run.lazy:
+        return [(st, _result_of_cold(run, info, everything, site, st))]
+    events_before = run.events
+    frame = Frame(
+        info.module, info, ("frame", repr(info), len(run.stack), func.closure), info.first_line,
+        owned=fr.owned or is_owned(run, info.cls, st), parent=func.closure,
+    )  # fmt: skip
+    st.heap.drop(frame.id)
+    for key in [k for k in st.guards if any(r[1:2] == (frame.id,) for r in roots(k))]:
+        del st.guards[key]
+    bind(run, frame, func, args, keywords, st)
+    outer = (st.casts, st.no_grad)
+    _enter_decorators(run, frame, node, st)
+    run.stack.append(info)
+    try:
+        done = flow.execute(run, frame, node.body, [st])
+    finally:
+        run.stack.pop()
+    run.completed.add(info)
+    if func.self_value is None and not run.lazy and all(_is_plain(value) for value in everything):
+        run.shapes.add(shape)
+    results: Results = [*frame.returns, *((s, NONE) for s in done)]
+    for s, _ in results:
+        s.casts, s.no_grad = outer
+    for s in frame.raises:
+        s.casts, s.no_grad = outer
+        fr.raises.append(s)
+    results = conditions.join_results(results, ("return", frame.id, site))
+    if run.events == events_before and len(results) == 1 and isinstance(results[0][1], Sym | Const | Tensor | Tup):
+        run.inert[shape] = run.inert.get(shape, 0) + 1
+    out: Results = []
+    for s, value in results:
+        if not any(isinstance(v, Func) and v.closure == frame.id for v in options(value)) and not _captured(frame, s):
+            s.heap.drop(frame.id)
+        out.append((s, value))
+    return out
+
+
+def _call_shape(func: Func, args: Args, keywords: Keywords) -> tuple[object, ...]:
+    """What decides which way a call goes: constants among its arguments, and the kinds of the others."""
+    values = (*args, *(v for _, v in keywords))
+    kinds = tuple(v if isinstance(v, Const) else (type(v).__name__, getattr(v, "kind", "")) for v in values)
+    return (func.info, func.self_value if isinstance(func.self_value, Ref) else None, kinds)
+
+
+def _is_plain(value: Value) -> bool:
+    return isinstance(value, Sym | Const)
+
+
+def _captured(frame: Frame, st: PathState) -> bool:
+    """Whether a nested function that outlives the call still looks into the frame."""
+    if frame.info is None or not any(info.parent is frame.info for info in frame.module.nested):
+        return False
+    return any(
+        isinstance(value, Func) and value.closure == frame.id
+        for (owner, _), value in st.heap.items()
+        if owner != frame.id
+    )
+
+
+def _worth_following(node: ir.FunctionDef) -> bool:
+    """A small helper that only hands values on."""
+    return len(node.body) <= 6 and any(
+        isinstance(s, ir.Return) or (isinstance(s, ir.Assign) and any(isinstance(t, ir.Attr) for t in s.targets))
+        for s in node.body
+    )
+
+
+def _result_of_cold(run: Run, info: FunctionInfo, args: Args, site: Site | None, st: PathState) -> Value:
+    tensors = calls.tensors_in(args)
+    if tensors:
+        return join_tensors(tensors)
+    if run.testing:
+        return Sym(("ucall", repr(info), *(operators.key_of(a) for a in args[:6])))
+    return fresh(site or ("cold", repr(info)), st)
+
+
+def fresh(site: object, st: PathState) -> Sym:
+    key: Key = ("call", site)
+    st.forget(key)
+    return Sym(key)
+
+
+def bind(run: Run, frame: Frame, func: Func, args: Args, keywords: Keywords, st: PathState) -> None:
+    """Arguments to parameters; what is not given takes its default, what is not known a name of its own."""
+    node = func.info.node
+    assert node is not None
+    values = list(args)
+    decorators = {text_of(d) for d, _ in node.decorators}
+    if func.self_value is not None and "staticmethod" not in decorators:
+        values.insert(0, func.self_value)
+    elif "classmethod" in decorators and func.info.cls is not None:
+        values.insert(0, Cls(func.info.cls))
+    given = dict(keywords)
+    star = any(isinstance(v, Sym) and v.key[0] == "star" for v in values) or "" in given
+    positional = [p for p in node.params if p.kind == "pos"]
+    for i, param in enumerate(positional):
+        if i < len(values) and not (isinstance(values[i], Sym) and values[i].key[0] == "star"):  # type: ignore[union-attr]
+            st.heap[frame.id, param.name] = values[i]
+        elif param.name in given:
+            st.heap[frame.id, param.name] = given[param.name]
+        else:
+            st.heap[frame.id, param.name] = _default(run, frame, param, st, unknown=star)
+    for param in node.params:
+        if param.kind == "kw":
+            value = given.get(param.name)
+            st.heap[frame.id, param.name] = value if value is not None else _default(run, frame, param, st, star)
+        elif param.kind == "*":
+            st.heap[frame.id, param.name] = Tup(tuple(values[len(positional) :]))
+        elif param.kind == "**":
+            names = {p.name for p in node.params}
+            ref = Ref("dict", ("kwargs", frame.id))
+            st.heap.drop(ref)
+            for name, value in keywords:
+                if name and name not in names:
+                    st.heap[ref, f"[{Const(name)!r}]"] = value
+            st.heap[frame.id, param.name] = ref
+
+
+def _default(run: Run, frame: Frame, param: ir.Param, st: PathState, unknown: bool) -> Value:
+    if param.default is None or unknown:
+        return Sym(("param", repr(frame.info), param.name))
+    module_frame = Frame(frame.module, None, ("module", frame.module.path), frame.first_line)
+    return expressions.value_of(run, module_frame, param.default, st)
+
+
+def _enter_decorators(run: Run, frame: Frame, node: ir.FunctionDef, st: PathState) -> None:
+    """Autocast and no_grad as decorators cover the body."""
+    module_frame = Frame(frame.module, None, ("module", frame.module.path), frame.first_line)
+    for expr, _ in node.decorators:
+        name = text_of(expr)
+        if not any(word in name.lower() for word in ("cast", "grad", "inference", "amp")):
+            continue
+        value = expressions.value_of(run, module_frame, expr, st)
+        if isinstance(value, Ref) and value.kind == "autocast" and isinstance(value.id, Cast):
+            run.trace.casts_entered.add(value.id.site)
+            st.casts = (*st.casts, value.id)
+        elif (isinstance(value, Ref) and value.kind == "no_grad") or (
+            isinstance(value, Ext) and value.name in torch_api.NO_GRAD
+        ):
+            st.no_grad = True
+        elif isinstance(value, Sym) and "cast" in name.lower():
+            st.casts = (*st.casts, None)
+
+
+def decorator_seen(run: Run, fr: Frame, expr: ir.Expr, span: ir.Span, st: PathState) -> None:
+    """Records the use of a torch name as a decorator."""
+    value = expressions.value_of(run, fr, expr, st) if isinstance(expr, ir.Call | ir.Name | ir.Attr) else NONE
+    if isinstance(value, Ext) and (value.name in torch_api.AUTOCAST or value.name in torch_api.DEPRECATED):
+        run.trace.calls[ApiCall(value.name, fr.site(span), (), (), "bare", text_of(expr), run.root)] = None
+    elif isinstance(value, Ref) and value.kind == "autocast" and isinstance(value.id, Cast):
+        run.trace.casts_entered.add(value.id.site)
+
+
+def is_owned(run: Run, cls: ClassInfo | None, st: PathState) -> bool:
+    """A class of a framework that drives the backward, the scaler and the step itself."""
+    return cls is not None and any(torch_api.owner(base) for base in objects.external_bases(run, cls, st))
+
+
+def generator_context(run: Run, fr: Frame, context: Ref, st: PathState) -> Value:
+    """`@contextmanager def f(): with autocast(...): yield`: what the generator holds open at its yield."""
+    made: tuple[Func, Args, Keywords] = context.id  # type: ignore[assignment]
+    func, args, keywords = made
+    node = func.info.node
+    if node is None or func.info in run.stack:
+        st.casts = (*st.casts, None)
+        return NONE
+    frame = Frame(func.info.module, func.info, ("frame", repr(func.info), len(run.stack), None), func.info.first_line)
+    bind(run, frame, func, args, keywords, st)
+    run.reached.add(func.info)
+    found = [
+        stmt for stmt in walk_nodes(node.body)
+        if isinstance(stmt, ir.With) and any(isinstance(n, ir.Yield) for n in walk_nodes(stmt.body))
+    ]  # fmt: skip
+    if len(found) > 1:
+        st.casts = (*st.casts, None)
+    for stmt in found[:1]:
+        for expr, _, _ in stmt.items:
+            for s, value in expressions.evaluate(run, frame, expr, st)[:1]:
+                contexts.enter_context(run, frame, s.settle(value), expr, s)
+    return NONE

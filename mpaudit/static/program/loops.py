@@ -1,0 +1,220 @@
+"""Loops, run to a fixed point."""
+
+from __future__ import annotations
+
+from ..facts import ir
+from . import conditions, containers, expressions, flow, functions, objects, scopes
+from .frame import Frame, Run
+from .linker import walk_nodes, walk_statements
+from .state import PathState, merge, same
+from .values import Choice, Cls, Func, Owned, Params, Ref, Sym, Tensor, Tup, Value, mentions, options
+
+MAX_PASSES = 8
+"""Passes over a loop body before what is still moving is given up as unknown; three are usual."""
+
+
+def node_of(fr: Frame, stmt: ir.Stmt) -> tuple[object, ...]:
+    span = getattr(stmt, "span", None)
+    return (fr.id, type(stmt).__name__, span) if span else (fr.id, type(stmt).__name__)
+
+
+def execute_for(run: Run, fr: Frame, stmt: ir.For, st: PathState) -> list[PathState]:
+    out: list[PathState] = []
+    for s, source in expressions.evaluate(run, fr, stmt.iterable, st):
+        elements = containers.iterate(run, source, s)
+        if elements is not None and 0 < len(elements) <= 6:
+            out += _unrolled(run, fr, stmt, s, elements)
+            continue
+        if isinstance(source, Params):
+            out += _unrolled(run, fr, stmt, s, (_parameter(stmt.target, source),))
+            continue
+        if isinstance(source, Choice) and all(isinstance(o, Tup | Params) for o in source.options):
+            first = next(iter(sorted(source.options, key=repr)))
+            if isinstance(first, Tup) and any(_interesting(e) for e in first.items):
+                out += _unrolled(run, fr, stmt, s, first.items)
+                continue
+        out += _loop(run, fr, stmt, s, source)
+    return out
+
+
+def _parameter(target: ir.Expr, params: Params) -> Value:
+    """`for p in ...parameters()` or `for name, p in ...named_parameters()`."""
+    if isinstance(target, ir.Seq) and len(target.items) == 2:
+        return Tup((Sym(("param", "name of", "parameter")), params))
+    return params
+
+
+def _interesting(value: Value) -> bool:
+    return any(isinstance(v, Ref | Params | Func | Cls | Tup) for v in options(value)) or (
+        isinstance(value, Sym) and mentions(value.key, "comp")
+    )
+
+
+def _unrolled(run: Run, fr: Frame, stmt: ir.For, st: PathState, elements: tuple[Value, ...]) -> list[PathState]:
+    breaks, fr.breaks = fr.breaks, []
+    states = [st]
+    for element in elements:
+        continues, fr.continues = fr.continues, []
+        for s in states:
+            containers.assign(run, fr, stmt.target, element, s)
+        states = merge(flow.execute(run, fr, stmt.body, states) + fr.continues, node_of(fr, stmt))
+        fr.continues = continues
+        if not states:
+            break
+    states = flow.execute(run, fr, stmt.orelse, states) + fr.breaks
+    fr.breaks = breaks
+    return states
+
+
+def _loop(run: Run, fr: Frame, stmt: ir.For, st: PathState, source: Value) -> list[PathState]:
+    root = ("iter", fr.id, stmt.span)
+    if not run.project.is_active(stmt):
+        return [_passed_over(run, fr, stmt, st, root)]
+
+    def enter(head: PathState) -> tuple[list[PathState], list[PathState]]:
+        body = head.clone()
+        body.forget(root)
+        _bind_target(run, fr, stmt.target, source, root, body)
+        return [body], [head]
+
+    return _fixed_point(run, fr, stmt, st, enter, root)
+
+
+def _bind_target(run: Run, fr: Frame, target: ir.Expr, source: Value, root: tuple[object, ...], st: PathState) -> None:
+    element: Value = Sym(root)
+    if isinstance(source, Tensor | Owned | Params):
+        element = source
+    elif isinstance(source, Ref) and source.kind == "loader":
+        element = _batch(run, fr, source, root, st)
+    elif isinstance(source, Ref) and source.kind == "enumerated" and isinstance(source.id, Ref):
+        element = Tup((Sym(("sub", root, ("const", 0))), _batch(run, fr, source.id, root, st)))
+    containers.assign(run, fr, target, element, st)
+
+
+def _batch(run: Run, fr: Frame, loader: Ref, root: tuple[object, ...], st: PathState) -> Value:
+    """What a DataLoader over a dataset of the project gives: what the dataset's __getitem__ does, collated."""
+    dataset = loader.id
+    getitem = objects.attribute(run, fr, dataset, "__getitem__", st) if isinstance(dataset, Ref) else None
+    if not isinstance(getitem, Func) or run.lazy > 2:
+        return Sym(root)
+    run.lazy += 1
+    try:
+        results = functions.call_function(
+            run, fr, getitem, (Sym(("sub", root, ("const", "index"))),), (), st.clone(), None
+        )
+    finally:
+        run.lazy -= 1
+    value = results[0][1] if results else Sym(root)
+    parts = value.items if isinstance(value, Tup) else (value,)
+    known = tuple(
+        part if isinstance(part, Tensor) and not part.array else Sym(("sub", root, ("const", i)))
+        for i, part in enumerate(parts)
+    )
+    return Tup(known) if isinstance(value, Tup) else known[0]
+
+
+def _passed_over(run: Run, fr: Frame, stmt: ir.For | ir.While, st: PathState, root: tuple[object, ...]) -> PathState:
+    """A loop without protocol code: what it assigns is unknown afterwards."""
+    names: dict[str, None] = {}
+    for inner in walk_statements([stmt]):
+        for target in _targets(inner):
+            for node in walk_nodes(target):
+                if isinstance(node, ir.Name):
+                    names[node.id] = None
+    for name in names:
+        key = (*root, name)
+        st.forget(key)
+        scopes.store_name(fr, name, Sym(key), st)
+    return st
+
+
+def _targets(stmt: ir.Stmt) -> tuple[ir.Expr, ...]:
+    match stmt:
+        case ir.Assign():
+            return tuple(t for t in stmt.targets if isinstance(t, ir.Name | ir.Seq))
+        case ir.AugAssign():
+            return (stmt.target,) if isinstance(stmt.target, ir.Name) else ()
+        case ir.For():
+            return (stmt.target,)
+        case ir.With():
+            return tuple(target for _, target, _ in stmt.items if target is not None)
+        case _:
+            return ()
+
+
+def execute_while(run: Run, fr: Frame, stmt: ir.While, st: PathState) -> list[PathState]:
+    root = ("iter", fr.id, stmt.span)
+    if not run.project.is_active(stmt):
+        return [_passed_over(run, fr, stmt, st, root)]
+
+    def enter(head: PathState) -> tuple[list[PathState], list[PathState]]:
+        yes, no, _ = conditions.branch(run, fr, stmt.test, head.clone())
+        return yes, no
+
+    return _fixed_point(run, fr, stmt, st, enter, root)
+
+
+def _fixed_point(run, fr, stmt, st, enter, root) -> list[PathState]:  # type: ignore[no-untyped-def]
+    """Paths after a loop. It is taken to run at least once where its body can end: that no batch comes is no case
+    that training code is written for, and a step after it would seem to lack its backward."""
+    node = node_of(fr, stmt)
+    breaks, fr.breaks = fr.breaks, []
+    heads: list[PathState] = []
+    frontier = [st]
+    leaving: list[PathState] = []
+    unentered: list[PathState] = []
+    ends: list[PathState] = []
+    run.loops.append(root)
+    try:
+        for number in range(MAX_PASSES + 1):
+            new: list[PathState] = []
+            for state in frontier:
+                _add_head(heads, state, new, node)
+            if not new:
+                break
+            if number == MAX_PASSES:
+                for state in (*heads, *ends, *leaving):
+                    state.inexact = True
+                break
+            after: list[PathState] = []
+            for head in new:
+                body, out = enter(head)
+                if number:
+                    leaving += out
+                else:
+                    unentered += out
+                continues, fr.continues = fr.continues, []
+                done = flow.execute(run, fr, stmt.body, body) if body else []
+                after += done + fr.continues
+                fr.continues = continues
+            for state in after:
+                state.forget(root)
+                state.cross_back_edge()
+            frontier = merge(after, (*node, "back"))
+            ends = merge([*ends, *(state.clone() for state in frontier)], (*node, "end"))
+    finally:
+        run.loops.pop()
+    exits = ends if isinstance(stmt, ir.For) else leaving
+    if not exits:
+        exits = unentered
+    out = flow.execute(run, fr, stmt.orelse, merge(exits, (*node, "exit"))) + fr.breaks
+    fr.breaks = breaks
+    return merge(out, (*node, "exit"))
+
+
+def _add_head(heads: list[PathState], state: PathState, new: list[PathState], node: object) -> None:
+    """Adds a state to the loop head; `new` gets what has to be followed again."""
+    for i, head in enumerate(heads):
+        if same(head, state):
+            return
+        merged = merge([head, state], (node, "head"))
+        if len(merged) == 1:
+            if same(merged[0], head):
+                return
+            heads[i] = merged[0]
+            if head in new:
+                new.remove(head)
+            new.append(merged[0])
+            return
+    heads.append(state)
+    new.append(state)

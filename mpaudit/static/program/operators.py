@@ -1,0 +1,201 @@
+"""Operators and comparisons over abstract values; values as parts of symbolic expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .state import PathState
+from .values import (
+    NONE,
+    Choice,
+    Cls,
+    Const,
+    Device,
+    Dtype,
+    Ext,
+    Func,
+    Key,
+    Method,
+    Mod,
+    Owned,
+    Params,
+    Phi,
+    Ref,
+    Sym,
+    Tensor,
+    Tup,
+    Value,
+    join_tensors,
+    options,
+)
+
+
+def binary(op: str, a: Value, b: Value) -> Value:
+    if isinstance(a, Params) and isinstance(b, Params):
+        both = None if a.modules is None or b.modules is None else a.modules | b.modules
+        return Params(both, filtered=a.filtered or b.filtered)
+    if isinstance(a, Tup) and isinstance(b, Tup) and op == "+":
+        return Tup(a.items + b.items)
+    tensors = [v for v in (a, b) if isinstance(v, Tensor)]
+    for value in (a, b):
+        if isinstance(value, Phi | Choice):
+            tensors.extend(v for v in options(value) if isinstance(v, Tensor))
+    if tensors:
+        if any(t.array for t in tensors):
+            return _array_arithmetic(a, b)
+        joined = join_tensors(tensors)
+        if joined.scaled == "mixed" and op not in ("+", "-"):
+            joined = Tensor(joined.uses, "?")
+        other = [v for v in (a, b) if not isinstance(v, Tensor)]
+        if joined.scaled is None and op in ("*", "/") and other and _may_be_scale(other[0]):
+            return Tensor(joined.uses, "?", joined.dtype)
+        if any(t.dtype == "float64" for t in tensors) and len(tensors) == 2:
+            wide = next(t for t in tensors if t.dtype == "float64")
+            return Tensor(joined.uses, joined.scaled, "float64", site=wide.site, grad=joined.grad)
+        if len(tensors) == 1:
+            return Tensor(joined.uses, joined.scaled, tensors[0].dtype, site=tensors[0].site, grad=joined.grad)
+        return joined
+    if isinstance(a, Const) and isinstance(b, Const):
+        return _fold(op, a, b)
+    if op == "%" and isinstance(a, Const) and isinstance(a.value, str):
+        return Sym(("op", "format", key_of(b)))
+    return Sym(("op", op, key_of(a), key_of(b)))
+
+
+def _may_be_scale(value: Value) -> bool:
+    """A loss multiplied by hand (`loss * 1024`) is a static loss scale; by a weight it is not, but who knows."""
+    if isinstance(value, Const):
+        return isinstance(value.value, int | float) and not isinstance(value.value, bool) and abs(value.value) >= 64
+    return isinstance(value, Sym) and any("scale" in part for part in _words(value.key))
+
+
+def _words(key: Key) -> Iterable[str]:
+    for part in key:
+        if isinstance(part, str):
+            yield part
+        elif isinstance(part, tuple):
+            yield from _words(part)
+
+
+def _array_arithmetic(a: Value, b: Value) -> Value:
+    arrays = [v for v in (a, b) if isinstance(v, Tensor)]
+    others = [v for v in (a, b) if not isinstance(v, Tensor)]
+    kinds = {v.dtype for v in arrays}
+    if len(arrays) == 2 and kinds <= {"float64", SCALAR64}:
+        return next((v for v in arrays if v.dtype == "float64"), arrays[0])
+    if len(arrays) == 1 and isinstance(others[0], Const):
+        return arrays[0]
+    wide = [v for v in arrays if v.dtype == "float64"]
+    if wide and all(v.dtype in ("float64", "float32", "int64", "int32", "uint8") for v in arrays) and len(arrays) == 2:
+        return wide[0]
+    return Tensor(array=True)
+
+
+SCALAR64 = "float64 scalar"
+"""A NumPy float64 scalar: in arithmetic with arrays it is float64, as a tensor it has no dimension and promotes none."""
+
+
+def _fold(op: str, a: Const, b: Const) -> Value:
+    x, y = a.value, b.value
+    numbers = isinstance(x, int | float) and isinstance(y, int | float)
+    if op == "+" and isinstance(x, str) and isinstance(y, str):
+        return Const(x + y)
+    if numbers and op in ("+", "-", "*") and abs(float(x)) < 1e9 and abs(float(y)) < 1e9:  # type: ignore[arg-type]
+        return Const({"+": x + y, "-": x - y, "*": x * y}[op])  # type: ignore[operator]
+    if numbers and op == "**" and 0 <= float(y) <= 64 and abs(float(x)) <= 1024:  # type: ignore[arg-type]
+        return Const(x**y)  # type: ignore[operator]
+    if numbers and op == "/" and y:
+        return Const(x / y)  # type: ignore[operator]
+    return Sym(("op", op, ("const", x), ("const", y)))
+
+
+def key_of(value: Value) -> Key:
+    """A value as a part of a symbolic expression."""
+    match value:
+        case Const():
+            return ("const", value.value)
+        case Sym():
+            return value.key
+        case Ref():
+            return ("obj", value)
+        case Ext() | Dtype():
+            return ("name", value.name)
+        case Device():
+            return ("device", value.type)
+        case Method():
+            return ("attr", key_of(value.base), value.name)
+        case Tup():
+            return ("tuple", *(key_of(item) for item in value.items[:8]))
+        case Phi():
+            return ("if", value.key, key_of(value.yes), key_of(value.no))
+        case _:
+            return ("ucall", type(value).__name__, ("site", hash_free(value)))
+
+
+def hash_free(value: Value) -> str:
+    return str(getattr(value, "site", None))
+
+
+def compare(op: str, a: Value, b: Value, st: PathState) -> Value:
+    left, right = st.settle(a), st.settle(b)
+    if op in ("is", "is not", "==", "!="):
+        known = _identical(left, right)
+        if known is not None:
+            return Const(known == (op in ("is", "==")))
+        if isinstance(left, Phi | Choice) or isinstance(right, Phi | Choice):
+            merged = _compare_options(op, left, right, st)
+            if merged is not None:
+                return merged
+    if op in ("in", "not in") and isinstance(right, Tup) and isinstance(left, Const):
+        if all(isinstance(item, Const) for item in right.items):
+            return Const((left in right.items) == (op == "in"))
+    if op in ("in", "not in") and isinstance(right, Tup) and isinstance(left, Sym):
+        if right.items and all(isinstance(item, Const) for item in right.items):
+            parts = tuple(("eq", left.key, item.value) for item in right.items if isinstance(item, Const))
+            either: Key = ("or", *parts)
+            return Sym(either if op == "in" else ("not", either))
+    return Sym(("cmp", op, key_of(left), key_of(right)))
+
+
+def _compare_options(op: str, left: Value, right: Value, st: PathState) -> Value | None:
+    """`x is None` where x is a Phi or a Choice of known things."""
+    value, other = (left, right) if isinstance(left, Phi | Choice) else (right, left)
+    if isinstance(value, Phi):
+        yes, no = compare(op, value.yes, other, st), compare(op, value.no, other, st)
+        if isinstance(yes, Const) and isinstance(no, Const):
+            if yes == no:
+                return yes
+            return Sym(value.key if yes.value else ("not", value.key))
+        return Phi(value.key, yes, no)
+    assert isinstance(value, Choice)
+    results = {_identical(option, other) for option in value.options}
+    if len(results) == 1:
+        known = results.pop()
+        return None if known is None else Const(known == (op in ("is", "==")))
+    return None
+
+
+def _identical(a: Value, b: Value) -> bool | None:
+    """Whether two values are the same thing; None: not known."""
+    if isinstance(a, Const) and isinstance(b, Const):
+        return a.value == b.value
+    objects = (Ref, Func, Cls, Mod, Tensor, Params, Dtype, Device, Owned, Tup)
+    if (isinstance(a, objects) and b == NONE) or (isinstance(b, objects) and a == NONE):
+        return False
+    if isinstance(a, Dtype) and isinstance(b, Dtype):
+        return a == b
+    if isinstance(a, Device) and isinstance(b, Const) and isinstance(b.value, str):
+        return a.type == b.value if a.type in ("cuda", "cpu", "mps") and not a.index else None
+    return None
+
+
+def format_string(parts: tuple[Value, ...]) -> Value:
+    text = ""
+    for part in parts:
+        if not isinstance(part, Const):
+            prefix = parts[0].value if isinstance(parts[0], Const) else None
+            if isinstance(prefix, str) and prefix.startswith("cuda"):
+                return Device("cuda:str", True)
+            return Sym(("op", "format", *(key_of(p) for p in parts)))
+        text += str(part.value)
+    return Const(text)

@@ -1,0 +1,149 @@
+"""Names: what they stand for in a frame, in a module, behind an import."""
+
+from __future__ import annotations
+
+from ..facts import ir
+from . import expressions, torch_api
+from .frame import Frame, Run
+from .linker import ModuleInfo
+from .state import PathState
+from .values import NONE, Choice, Cls, Dtype, Ext, Func, Mod, Sym, Value, choice
+
+
+def load_name(run: Run, fr: Frame, name: str, st: PathState) -> Value:
+    if name not in fr.globals:
+        value = st.heap.get((fr.id, name))
+        if value is not None:
+            return value
+        parent = fr.parent
+        while parent is not None:
+            value = st.heap.get((parent, name))
+            if value is not None:
+                return value
+            parent = parent[-1] if isinstance(parent, tuple) and parent and parent[0] == "frame" else None
+    value = st.heap.get((fr.module.path, name))
+    if value is not None:
+        return value
+    return global_value(run, fr.module, name, st)
+
+
+def store_name(fr: Frame, name: str, value: Value, st: PathState) -> None:
+    owner = fr.module.path if fr.info is None or name in fr.globals else fr.id
+    st.heap[owner, name] = value
+
+
+def global_value(run: Run, module: ModuleInfo, name: str, st: PathState) -> Value:
+    """A name of a module whose top-level code has not been followed on this path."""
+    if name in module.functions:
+        info = module.functions[name]
+        candidates: list[Value] = [Func(info)]
+        if name not in module.imports:
+            return candidates[0]
+    elif name in module.classes:
+        return Cls(module.classes[name])
+    if name in module.imports:
+        found: list[Value] = []
+        for source, attr in module.imports[name]:
+            value = imported(run, module, source, attr, st)
+            if value not in found:
+                found.append(value)
+        if name in module.functions:
+            found.append(Func(module.functions[name]))
+        if name in module.assigns and all(isinstance(v, Ext) for v in found):
+            return Choice(frozenset([*found, NONE])) if _only_none(module, name) else found[0]
+        return found[0] if len(found) == 1 else Choice(frozenset(found))
+    if name in module.assigns:
+        return _assigned_global(run, module, name, st)
+    for source, attr in module.imports.get("*", ()):
+        target = run.project.find(module, source)
+        if target is not None and target is not module:
+            known = name in target.functions or name in target.classes or name in target.assigns
+            if known or name in target.imports:
+                return global_value(run, target, name, st)
+        elif source.startswith(("torch", "apex")) and attr == "*":
+            return Ext(f"{source}.{name}")
+    return Ext(f"builtins.{name}") if name in _BUILTINS else Sym(("global", module.path, name))
+
+
+def _only_none(module: ModuleInfo, name: str) -> bool:
+    return all(isinstance(expr, ir.Const) and not expr.value for expr, _ in module.assigns[name])
+
+
+_BUILTINS = frozenset(dir(__builtins__) if not isinstance(__builtins__, dict) else __builtins__)
+
+
+def _assigned_global(run: Run, module: ModuleInfo, name: str, st: PathState) -> Value:
+    place = (module.path, name)
+    exprs = module.assigns[name]
+    if place in run.resolving or len(exprs) > 4 or run.lazy > 6:
+        return Sym(("global", module.path, name))
+    run.resolving.add(place)
+    run.lazy += 1
+    try:
+        values: list[Value] = []
+        for expr, first_line in exprs:
+            frame = Frame(module, None, ("module", module.path), first_line)
+            for _, value in expressions.evaluate(run, frame, expr, st):
+                values.append(Sym(("global", module.path, name)) if is_fresh(value) else value)
+                break
+        value = choice(values, ("global", module.path, name))
+    finally:
+        run.lazy -= 1
+        run.resolving.discard(place)
+    st.heap[place] = value
+    return value
+
+
+def is_fresh(value: Value) -> bool:
+    return isinstance(value, Sym) and value.key[0] in ("call", "opaque", "ucall", "op", "slice", "lambda")
+
+
+def imported(run: Run, module: ModuleInfo, source: str, attr: str, st: PathState) -> Value:
+    """What `from source import attr` (or `import source`) binds."""
+    if attr and attr != "*":
+        target = run.project.find(module, source) if source.strip(".") else None
+        if source.startswith(".") and not source.strip("."):
+            inner = run.project.find(module, source + attr)
+            if inner is not None:
+                return Mod(inner.path)
+            target = run.project.find_package(module, source)
+        if target is not None and target is not module:
+            return module_attribute(run, target, attr, st)
+        inner = run.project.find(module, f"{source}.{attr}" if not source.endswith(".") else source + attr)
+        if inner is not None:
+            return Mod(inner.path)
+        return canonical(f"{source}.{attr}")
+    target = run.project.find(module, source)
+    return Mod(target.path) if target is not None else canonical(source)
+
+
+def module_attribute(run: Run, target: ModuleInfo, attr: str, st: PathState) -> Value:
+    value = st.heap.get((target.path, attr))
+    if value is not None:
+        return value
+    if attr in target.functions or attr in target.classes or attr in target.imports or attr in target.assigns:
+        place = (target.path, f"import {attr}")
+        if place in run.resolving:
+            return Sym(("global", target.path, attr))
+        run.resolving.add(place)
+        try:
+            return global_value(run, target, attr, st)
+        finally:
+            run.resolving.discard(place)
+    if target.is_package:
+        inner = run.project.find(target, f".{attr}")
+        if inner is not None:
+            return Mod(inner.path)
+    return global_value(run, target, attr, st) if "*" in target.imports else Sym(("global", target.path, attr))
+
+
+def canonical(name: str) -> Value:
+    """A qualified name outside the project: a dtype where it is one."""
+    parts = name.split(".")
+    if parts[0] == "torch" and len(parts) == 2 and parts[1] in torch_api.DTYPES:
+        return Dtype(torch_api.DTYPES[parts[1]])
+    if parts[0] == "numpy" and len(parts) == 2 and parts[1] in torch_api.NUMPY_DTYPES:
+        return Dtype(torch_api.NUMPY_DTYPES[parts[1]])
+    if parts[0] == "np":
+        return canonical(".".join(["numpy", *parts[1:]]))
+    return Ext(name)

@@ -1,0 +1,147 @@
+"""Values of which nothing is known but their use, and calls that cannot be followed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from ..facts import ir
+from . import calls, dtype_flow, events, functions, operators, protocol, torch_api, torch_methods
+from .frame import Frame, Run, text_of, usage
+from .linker import ClassInfo, FunctionInfo
+from .shapes import Args, Keywords, Results
+from .state import PathState
+from .values import Key, Method, Owned, Phi, Ref, Sym, Tensor, Value, join_tensors, options
+
+MODEL_NAME = re.compile(
+    r"(?i)(^|[._])(model|net|generator|discriminator|encoder|decoder|backbone|critic|actor|unet|vae|policy|student"
+    r"|teacher|gpt|network|mpd|msd|transformer|resnet|vit)(_?\w{0,6})$|net(_?[a-z0-9])?$|model"
+)
+
+
+OPTIMIZER_NAME = re.compile(r"(?i)(^|[._])(opt|optim|optimi[sz]er)s?\d*(_?\w{0,12})$|optim|optimi[sz]er$|_opt$|^opt")
+
+
+SCALER_METHODS = frozenset(
+    ["scale", "step", "update", "unscale_", "get_scale", "is_enabled", "state_dict", "load_state_dict"]
+)
+
+
+def _usage(run: Run, fr: Frame, path: str) -> set[str]:
+    """Methods called on an access path anywhere in the function, and for `self.x` anywhere in the class."""
+    found: set[str] = set()
+    info = fr.info
+    if path.startswith("self."):
+        while info is not None and info.cls is None:
+            info = info.parent
+        if info is not None and info.cls is not None:
+            return _cached_usage(info.cls).get(path, set())
+    while info is not None:
+        found |= _cached_usage(info).get(path, set())
+        info = info.parent
+    if fr.info is None or not found:
+        found |= _cached_usage(fr.module).get(path, set())
+    return found
+
+
+_USAGE: dict[object, dict[str, set[str]]] = {}
+
+
+def _cached_usage(holder: object) -> dict[str, set[str]]:
+    if holder not in _USAGE:
+        if isinstance(holder, FunctionInfo | ClassInfo):
+            _USAGE[holder] = usage(holder.node)
+        else:
+            chunks = tuple(stmts or () for _, stmts in holder.chunks)  # type: ignore[attr-defined]
+            _USAGE[holder] = usage(chunks)
+    return _USAGE[holder]
+
+
+_VERBS = re.compile(
+    r"^_?(get|build|create|make|load|init|setup|set|define|prepare|save|train|eval|test|run|update|print|count|freeze"
+    r"|unwrap|wrap|compile|select|construct|instantiate|from|to|is|has|log|plot|convert|export|register|fuse)_?"
+)
+
+
+def _is_model_name(path: str) -> bool:
+    """`model(x)`, `self.netG(z)`; not `Model()`, which makes one, nor `build_model()`."""
+    last = path.rsplit(".", 1)[-1]
+    return last[:1].islower() and not _VERBS.match(last) and MODEL_NAME.search(path) is not None
+
+
+def role_of(run: Run, fr: Frame, key: Key, path: str) -> str:
+    """What an unknown value is, by how it is used: 'scaler', 'optimizer', 'module' or ''."""
+    known = run.roles.get(key)
+    if known is not None:
+        return known
+    methods = _usage(run, fr, path)
+    role = ""
+    if (
+        "unscale_" in methods
+        or "scale.backward" in methods
+        or ("scale" in methods and methods & {"step", "update"})
+        or ({"step", "update"} <= methods and "scaler" in path.lower() and "zero_grad" not in methods)
+    ):
+        role = "scaler"
+    elif (
+        "<step>" in methods
+        or "<unscale_>" in methods
+        or {"zero_grad", "step"} <= methods
+        or (methods & {"step", "zero_grad"} and OPTIMIZER_NAME.search(path) and not re.search(r"(?i)sched|lr_", path))
+    ):
+        role = "optimizer"
+    elif methods & {"train", "eval", "parameters", "named_parameters"} or ("()" in methods and _is_model_name(path)):
+        role = "module"
+    if role:
+        run.roles[key] = role
+    return role
+
+
+def call_unknown(
+    run: Run, fr: Frame, expr: ir.Call, callee: Sym, args: Args, keywords: Keywords, st: PathState
+) -> Results:
+    key = callee.key
+    site = fr.site(expr.span)
+    everything = (*args, *(v for _, v in keywords))
+    if key[0] == "attr" and isinstance(expr.func, ir.Attr) and isinstance(key[2], str):
+        base = Sym(key[1])
+        path = text_of(expr.func.base)
+        name = key[2]
+        role = role_of(run, fr, key[1], path)
+        if role == "scaler" and name in SCALER_METHODS:
+            return protocol.scaler_method(run, fr, expr, base, name, args, keywords, st)
+        if role == "optimizer" and name in ("step", "zero_grad", "state_dict", "load_state_dict", "add_param_group"):
+            return protocol.optimizer_method(run, fr, expr, base, name, args, keywords, st)
+        handled = torch_methods.unknown_method(run, fr, expr, base, role, name, args, keywords, st)
+        if handled is not None:
+            return handled
+    path = text_of(expr.func)
+    role = run.roles.get(key, "")
+    if role == "module" or (not role and role_of(run, fr, key, path) == "module"):
+        dtype_flow.check_leaks(run, everything, site, "a forward pass", st)
+        return [(st, events.uses_of(key, site, st, calls.tensors_in(everything)))]
+    return opaque(run, fr, expr, callee, args, keywords, st)
+
+
+def opaque(run: Run, fr: Frame, expr: ir.Call, callee: Value, args: Args, keywords: Keywords, st: PathState) -> Results:
+    """A call that cannot be followed."""
+    site = fr.site(expr.span)
+    everything = (*args, *(v for _, v in keywords))
+    name = text_of(expr.func)
+    last = name.rsplit(".", 1)[-1]
+    if not torch_api.HARMLESS.search(last):
+        events.havoc(run, everything, st)
+    tensors = calls.tensors_deep(everything, st)
+    if isinstance(callee, Method) and isinstance(callee.base, Tensor):
+        tensors.append(callee.base)
+    if tensors:
+        joined = join_tensors(tensors)
+        if joined.scaled is not None and not run.testing:
+            joined = replace(joined, scaled="?")
+        return [(st, joined)]
+    if any(isinstance(o, Owned) for v in everything for o in options(v)) and last in ("prepare", "setup", "initialize"):
+        return [(st, Owned("framework"))]
+    if run.testing and not any(isinstance(o, Ref) for v in everything for o in options(v) if not isinstance(v, Phi)):
+        return [(st, Sym(("ucall", operators.key_of(callee), *(operators.key_of(v) for v in everything[:6]))))]
+    run.trace.born.setdefault(("call", site), tuple(run.loops))
+    return [(st, functions.fresh(site, st))]
