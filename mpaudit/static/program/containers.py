@@ -149,6 +149,12 @@ def comprehension(run: Run, fr: Frame, expr: ir.Comp, st: PathState) -> Results:
             result = Params(source.modules, source.optimizer, source.filtered or bool(conditions))
         elif values and all(isinstance(v, Tensor) for v in values):
             result = join_tensors([v for v in values if isinstance(v, Tensor)])
+        elif expr.kind == "dict" and any(isinstance(v, Ref) for v in values):
+            result = Ref("dict", ("comp", fr.id, text_of(iterable), text_of(expr.element)))
+            for path in paths:
+                path.heap.drop(result)
+                for number, value in enumerate(values):
+                    path.heap[result, f"[element {number}]"] = value
         out.extend((path, result) for path in paths)
     return out
 

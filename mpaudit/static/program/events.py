@@ -10,7 +10,7 @@ from .linker import Site
 from .state import PathState, varies
 from .trace import Backward, Basis, Made, Saved, Scaled, Step
 from .typestate import Sure
-from .values import NONE, Choice, Gradient, Key, Params, Phi, Ref, State, Sym, Tensor, Tup, Use, Value, options
+from .values import NONE, Choice, Gradient, Key, Params, Phi, Ref, State, Sym, Tensor, Tup, Use, Value, mentions, options
 
 Id = Hashable
 
@@ -234,6 +234,9 @@ def _covers(run: Run, module: Id, other: Id) -> bool:
 
 
 def zero_params(run: Run, params: Params, st: PathState, site: Site | None) -> None:
+    """`p.grad = None`; under a condition on the parameter's name it empties some, which changes nothing for the rest."""
+    if any(mentions(key, "name of") for key in st.guards):
+        return
     if params.optimizer is not None:
         if not run.lazy:
             typestate.zero(st.protocol, params.optimizer, site)

@@ -158,6 +158,9 @@ class PathState:
         """A name was assigned anew: decisions on its old value are void."""
         for key in [key for key in self.guards if root in roots(key)]:
             del self.guards[key]
+        typestate.drop(
+            self.protocol, lambda ident: isinstance(ident, tuple) and not hasattr(ident, "_fields") and root in roots(ident)
+        )
         if root in self.gates:
             self._collapse(lambda key: root in roots(key), root)
 

@@ -188,6 +188,16 @@ def meet_optimizer(p: Protocol, o: Id) -> None:
         p.unseen = OptimizerState()
 
 
+def drop(p: Protocol, gone: Callable[[Id], bool]) -> None:
+    """Objects that the path has left behind: the target of a loop is another object in the next iteration."""
+    for o in [o for o in p.optimizers if gone(o)]:
+        del p.optimizers[o]
+    for s in [s for s in p.scalers if gone(s)]:
+        del p.scalers[s]
+    for key in [key for key in p.pairs if gone(key[0]) or gone(key[1])]:
+        del p.pairs[key]
+
+
 def forget_scaler(p: Protocol, s: Id) -> None:
     p.scalers[s] = ScalerState()
     for key in p.pairs:
