@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 class Characters(Dataset):
     """Windows of a text that every Python has: the source of `textwrap`."""
 
-    def __init__(self, block_size, windows=256):
+    def __init__(self, block_size, windows=128):
         text = Path(textwrap.__file__).read_text(encoding="utf-8")
         self.alphabet = sorted(set(text))
         index = {character: i for i, character in enumerate(self.alphabet)}

@@ -8,7 +8,7 @@ import re
 import runpy
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def expected(project: Path) -> dict[str, Any]:
     return found
 
 
-def run(project: Path, *arguments: str) -> str:
+def run_as_users_do(project: Path, *arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "train.py", *arguments],
         cwd=project,
@@ -42,6 +42,29 @@ def run(project: Path, *arguments: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@pytest.fixture
+def run_here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+    """Runs a project in this process, which saves the import of torch; the projects' modules share names."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+
+    def run(project: Path, *arguments: str) -> str:
+        with monkeypatch.context() as patch:
+            patch.syspath_prepend(str(project))
+            patch.setattr(sys, "argv", ["train.py", *arguments])
+            before = set(sys.modules)
+            try:
+                runpy.run_path(str(project / "train.py"), run_name="__main__")
+            finally:
+                for name in set(sys.modules) - before:
+                    if str(getattr(sys.modules[name], "__file__", None)).startswith(str(project)):
+                        del sys.modules[name]
+        return capsys.readouterr().out
+
+    yield run
+    torch.set_num_threads(threads)
 
 
 def numbers(after: str, output: str) -> list[float]:
@@ -63,24 +86,24 @@ def test_lint_finds_what_is_expected(project: Path) -> None:
 
 @pytest.mark.parametrize("project", PROJECTS, ids=lambda project: project.name)
 def test_it_runs_and_learns(project: Path) -> None:
-    losses = numbers("loss", run(project, "--epochs", "2"))
+    losses = numbers("loss", run_as_users_do(project, "--epochs", "2"))
     assert len(losses) == 2
     assert losses[1] < losses[0]
 
 
 @pytest.mark.parametrize(("amp", "low", "high"), [(True, 10_000.0, float("inf")), (False, 0.1, 10.0)])
-def test_the_wrapper_clips_scaled_gradients(amp: bool, low: float, high: float) -> None:
-    output = run(SAMPLES / "char_gpt_wrapper", "--epochs", "1", *([] if amp else ["--no-amp"]))
+def test_the_wrapper_clips_scaled_gradients(amp: bool, low: float, high: float, run_here: Callable[..., str]) -> None:
+    output = run_here(SAMPLES / "char_gpt_wrapper", "--epochs", "1", *([] if amp else ["--no-amp"]))
     (norm,) = numbers("gradient norm at the clip", output)
     assert low < norm < high
 
 
-def test_the_clean_project_resumes_with_its_scale(tmp_path: Path) -> None:
+def test_the_clean_project_resumes_with_its_scale(tmp_path: Path, run_here: Callable[..., str]) -> None:
     project, file = SAMPLES / "digits_amp_clean", str(tmp_path / "run.pt")
     common = ("--checkpoint", file, "--precision", "fp16", "--seed", "1")
-    run(project, "--epochs", "1", *common)
+    run_here(project, "--epochs", "1", *common)
     assert torch.load(file)["scaler"]["scale"] == 65536.0
-    output = run(project, "--epochs", "2", "--resume", "--export", str(tmp_path / "weights.pt"), *common)
+    output = run_here(project, "--epochs", "2", "--resume", "--export", str(tmp_path / "weights.pt"), *common)
     assert output.startswith("epoch 1: ")
     assert set(torch.load(tmp_path / "weights.pt")) == set(torch.load(file)["model"])
 
@@ -103,25 +126,11 @@ class Outputs(TorchFunctionMode):
         return result
 
 
-@pytest.fixture
-def fresh_modules() -> Iterator[None]:
-    """The projects' modules share names: none may stay behind."""
-    before, path, arguments = set(sys.modules), list(sys.path), sys.argv
-    yield
-    sys.path[:], sys.argv = path, arguments
-    for name in set(sys.modules) - before:
-        if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(SAMPLES)):
-            del sys.modules[name]
-
-
 @pytest.mark.parametrize("project", PROJECTS, ids=lambda project: project.name)
-def test_what_each_line_computes_in_under_amp(project: Path, fresh_modules: None) -> None:
-    sys.path.insert(0, str(project))
-    sys.argv = ["train.py", "--epochs", "1"]
-    findings = expected(project)["findings"]
-    missing = any(finding["code"] == "MPA101" for finding in findings)
-    with torch.autocast("cpu") if missing else nullcontext(), Outputs(project) as outputs:
-        runpy.run_path(str(project / "train.py"), run_name="__main__")
+def test_what_each_line_computes_in_under_amp(project: Path, run_here: Callable[..., str]) -> None:
+    without_autocast = any(finding["code"] == "MPA101" for finding in expected(project)["findings"])
+    with torch.autocast("cpu") if without_autocast else nullcontext(), Outputs(project) as outputs:
+        run_here(project, "--epochs", "1")
     kinds = {"low": ({"torch.float16"}, {"torch.bfloat16"}), "float32": ({"torch.float32"},)}
     for fact in expected(project)["runtime"]["under_amp"]:
         assert outputs.seen[fact["path"], fact["line"], fact["op"]] in kinds[fact["output"]], fact
