@@ -314,12 +314,14 @@ def with_bf16(seen: Seen) -> Iterator[Draft]:
     trace = seen.trace
     by_scaler: dict[Hashable, list[tuple[Site, str]]] = {}
     for scaled in trace.scaled:
-        by_scaler.setdefault(scaled.scaler, []).append((scaled.site, _dtype_of_loss(scaled.loss)))
+        made = trace.made.get(scaled.scaler)
+        on = {key for key, taken in scaled.basis.guards if taken} | ({made.enabled} if made is not None else set())
+        by_scaler.setdefault(scaled.scaler, []).append((scaled.site, _dtype_of_loss(scaled.loss, on)))
     for scaler, dtypes in by_scaler.items():
         if {dtype for _, dtype in dtypes} != {"bfloat16"}:
             continue
         made = trace.made.get(scaler)
-        if made is not None and made.enabled is not True:
+        if made is not None and made.enabled is False:
             continue
         name = name_of(trace, scaler, "the scaler")
         site = made.site if made is not None else dtypes[0][0]
@@ -332,8 +334,8 @@ def with_bf16(seen: Seen) -> Iterator[Draft]:
         )  # fmt: skip
 
 
-def _dtype_of_loss(loss: Tensor | None) -> str:
-    """The one low precision that a loss came from: 'bfloat16', 'float16', 'none', or '?'."""
+def _dtype_of_loss(loss: Tensor | None, on: set[bool | Key]) -> str:
+    """The one low precision that a loss came from: 'bfloat16', 'float16', 'none', or '?'. `on`: decisions that hold."""
     if loss is None or not loss.uses:
         return "?"
     found = set()
@@ -343,7 +345,7 @@ def _dtype_of_loss(loss: Tensor | None) -> str:
         inner = use.casts[-1] if use.casts else None
         if inner is None:
             continue
-        if inner.enabled is not True or not inner.dtype:
+        if (inner.enabled is not True and inner.enabled not in on) or not inner.dtype:
             return "?"
         found.add(inner.dtype)
     return found.pop() if len(found) == 1 else "none" if not found else "?"
@@ -353,12 +355,15 @@ def fp16_without_scaler(seen: Seen) -> Iterator[Draft]:
     """MPA201: a raw backward of a loss from fp16 autocast, and a raw step."""
     trace = seen.trace
     done: dict[Site, Draft] = {}
+    stepped = {step.optimizer for step in trace.steps if step.scaler is not None}
+    with_scaler = {made.root for made in trace.made.values() if made.kind == "scaler"}
     for step in trace.steps:
         if step.scaler is not None or step.backward is None or step.loss is None or step.loss.scaled is not None:
             continue
         if step.basis.root in trace.owned_roots or step.basis.exceptional:
             continue
-        cast = _fp16_cast(step.loss, dict(step.basis.guards))
+        scaled_elsewhere = step.optimizer in stepped or step.basis.root in with_scaler
+        cast = _fp16_cast(step.loss, dict(step.basis.guards), undecided=not scaled_elsewhere)
         if cast is None or step.backward in done:
             continue
         name = name_of(trace, step.optimizer, "the optimizer")
@@ -373,13 +378,16 @@ def fp16_without_scaler(seen: Seen) -> Iterator[Draft]:
     yield from done.values()
 
 
-def _fp16_cast(loss: Tensor, guards: dict[Key, bool]) -> Cast | None:
+def _fp16_cast(loss: Tensor, guards: dict[Key, bool], undecided: bool) -> Cast | None:
+    """A float16 autocast that the loss came from; `undecided`: one that a flag may turn on counts."""
     for use in sorted(loss.uses or (), key=repr):
         if not use.casts:
             continue
         cast = use.casts[-1]
         on = cast.enabled if isinstance(cast.enabled, bool) else guards.get(cast.enabled)
-        if cast.dtype == "float16" and cast.device in ("cuda", "xpu", "mps") and on is True:
+        if cast.dtype == "float16" and cast.device in ("cuda", "xpu", "mps") and (
+            on is True or (on is None and undecided)
+        ):
             return cast
     return None
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ..facts import ir
 from . import (
     classes,
+    dtype_flow,
     conditions,
     containers,
     contexts,
@@ -268,6 +269,8 @@ def call_method(
             return torch_methods.list_method(run, base, callee.name, args, st)
         case Ref(kind="dict"):
             return torch_methods.dict_method(run, fr, expr, base, callee.name, args, keywords, st)
+        case Ref(kind="rng"):
+            return [(st, dtype_flow.generated(callee.name, args, keywords))]
         case Ref(kind="exitstack") if callee.name == "enter_context" and args:
             return [(st, contexts.enter_context(run, fr, st.settle(args[0]), expr.args[0], st))]
         case Ref(kind="autocast") if callee.name == "__enter__":

@@ -9,7 +9,7 @@ from . import conditions, containers, contexts, expressions, functions, loops, o
 from .frame import Frame, Run, text_of
 from .linker import walk_nodes, walk_statements
 from .state import Decision, PathState, is_counter, merge
-from .values import NONE, Cast, Cls, Func, Params, Ref, Sym, Tensor, Tup
+from .values import NONE, Cast, Cls, Const, Ext, Func, Params, Ref, Sym, Tensor, Tup
 
 
 def execute(run: Run, fr: Frame, stmts: Sequence[ir.Stmt], states: list[PathState]) -> list[PathState]:
@@ -118,12 +118,18 @@ def _assign(run: Run, fr: Frame, stmt: ir.Assign, st: PathState) -> list[PathSta
                 run.trace.casts_dropped.add(value.id.site)
         if isinstance(value, Tensor) and value.dtype == "float64" and not value.array:
             run.trace.names.setdefault(("tensor", value.site), text_of(stmt.targets[0]))
+        if fr.info is None and isinstance(value, Const) and isinstance(value.value, bool) and _is_name(stmt):
+            value = scopes.switch(fr.module, stmt.targets[0])
         for target in stmt.targets:
             if isinstance(target, ir.Name | ir.Attr) and isinstance(value, Ref | Sym):
                 run.trace.names.setdefault(value if isinstance(value, Ref) else value.key, text_of(target))
             containers.assign(run, fr, target, value, s)
         out.append(s)
     return out
+
+
+def _is_name(stmt: ir.Assign) -> bool:
+    return len(stmt.targets) == 1 and isinstance(stmt.targets[0], ir.Name)
 
 
 def _never_read(fr: Frame, name: str) -> bool:
@@ -197,9 +203,12 @@ def _if(run: Run, fr: Frame, stmt: ir.If, st: PathState) -> list[PathState]:
     if _is_type_checking(stmt.test):
         return execute(run, fr, stmt.orelse, [st])
     yes, no, key = conditions.branch(run, fr, stmt.test, st)
-    before = run.events
+    before, jumps = run.events, len(fr.continues)
     after_yes = execute(run, fr, stmt.body, yes) if yes else []
     after_no = execute(run, fr, stmt.orelse, no) if no else []
+    if key is not None and is_counter(key) and any(isinstance(s, ir.Continue) for s in (*stmt.body, *stmt.orelse)):
+        for s in fr.continues[jumps:]:
+            typestate.stay_in_iteration(s.protocol)  # between two steps of an accumulation: no early exit
     if key is not None and run.events != before:
         node = fr.site(stmt.span)
         for paths, taken in ((after_yes, True), (after_no, False)):
@@ -285,7 +294,10 @@ def _try(run: Run, fr: Frame, stmt: ir.Try, st: PathState) -> list[PathState]:
         for s in starts:
             if name:
                 scopes.store_name(fr, name, Sym(("except", fr.id, name)), s)
-        handled += execute(run, fr, body, merge(starts, (*loops.node_of(fr, stmt), "handler")))
+        after = execute(run, fr, body, merge(starts, (*loops.node_of(fr, stmt), "handler")))
+        if states:
+            _prefer_torch(fr, states[0], after)
+        handled += after
     if not stmt.handlers:
         raises += raised
     fr.raises = raises + fr.raises
@@ -294,6 +306,16 @@ def _try(run: Run, fr: Frame, stmt: ir.Try, st: PathState) -> list[PathState]:
         out = execute(run, fr, stmt.finalbody, out)
         _finally_on_jumps(run, fr, stmt, jumps)
     return out
+
+
+def _prefer_torch(fr: Frame, regular: PathState, others: list[PathState]) -> None:
+    """What stands in for a name of torch that may be missing is no subject of an audit: torch is taken to have it."""
+    owner = fr.module.path if fr.info is None else fr.id
+    for name, value in regular.heap.held(owner):
+        if isinstance(value, Ext) and value.name.startswith("torch."):
+            for s in others:
+                if s.heap.get((owner, name)) != value:
+                    s.heap[owner, name] = value
 
 
 def _finally_on_jumps(run: Run, fr: Frame, stmt: ir.Try, jumps: tuple[int, int, int]) -> None:

@@ -163,7 +163,8 @@ def bind(run: Run, frame: Frame, func: Func, args: Args, keywords: Keywords, st:
 
 
 def _default(run: Run, frame: Frame, param: ir.Param, st: PathState, unknown: bool) -> Value:
-    if param.default is None or unknown:
+    switch = isinstance(param.default, ir.Const) and isinstance(param.default.value, bool)
+    if param.default is None or unknown or switch:
         return Sym(("param", repr(frame.info), param.name))
     module_frame = Frame(frame.module, None, ("module", frame.module.path), frame.first_line)
     return expressions.value_of(run, module_frame, param.default, st)

@@ -99,6 +99,8 @@ def call_external(
         if args:
             events.save(run, args[0], site, st)
         return [(st, NONE)]
+    if name in ("numpy.random.default_rng", "numpy.random.RandomState"):
+        return [(st, Ref("rng", site))]
     if name == "torch.autograd.backward":
         given = makers.argument(args, keywords, 0, "tensors")
         for tensor in calls.tensors_in([given]) if given is not None else ():

@@ -182,9 +182,12 @@ def _class_attribute(run: Run, fr: Frame, cls: ClassInfo, name: str, st: PathSta
             frame = Frame(owner.module, None, ("module", owner.module.path), owner.first_line)
             run.lazy += 1
             try:
-                return expressions.value_of(run, frame, owner.class_assigns[name], st)
+                value = expressions.value_of(run, frame, owner.class_assigns[name], st)
             finally:
                 run.lazy -= 1
+            if isinstance(value, Const) and isinstance(value.value, bool):
+                return Sym(("attr", ("class", owner.qualname), name))  # a switch, as at the top of a script
+            return value
     return None
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ..facts import ir
 from . import expressions, torch_api
-from .frame import Frame, Run
+from .frame import Frame, Run, text_of
 from .linker import ModuleInfo
 from .state import PathState
-from .values import NONE, Choice, Cls, Dtype, Ext, Func, Mod, Sym, Value, choice
+from .values import NONE, Choice, Cls, Const, Dtype, Ext, Func, Mod, Sym, Value, choice
 
 
 def load_name(run: Run, fr: Frame, name: str, st: PathState) -> Value:
@@ -32,6 +32,21 @@ def store_name(fr: Frame, name: str, value: Value, st: PathState) -> None:
     st.heap[owner, name] = value
 
 
+def switch(module: ModuleInfo, target: ir.Expr) -> Value:
+    """`USE_AMP = False` at the top of a script is a switch that is there to be turned: not known to be off."""
+    name = target.id if isinstance(target, ir.Name) else ""
+    return Sym(("global", module.path, name))
+
+
+def _is_stand_in(run: Run, module: ModuleInfo, name: str, st: PathState) -> bool:
+    """A class that only stands in where the import of torch's own fails (`except ImportError: class GradScaler`)."""
+    return any(
+        isinstance(value, Ext) and value.name.startswith("torch.")
+        for source, attr in module.imports.get(name, ())
+        for value in (imported(run, module, source, attr, st),)
+    ) or any(text_of(expr).startswith("torch.") for expr, _ in module.assigns.get(name, ()))
+
+
 def global_value(run: Run, module: ModuleInfo, name: str, st: PathState) -> Value:
     """A name of a module whose top-level code has not been followed on this path."""
     if name in module.functions:
@@ -39,7 +54,7 @@ def global_value(run: Run, module: ModuleInfo, name: str, st: PathState) -> Valu
         candidates: list[Value] = [Func(info)]
         if name not in module.imports:
             return candidates[0]
-    elif name in module.classes:
+    elif name in module.classes and not _is_stand_in(run, module, name, st):
         return Cls(module.classes[name])
     if name in module.imports:
         found: list[Value] = []
@@ -84,7 +99,8 @@ def _assigned_global(run: Run, module: ModuleInfo, name: str, st: PathState) -> 
         for expr, first_line in exprs:
             frame = Frame(module, None, ("module", module.path), first_line)
             for _, value in expressions.evaluate(run, frame, expr, st):
-                values.append(Sym(("global", module.path, name)) if is_fresh(value) else value)
+                plain = is_fresh(value) or (isinstance(value, Const) and isinstance(value.value, bool))
+                values.append(Sym(("global", module.path, name)) if plain else value)
                 break
         value = choice(values, ("global", module.path, name))
     finally:

@@ -457,6 +457,13 @@ def leave_iteration(p: Protocol, site: Site) -> None:
             p.pairs[key] = replace(pair, left=site)
 
 
+def stay_in_iteration(p: Protocol) -> None:
+    """Takes `leave_iteration` back."""
+    for key, pair in p.pairs.items():
+        if pair.left is not None:
+            p.pairs[key] = replace(pair, left=None)
+
+
 def key(p: Protocol) -> tuple[Hashable, ...]:
     """Two paths with equal keys agree on the automaton and may be merged (ESP's property simulation)."""
     return (
