@@ -181,7 +181,6 @@ class _Audited:
     def findings(self, seconds: int) -> tuple[Entry, ...] | None:
         """At any confidence, with paths relative to the tree; None where time runs out."""
         chosen = settings.load([str(self.copy)], cwd=self.copy, overrides={"min_confidence": Confidence.POSSIBLE})
-        run._text.cache_clear()
         previous = signal.signal(signal.SIGALRM, _alarm)
         signal.alarm(seconds)
         try:

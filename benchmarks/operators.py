@@ -429,36 +429,37 @@ def autocast_not_entered(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edi
 
 @operator("MPA101", "MPA216")
 def drop_autocast(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit]]]:
+    """No autocast block is left in the project: one of several would be a choice, not a mistake."""
+    edits, places = [], []
     for source in tree.sources:
         for block in _autocast_blocks(source):
-            around = source.function(block)
-            if len(block.items) == 1 and (backwards(source, around) or tree.steps(source, around)):
-                made = tree.made
-                yield (
-                    source,
-                    block,
-                    [*_header(source, block, "", marked("if True")), *source.mark(block), *_marks(made)],
-                )
+            if len(block.items) == 1:
+                edits += _header(source, block, "", "if True")
+                places += source.mark(block)
+    for source in tree.sources:
+        scaled = tree.scaled_backwards(source)
+        if scaled and edits:
+            near = [(source, call) for call in source.calls(source.function(scaled[0]))]
+            yield source, scaled[0], [*edits, *places, *_marks([*near, *tree.made])]
 
 
 @operator("MPA215")
 def bf16_under_scaler(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit]]]:
+    """Every autocast of the project computes in bfloat16: while one is left in float16, the scaler has its use."""
+    edits = []
     for source in tree.sources:
         for call in _autocast_calls(source):
-            around = source.function(call)
-            if not tree.scaled_backwards(source, around) or not any(call in source.calls(b) for b in _blocks(source)):
-                continue
-            places = [*tree.made, *((source, c) for c in tree.scaled_backwards(source, around))]
             given = next((k.value for k in call.keywords if k.arg == "dtype"), None)
-            if given is not None and source.code(given) == "torch.bfloat16":
-                continue
-            if given is not None:
-                edits = _unmarked(source, given, "torch.bfloat16")
-            else:
+            if given is not None and source.code(given) != "torch.bfloat16":
+                edits += _unmarked(source, given, "torch.bfloat16")
+            elif given is None:
                 end = source.end(call) - 1
                 comma = ", " if call.args or call.keywords else ""
-                edits = [Edit(source.path, end, end, comma + "dtype=torch.bfloat16")]
-            yield source, call, [*edits, *source.mark(call), *_marks(places)]
+                edits.append(Edit(source.path, end, end, comma + "dtype=torch.bfloat16"))
+    for source in tree.sources:
+        scaled = tree.scaled_backwards(source)
+        if scaled and edits:
+            yield source, scaled[0], [*edits, *_marks([*((source, call) for call in scaled), *tree.made])]
 
 
 @operator("MPA106")
@@ -474,11 +475,11 @@ def autocast_of_a_device(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edi
 
 
 @operator("MPA106")
-def autocast_of_an_index(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit]]]:
+def autocast_of_an_unknown_device(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit]]]:
     for source in tree.sources:
         for call, device in _device_types(source):
             if isinstance(device, ast.Constant):
-                yield source, call, [*source.mark(call), *_unmarked(source, device, f'"{device.value}:0"')]
+                yield source, call, [*source.mark(call), *_unmarked(source, device, '"gpu"')]
 
 
 @operator("MPA108")

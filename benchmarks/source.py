@@ -179,9 +179,9 @@ class Rewritten:
 
 def rewrite(source: Source, edits: Iterable[Edit]) -> Rewritten:
     """Applies the edits of one file; marks inside replaced text are dropped. Raises ValueError when edits overlap."""
-    ordered = sorted(enumerate(edits), key=lambda pair: (pair[1].start, pair[1].end, pair[0]))
+    ranks = {CLOSE: 0, OPEN: 2}  # at one place, what is put in lies outside of both marked neighbours
     pieces, position, shifts = [], 0, []
-    for _, edit in ordered:
+    for edit in sorted(edits, key=lambda edit: (edit.start, edit.end, ranks.get(edit.text, 1))):
         if edit.start < position:
             if edit.text in (OPEN, CLOSE):
                 continue
