@@ -296,14 +296,16 @@ def zero_grad_before_step(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Ed
 
 @operator("MPA228")
 def drop_zero_grad(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit]]]:
+    """A function that steps never zeroes one of its optimizers: all `optimizer.zero_grad()` of one name go."""
     for source in tree.sources:
+        groups: dict[tuple[ast.AST, str], list[ast.Call]] = {}
         for call in source.calls():
-            if not (isinstance(call.func, ast.Attribute) and call.func.attr == "zero_grad"):
-                continue
-            around = source.function(call)
+            if isinstance(call.func, ast.Attribute) and call.func.attr == "zero_grad":
+                groups.setdefault((source.function(call), source.code(call.func.value)), []).append(call)
+        for (around, _), calls in groups.items():
             if tree.steps(source, around) or tree.scaled_backwards(source, around):
-                near = [(source, c) for c in backwards(source, around)]
-                yield source, call, [*source.drop(call), *_marks(near or tree.every_backward)]
+                near = [(source, call) for call in backwards(source, around)] or tree.every_backward
+                yield source, calls[-1], [*(edit for call in calls for edit in source.drop(call)), *_marks(near)]
 
 
 # ------------------------------------------------------------------ where things lie
