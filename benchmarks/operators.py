@@ -153,14 +153,17 @@ def raw_step_after_step(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit
             yield source, call, _added_after(source, call, f"{_optimizer(source, call)}.step()")
 
 
-@operator("MPA204", "MPA209")
+@operator("MPA204", "MPA209", "MPA208")
 def step_in_each_micro_batch(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit]]]:
+    """The step leaves the accumulation guard; what is left in there comes after it."""
     for source in tree.sources:
         for call in tree.steps(source):
             guard = _accumulation_guard(source, call)
             if guard is not None and _is_alone(source, call):
                 step = source.statement(call)
-                yield source, call, [*source.cut(step), *source.before(guard, marked(source.text_of(step)))]
+                late = [(source, c) for c in tree.scaler_calls(source, "unscale_", guard)]
+                moved = source.before(guard, marked(source.text_of(step)))
+                yield source, call, [*source.cut(step), *moved, *_marks(late)]
 
 
 # ------------------------------------------------------------------- scaler.scale
@@ -398,7 +401,7 @@ def _pushed_into_autocast(
                 if found:
                     unit = source.indent(block.body[0])[len(source.indent(block)) :]
                     pushed = source.indented(suite[place + 1 : number + 1], unit)
-                    yield source, later, [*pushed, *_marks([(source, found[0]), *elsewhere])]
+                    yield source, later, [*pushed, *_marks([*((source, call) for call in found), *elsewhere])]
                     break
                 if isinstance(later, ast.With) and later in _autocast_blocks(source):
                     break
