@@ -53,6 +53,11 @@ def _violation(trace: Trace, hit: Hit) -> Draft:
         b for b in hit.bases
         if not b.exceptional and not b.inexact and is_feasible(b, trace) and is_sure(violation, b, trace.optimizers)
     ]  # fmt: skip
+    share = len(hit.bases) / max(1, trace.visits.get(hit.event, 1)) if hit.event else 1.0
+    if violation.code == "MPA211" and share < 0.6:
+        sound = []  # emptied on some paths only: a step that is skipped on purpose
+    if violation.variant == "raw" and not _uses_scaler(trace, hit) and (violation.code == "MPA209" or share < 0.99):
+        sound = []  # a loop without a scaler: only what is wrong on every path
     if not sound:
         confidence = Confidence.POSSIBLE
     elif len(hit.bases) >= trace.visits.get(hit.event, len(hit.bases)) if hit.event else False:
@@ -385,8 +390,10 @@ def _fp16_cast(loss: Tensor, guards: dict[Key, bool], undecided: bool) -> Cast |
             continue
         cast = use.casts[-1]
         on = cast.enabled if isinstance(cast.enabled, bool) else guards.get(cast.enabled)
-        if cast.dtype == "float16" and cast.device in ("cuda", "xpu", "mps") and (
-            on is True or (on is None and undecided)
+        if (
+            cast.dtype == "float16"
+            and cast.device in ("cuda", "xpu", "mps")
+            and (on is True or (on is None and undecided))
         ):
             return cast
     return None

@@ -51,7 +51,7 @@ def _script(project: Project, module: ModuleInfo, trace: Trace, number: int) -> 
                 break
     except OutOfBudget:
         _finish(run)
-        return run.completed
+        return run.completed | _given_up(run)
     _finish(run)
     return run.reached
 
@@ -72,7 +72,8 @@ def _function(project: Project, info: FunctionInfo, trace: Trace, number: int) -
             func = Func(info, me, ("frame", repr(parent), 0, None))
         functions.call_function(run, module_frame, func, (), _unknown(info), state, None)
     except OutOfBudget:
-        pass
+        _finish(run)
+        return run.completed | _given_up(run) | {info}
     _finish(run)
     return run.reached | {info}
 
@@ -121,6 +122,15 @@ def _is_big(shape: object) -> bool:
     """A driver of a script, not a helper that makes something."""
     info = shape[0] if isinstance(shape, tuple) else None
     return isinstance(info, FunctionInfo) and info.node is not None and len(info.node.body) > 12
+
+
+def _given_up(run: Run) -> set[FunctionInfo]:
+    """Of the calls in which the budget ran out, the drivers round the innermost one that trains: on its own that one
+    may still be followed, and for the others nothing is gained by coming back."""
+    training = [info for info in run.exhausted if info.node is not None and run.project.trains(info)]
+    kept = training[-1:]
+    run.project.exhausting |= set(run.exhausted)
+    return set(run.exhausted) - set(kept)
 
 
 def _limit(module: ModuleInfo) -> int:

@@ -99,7 +99,16 @@ def _scalar_kind(value: Value) -> str:
 def generated(method: str, args: Args, keywords: Keywords) -> Value:
     """What a NumPy generator's method gives: float64 arrays, where it draws floats and is asked for a shape."""
     wanted = dtype_of(next((v for k, v in keywords if k == "dtype"), None))
-    if method not in ("random", "rand", "randn", "normal", "uniform", "standard_normal", "exponential", "random_sample"):
+    if method not in (
+        "random",
+        "rand",
+        "randn",
+        "normal",
+        "uniform",
+        "standard_normal",
+        "exponential",
+        "random_sample",
+    ):
         return Tensor(array=True)
     sized = any(k == "size" for k, _ in keywords) or len(args) >= (3 if method in ("normal", "uniform") else 1)
     return Tensor(dtype=(wanted or "float64") if sized else "", array=True)

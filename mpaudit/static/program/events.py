@@ -10,7 +10,23 @@ from .linker import Site
 from .state import PathState, varies
 from .trace import Backward, Basis, Made, Saved, Scaled, Step
 from .typestate import Sure
-from .values import NONE, Choice, Gradient, Key, Params, Phi, Ref, State, Sym, Tensor, Tup, Use, Value, mentions, options
+from .values import (
+    NONE,
+    Choice,
+    Gradient,
+    Key,
+    Params,
+    Phi,
+    Ref,
+    State,
+    Sym,
+    Tensor,
+    Tup,
+    Use,
+    Value,
+    mentions,
+    options,
+)
 
 Id = Hashable
 
@@ -408,7 +424,7 @@ def save(run: Run, value: Value, site: Site, st: PathState) -> None:
     is_open = False
     stack = [value]
     seen: set[Value] = set()
-    place = site
+    place: Site | None = None
     while stack:
         item = stack.pop()
         if item in seen:
@@ -426,7 +442,7 @@ def save(run: Run, value: Value, site: Site, st: PathState) -> None:
             elif role == "" and isinstance(item.of, Sym) and "scal" in repr(item.of.key[-1]).lower():
                 is_open = True
         elif isinstance(item, Ref) and item.kind in ("dict", "list", "instance"):
-            if item.kind == "dict" and isinstance(item.id, Site):
+            if item.kind == "dict" and isinstance(item.id, Site) and place is None:
                 place = item.id
             if item.kind == "instance":
                 is_open = True
@@ -440,7 +456,7 @@ def save(run: Run, value: Value, site: Site, st: PathState) -> None:
             stack.extend(item.items)
     if optimizers or scalers:
         run.trace.saved.append(
-            Saved(place, frozenset(optimizers), frozenset(scalers), is_open, Basis.of(st, run.root),
+            Saved(place or site, frozenset(optimizers), frozenset(scalers), is_open, Basis.of(st, run.root),
                   frozenset(st.protocol.scalers))
         )  # fmt: skip
 

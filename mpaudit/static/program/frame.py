@@ -12,11 +12,11 @@ from .trace import Trace
 from .values import Key, Value
 
 MAX_DEPTH = 12
-MAX_STEPS = 20_000
+MAX_STEPS = 8_000
 """Statement executions per entry point; on typical training code a few hundred are used."""
 
 
-MAX_TEST_STEPS = 2_000
+MAX_TEST_STEPS = 1_000
 """The same for a test, which runs the project over and over in small."""
 
 
@@ -49,6 +49,8 @@ class Run:
     """Optimizers that got a selection of the parameters only."""
     contains: dict[Hashable, set[Hashable]] = field(default_factory=dict)
     """Module → modules it was built from."""
+    exhausted: list[FunctionInfo] = field(default_factory=list)
+    """The calls that were open when the budget ran out."""
     completed: set[FunctionInfo] = field(default_factory=set)
     """Functions that were followed to their end."""
     shapes: set[Hashable] = field(default_factory=set)
@@ -67,6 +69,7 @@ class Run:
     def tick(self) -> None:
         self.steps += 1
         if self.steps > self.limit:
+            self.exhausted = list(self.stack)
             raise OutOfBudget
 
 

@@ -42,7 +42,8 @@ def call_function(
                     st.heap.pop((func.self_value, name))
         return [(st, _result_of_cold(run, info, everything, site, st))]
     shape = _call_shape(func, args, keywords)
-    done_before = shape in run.project.followed or run.inert.get(shape, 0) >= MAX_INERT
+    given_up = bool(run.stack) and info in run.project.exhausting
+    done_before = given_up or shape in run.project.followed or run.inert.get(shape, 0) >= MAX_INERT
     if done_before and not run.lazy:
         return [(st, _result_of_cold(run, info, everything, site, st))]
     events_before = run.events
@@ -70,8 +71,9 @@ def call_function(
     for s in frame.raises:
         s.casts, s.no_grad = outer
         fr.raises.append(s)
+    plain = all(isinstance(value, Sym | Const | Tensor | Tup) for _, value in results)
     results = conditions.join_results(results, ("return", frame.id, site))
-    if run.events == events_before and len(results) == 1 and isinstance(results[0][1], Sym | Const | Tensor | Tup):
+    if run.events == events_before and plain:
         run.inert[shape] = run.inert.get(shape, 0) + 1
     out: Results = []
     for s, value in results:

@@ -287,6 +287,8 @@ class Project:
     def __init__(self, modules: Iterable[ModuleInfo]) -> None:
         self.modules = {module.path: module for module in sorted(modules, key=lambda m: m.path)}
         self.live_names: set[str] = set()
+        self.exhausting: set[FunctionInfo] = set()
+        """Functions that no root could be followed through; they are followed on their own, once."""
         self.followed: set[Hashable] = set()
         """Calls that an earlier root has followed; see Run.shapes."""
         self._active: dict[int, bool] = {}
@@ -313,6 +315,13 @@ class Project:
             )
             self._active[id(stmt)] = known
         return known
+
+    def trains(self, info: FunctionInfo) -> bool:
+        """Whether a function itself runs a backward or a step."""
+        return any(
+            isinstance(node, ir.Attr) and node.name in ("backward", "step", "unscale_")
+            for node in walk_nodes(info.node)
+        )
 
     @cached_property
     def mentions_cuda(self) -> bool:

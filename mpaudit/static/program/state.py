@@ -159,7 +159,8 @@ class PathState:
         for key in [key for key in self.guards if root in roots(key)]:
             del self.guards[key]
         typestate.drop(
-            self.protocol, lambda ident: isinstance(ident, tuple) and not hasattr(ident, "_fields") and root in roots(ident)
+            self.protocol,
+            lambda ident: isinstance(ident, tuple) and not hasattr(ident, "_fields") and root in roots(ident),
         )
         if root in self.gates:
             self._collapse(lambda key: root in roots(key), root)
