@@ -99,7 +99,8 @@ def backward_under_autocast(seen: Seen) -> Iterator[Draft]:
             "MPA103", event.site,
             "backward runs under autocast: regions that were kept in float32 and custom functions are cast again on "
             "the way back, which loses precision and on CUDA may use float16 whatever dtype was asked for",
-            "end the autocast block before the backward", _surely(event, trace), ((cast.site, "autocast entered here"),),
+            "end the autocast block before the backward", _surely(event, trace),
+            ((cast.site, "autocast entered here"),),
         )  # fmt: skip
     for step in trace.steps:
         cast = _enabled(step.casts, dict(step.basis.guards))
@@ -110,8 +111,8 @@ def backward_under_autocast(seen: Seen) -> Iterator[Draft]:
         done.add(("MPA104", step.site))
         yield Draft(
             "MPA104", step.site,
-            f"the step of {name_of(trace, step.optimizer, 'the optimizer')} runs under autocast, which is meant for the "
-            "forward and the loss only",
+            f"the step of {name_of(trace, step.optimizer, 'the optimizer')} runs under autocast, which is meant for "
+            "the forward and the loss only",
             "end the autocast block before the step", _surely(step, trace), ((cast.site, "autocast entered here"),),
         )  # fmt: skip
 
@@ -142,7 +143,8 @@ def not_entered(seen: Seen) -> Iterator[Draft]:
     for call in trace.calls:
         if call.how == "bare" and call.name in torch_api.AUTOCAST:
             yield Draft(
-                "MPA105", call.site, f"{call.text} is named and not called: it raises before anything runs in low precision",
+                "MPA105", call.site,
+                f"{call.text} is named and not called: it raises before anything runs in low precision",
                 f"write {call.text}(...)", Confidence.DEFINITE,
             )  # fmt: skip
 

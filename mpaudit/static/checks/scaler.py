@@ -152,7 +152,8 @@ def _words(code: str, variant: str, s: str, o: str) -> tuple[str, str]:
             )
         case "MPA208", _:
             return (
-                f"{s}.unscale_({o}) comes after the step and raises RuntimeError («unscale_() is being called after step()»)",
+                f"{s}.unscale_({o}) comes after the step and raises RuntimeError («unscale_() is being called after "
+                "step()»)",
                 "unscale before the step",
             )
         case "MPA209", "raw":
@@ -283,12 +284,13 @@ def state_not_saved(seen: Seen) -> Iterator[Draft]:
             continue
         scalers = {
             step.scaler for step in trace.steps
-            if step.scaler not in kept and step.scaler is not None and step.optimizer in saved.optimizers and _really_enabled(trace, step.scaler)
+            if step.scaler is not None and step.scaler not in kept
+            and step.optimizer in saved.optimizers and _really_enabled(trace, step.scaler)
             and _compatible(step.basis, saved.basis)
         }  # fmt: skip
         if not scalers:
             continue
-        missing = sorted(scalers, key=repr)
+        missing = sorted(scalers, key=repr)[:1]
         done.add(saved.site)
         name = name_of(trace, missing[0], "the scaler")
         related = tuple((trace.made[s].site, "the scaler") for s in missing if s in trace.made)
@@ -450,7 +452,8 @@ def _scaler_argument(name: str, first: object, texts: tuple[str, ...]) -> tuple[
         if isinstance(value, bool) or (value is None and _flag_like(text)):
             shown = text or repr(value)
             return (
-                f"the first parameter of {name} is init_scale, not enabled: {shown} sets the loss scale to 1.0 (or 0.0)",
+                f"the first parameter of {name} is init_scale, not enabled: {shown} sets the loss scale to 1.0 "
+                "(or 0.0)",
                 f"pass it as enabled={shown}",
             )
         if isinstance(value, str):

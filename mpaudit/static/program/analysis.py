@@ -18,7 +18,7 @@ FOREIGN = frozenset(["paddle", "mindspore", "oneflow", "tensorflow", "jax"])
 
 
 def follow(project: Project) -> Trace:
-    """The trace of everything in `project` that can matter. Deterministic: roots are taken in order of path and line."""
+    """The trace of everything in `project` that can matter. Roots are taken in order of path and line."""
     trace = Trace()
     reached: set[FunctionInfo] = set()
     number = 0

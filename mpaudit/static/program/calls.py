@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from ..facts import ir
 from . import (
     classes,
-    dtype_flow,
     conditions,
     containers,
     contexts,
+    dtype_flow,
     events,
     expressions,
     functions,

@@ -250,7 +250,7 @@ def _covers(run: Run, module: Id, other: Id) -> bool:
 
 
 def zero_params(run: Run, params: Params, st: PathState, site: Site | None) -> None:
-    """`p.grad = None`; under a condition on the parameter's name it empties some, which changes nothing for the rest."""
+    """`p.grad = None`; under a condition on the parameter's name it empties some of them only."""
     if any(mentions(key, "name of") for key in st.guards):
         return
     if params.optimizer is not None:
@@ -360,7 +360,7 @@ def clip(run: Run, params: Value, site: Site, st: PathState) -> None:
     for key, taken in st.guards.items():
         run.trace.clip_arms.setdefault(key, {})[taken] = True
     p = st.protocol
-    found = [q for q in _all_params(params)]
+    found = _all_params(params)
     if isinstance(params, Gradient):
         found = [params.params]
     targets: list[tuple[Id, Sure]] = []

@@ -74,8 +74,8 @@ def attribute(run: Run, fr: Frame, base: Value, name: str, st: PathState, expr: 
         case Owned():
             return Owned(base.by)
         case Device():
-            known = name == "type" and base.type and ":" not in base.type
-            return Const(base.type) if known else Sym(("attr", ("device", base.type), name))
+            plain = name == "type" and base.type != "" and ":" not in base.type
+            return Const(base.type) if plain else Sym(("attr", ("device", base.type), name))
         case Sym():
             found = st.heap.get((base.key, name))
             if found is not None:

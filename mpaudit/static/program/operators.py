@@ -92,7 +92,7 @@ def _array_arithmetic(a: Value, b: Value) -> Value:
 
 
 SCALAR64 = "float64 scalar"
-"""A NumPy float64 scalar: in arithmetic with arrays it is float64, as a tensor it has no dimension and promotes none."""
+"""A NumPy float64 scalar: in arithmetic with arrays it is float64, as a tensor of no dimension it promotes none."""
 
 
 def _fold(op: str, a: Const, b: Const) -> Value:

@@ -58,10 +58,7 @@ def call_python(
             lists = [containers.iterate(run, st.settle(a), st) for a in args]
             if lists and any(known is not None for known in lists):
                 n = min(len(known) for known in lists if known is not None)
-                rows = [
-                    Tup(tuple(known[i] if known is not None else Sym(("sub", operators.key_of(a), ("const", i))) for known, a in zip(lists, args, strict=True)))
-                    for i in range(n)
-                ]  # fmt: skip
+                rows = [Tup(tuple(_nth(known, a, i) for known, a in zip(lists, args, strict=True))) for i in range(n)]
                 return [(st, Tup(tuple(rows)))]
             return None
         case "sum":
@@ -132,3 +129,8 @@ def _isinstance(value: Value, kind: Value) -> bool | None:
         if kind.name in ("builtins.list", "builtins.tuple") and isinstance(value, Ref | Tensor):
             return isinstance(value, Ref) and value.kind == "list"
     return None
+
+
+def _nth(known: tuple[Value, ...] | None, source: Value, i: int) -> Value:
+    """Element `i` of a sequence that is known, or a name for it."""
+    return known[i] if known is not None else Sym(("sub", operators.key_of(source), ("const", i)))

@@ -90,7 +90,10 @@ NUMPY_DTYPES = {
 DEFAULT_AUTOCAST_DTYPE = {"cpu": "bfloat16", "cuda": "float16", "xpu": "float16", "mps": "float16", "mtia": "float16"}
 """`torch.get_autocast_dtype(device)` of torch 2.13."""
 
-CLIP = re.compile(r"^(torch\.nn\.utils(\.clip_grad)?\.clip_grad(_norm|_value|s_with_norm)_?|timm\.utils(\..*)?\.dispatch_clip_grad|fairscale\..*clip_grad_norm_?)$")  # fmt: skip
+CLIP = re.compile(
+    r"^(torch\.nn\.utils(\.clip_grad)?\.clip_grad(_norm|_value|s_with_norm)_?"
+    r"|timm\.utils(\..*)?\.dispatch_clip_grad|fairscale\..*clip_grad_norm_?)$"
+)
 NO_GRAD = frozenset(
     {"torch.no_grad", "torch.inference_mode", "torch.autograd.no_grad", "torch.autograd.grad_mode.no_grad"}
 )
@@ -148,7 +151,10 @@ OWNERS = frozenset(
 OWNER_CLASSES = re.compile(r"^(transformers\.(\w+\.)*\w*Trainer|torchrl\..*Trainer)$")
 
 MODULE_BASE = re.compile(r"^torch\.nn\.(?!utils|functional|init|parameter)(\w+\.)*[A-Z]\w*$")
-PRETRAINED = re.compile(r"^(transformers|diffusers|timm|torchvision\.models|torch\.hub|segmentation_models_pytorch|open_clip|clip|monai\.networks|efficientnet_pytorch|sentence_transformers)\b")  # fmt: skip
+PRETRAINED = re.compile(
+    r"^(transformers|diffusers|timm|torchvision\.models|torch\.hub|segmentation_models_pytorch|open_clip|clip"
+    r"|monai\.networks|efficientnet_pytorch|sentence_transformers)\b"
+)
 
 NUMPY_FLOAT64 = re.compile(
     r"^numpy\.(zeros|ones|empty|full|eye|identity|linspace|logspace|geomspace"

@@ -44,7 +44,20 @@ def turns_tf32_on(project: Project) -> frozenset[str]:
 
 
 _LOW_PRECISION = frozenset(
-    "bfloat16 half float16 fp16 bf16 autocast amp GradScaler use_amp use_fp16 mixed_precision float8_e4m3fn".split()
+    [
+        "bfloat16",
+        "half",
+        "float16",
+        "fp16",
+        "bf16",
+        "autocast",
+        "amp",
+        "GradScaler",
+        "use_amp",
+        "use_fp16",
+        "mixed_precision",
+        "float8_e4m3fn",
+    ]
 )
 
 

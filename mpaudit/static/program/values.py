@@ -188,7 +188,8 @@ class Owned:
 
 
 Value = Union[
-    Const, Sym, Ext, Ref, Func, Cls, Mod, Tup, Method, Phi, Choice, Tensor, Params, Gradient, State, Dtype, Device, Owned,
+    Const, Sym, Ext, Ref, Func, Cls, Mod, Tup, Method, Phi, Choice, Tensor, Params, Gradient, State, Dtype, Device,
+    Owned,
 ]  # fmt: skip
 
 MAX_OPTIONS = 6
