@@ -57,12 +57,14 @@ class Entry(msgspec.Struct, frozen=True):
     """Stays the same while the finding moves to other lines; differs between the findings of an audit."""
 
 
-class Error(msgspec.Struct, frozen=True):
+class Error(msgspec.Struct, frozen=True, omit_defaults=True):
     """A file or folder that could not be audited. `line` is null where there is none."""
 
     path: str
     line: int | None
     message: str
+    internal: bool = False
+    """The fault is the tool's, not the file's: the run fails."""
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -140,7 +142,7 @@ def assemble(
             )
         )
         seen[identity] += 1
-    problems = tuple(Error(relative(p.path, cwd), p.line or None, p.message) for p in sorted(set(errors)))
+    problems = tuple(Error(relative(p.path, cwd), p.line or None, p.message, p.internal) for p in sorted(set(errors)))
     severities = Counter(entry.severity.value for entry in entries)
     return Audit(
         schema_version=SCHEMA_VERSION,

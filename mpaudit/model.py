@@ -75,6 +75,8 @@ class Problem(msgspec.Struct, frozen=True, order=True):
     path: str
     line: int
     message: str
+    internal: bool = False
+    """The fault is ours, not the file's."""
 
 
 class Example(msgspec.Struct, frozen=True):

@@ -25,7 +25,7 @@ from mpaudit import __version__
 from mpaudit.static.facts.ir import SCHEMA
 
 FOLDER = ".mpaudit_cache"
-MAX_BYTES = 64_000_000
+MAX_BYTES = 256_000_000
 """Beyond this the blobs that have not been used for the longest time go."""
 
 _LAYOUT = 1

@@ -18,7 +18,9 @@ ENGINE_TRIGGERS = (
 HELPER_LINES = 12
 """A function of at most so many lines is parsed where parsed code calls it by name."""
 
-_EVERYWHERE = frozenset({"__init__", "__call__", "forward", "__getitem__", "__len__", "__iter__", "__enter__", "__exit__"})
+_EVERYWHERE = frozenset(
+    {"__init__", "__call__", "forward", "__getitem__", "__len__", "__iter__", "__enter__", "__exit__"}
+)
 
 
 def units_to_parse(outlines: Sequence[Outline]) -> list[set[int]]:
@@ -63,7 +65,9 @@ def _reaching(outlines: Sequence[Outline]) -> list[set[int]]:
 
 def _add_helpers(outlines: Sequence[Outline], hot: list[set[int]]) -> None:
     """Small functions that a unit to parse calls: they say what a device, a dtype or an array is."""
-    called = {name for outline, units in zip(outlines, hot, strict=True) for n in units for name in outline.units[n].calls}
+    called = {
+        name for outline, units in zip(outlines, hot, strict=True) for n in units for name in outline.units[n].calls
+    }
     for outline, units in zip(outlines, hot, strict=True):
         for number, unit in enumerate(outline.units):
             if unit.kind == "def" and unit.name in called and unit.last_line - unit.first_line < HELPER_LINES:

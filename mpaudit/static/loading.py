@@ -1,349 +1,537 @@
-"""From the files of one project to linked modules: what to look at, what to parse, what the cache has.
+"""From the files of one project to what belongs together: what to look at, what to parse, what is already known.
 
 The order of the sieve is its point: a byte scan of every file, an `ast` triage of the files that can matter, LibCST
-for the statements that can. Each result is a function of contents alone and is cached by their hash.
+for the statements that can. Files that import each other form a component; a component is analysed alone, so that
+what is said of a file depends on its component and on nothing else. Each result is a function of contents and is
+cached by their hash; an unchanged component is answered without a parse.
 """
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache as once
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 
 from mpaudit.model import Problem
 
+from .answers import ANSWER, Part, Question, Stored
 from .cache import Cache
 from .facts import ir
-from .program.linker import ModuleIndex, ModuleInfo, Project
+from .heat import ENGINE_TRIGGERS, units_to_parse
+from .parsing import LOWER, OUTLINE, ToOutline
+from .pool import Lost, Pool, Task
+from .program.linker import ModuleIndex
+from .program.traits import SCIENCES
 from .sources import decode, read
-from .triggers import compile_triggers, import_lines, text_triggers
+from .triggers import Scanner, import_lines
 
-ENGINE_TRIGGERS = (
-    r"GradScaler", r"\bautocast\b", r"\.backward\(", r"\.step\(", r"\.unscale_\(", r"zero_grad", r"clip_grad",
-    r"\.grad\b", r"torch\.optim", r"\boptim\.", r"Adam", r"\bSGD\b", r"nullcontext", r"ExitStack", r"\.half\(",
-    r"float16", r"bfloat16", r"float64", r"\.double\(", r"from_numpy", r"as_tensor", r"torch\.tensor", r"torch\.device",
-    r"\.cuda\(", r"BCELoss", r"binary_cross_entropy", r"state_dict", r"torch\.save", r"DataParallel", r"no_grad",
-    r"custom_(?:fwd|bwd)", r"\bamp\.", r"autocast_(?:gpu|cpu)_dtype", r"set_default_(?:dtype|tensor_type)",
-)  # fmt: skip
-"""What makes a statement worth a parse once its file matters: also where scalers, optimizers and devices come from."""
-
-HELPER_LINES = 12
-"""A function of at most so many lines is parsed where parsed code calls it by name."""
 IMPORTER_LEVELS = 4
 """How far up the importers of a file with precision code are followed: the script that runs the epochs is above."""
 
+_PARSING = ("outline.py", "syntax.py", "complexity.py", "triggers.py", "parsing.py", "facts")
+"""The sources of this package that the facts of a file depend on."""
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
 
 class _Scan(msgspec.Struct, array_like=True, frozen=True):
-    """The byte scan of one file."""
+    """The byte scan of one file. A file with a problem has no text."""
 
     hot: bool
     imports: tuple[tuple[str, str, str], ...]
+    problem: ir.SyntaxProblem | None = None
 
 
-class _Outlined(msgspec.Struct, array_like=True, frozen=True):
-    outline: ir.Outline | None
-    problem: ir.SyntaxProblem | None
+@dataclass(eq=False, slots=True)
+class File:
+    path: str
+    name: str
+    """The path below the project's root, as text that can be encoded."""
+    parts: tuple[str, ...]
+    is_package: bool
+    digest: bytes
+    scan: _Scan
+    data: bytes | None = None
+
+    def contents(self) -> bytes:
+        """Raises _Unreadable where they are no longer those of the digest."""
+        if self.data is None:
+            got = read(self.path)
+            if isinstance(got, str):
+                raise _Unreadable(got)
+            if _digest(got) != self.digest:
+                raise _Unreadable("changed while it was read")
+            self.data = got
+        return self.data
 
 
-class _Lowered(msgspec.Struct, array_like=True, frozen=True):
-    statements: tuple[ir.Stmt, ...]
-    problem: ir.SyntaxProblem | None
+class _Unreadable(Exception):
+    pass
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
-    """How much each stage let through, in files and bytes."""
+class Component:
+    """Admitted files that import each other, in order of their names, and the hash of all that they say."""
 
-    files: int = 0
-    bytes: int = 0
-    seeds: int = 0
-    admitted: int = 0
-    admitted_bytes: int = 0
-    parsed_units: int = 0
-    parsed_bytes: int = 0
+    files: tuple[File, ...]
+    key: bytes
 
 
 @dataclass(slots=True)
-class Loaded:
-    project: Project
-    admitted: set[str]
-    syntax: dict[str, ir.SyntaxProblem]
-    problems: dict[str, Problem]
+class Tree:
+    """The files of one project root."""
+
+    cache: Cache
+    components: list[Component]
+    problems: list[Problem]
+    sciences: bool
     counts: Counts
 
 
 @dataclass(slots=True)
-class _File:
-    path: str
-    parts: tuple[str, ...]
-    is_package: bool
-    digest: bytes
-    data: bytes | None = None
-    scan: _Scan | None = None
-    outline: ir.Outline | None = None
-    hot: set[int] = field(default_factory=set)
+class Counts:
+    """How much each stage let through, in files or units and in bytes."""
+
+    files: int = 0
+    bytes: int = 0
+    read: int = 0
+    seeds: int = 0
+    admitted: int = 0
+    admitted_bytes: int = 0
+    answered: int = 0
+    outlined: int = 0
+    outlined_bytes: int = 0
+    parsed: int = 0
+    parsed_bytes: int = 0
+
+    def add(self, other: Counts) -> None:
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
-Lower = Callable[[list[str]], list["tuple[ir.Stmt, ...] | ir.SyntaxProblem"]]
-"""Parses chunks of source; may do so in several processes."""
+class Verdict(msgspec.Struct, array_like=True, frozen=True):
+    """What is said of a component; paths are below the project's root."""
+
+    findings: tuple[Stored, ...] = ()
+    syntax: tuple[tuple[str, ir.SyntaxProblem], ...] = ()
+    problems: tuple[Problem, ...] = ()
+    failure: str = ""
+    """An internal error that cost the findings."""
 
 
-def load(root: Path, paths: Iterable[Path], cache: Cache, triggers: Iterable[str], lower: Lower) -> Loaded:
-    """Links the Python files `paths` below `root`."""
-    seed_pattern = compile_triggers(triggers)
-    unit_pattern = text_triggers(compile_triggers([*triggers, *ENGINE_TRIGGERS]))
-    salt = blake2b(seed_pattern.pattern + unit_pattern.pattern.encode(), digest_size=8).digest()
-    problems: dict[str, Problem] = {}
-    files = _contents(root, paths, cache, problems)
-    _scan(files, cache, seed_pattern, salt, problems)
-    files = [f for f in files if f.scan is not None]
-    admitted = _admit(files)
-    syntax: dict[str, ir.SyntaxProblem] = {}
-    _outline(admitted, cache, unit_pattern, salt, syntax, problems)
-    admitted = [f for f in admitted if f.outline is not None]
-    _heat(admitted)
-    _heat_helpers(admitted)
-    chunks, parsed, parsed_bytes = _lower(admitted, cache, lower, syntax)
-    modules = [ModuleInfo(f.path, f.parts, f.is_package, f.outline, chunks[f.path]) for f in admitted if f.outline]
-    counts = Counts(
-        files=len(files), bytes=sum(len(f.data or b"") for f in files), seeds=sum(f.scan.hot for f in files if f.scan),
-        admitted=len(admitted), admitted_bytes=sum(len(f.data or b"") for f in admitted),
-        parsed_units=parsed, parsed_bytes=parsed_bytes,
-    )  # fmt: skip
-    return Loaded(Project(modules), {f.path for f in admitted} | set(syntax), syntax, problems, counts)
+# ------------------------------------------------------------------ the survey
 
 
-# ---------------------------------------------------------------- contents
+def survey(root: Path, paths: Iterable[Path], cache: Cache, triggers: Iterable[str]) -> Tree:
+    """Reads or recognises the files of a project, scans their bytes and finds what belongs together."""
+    patterns = tuple(sorted(set(triggers)))
+    salt = _digest(fingerprint(_PARSING) + repr(patterns).encode())[:8]
+    problems: list[Problem] = []
+    counts = Counts()
+    files = _scanned(_contents(root, paths, cache, problems, counts), cache, patterns, salt, problems)
+    admitted, imports = _admit(files)
+    for file in files:
+        if file not in admitted:
+            file.data = None
+    counts.files = len(files)
+    counts.seeds = sum(file.scan.hot for file in files)
+    counts.admitted = len(admitted)
+    sciences = any(module.partition(".")[0] in SCIENCES for file in admitted for _, module, _ in file.scan.imports)
+    components = [Component(group, _key(group)) for group in _components(admitted, imports)]
+    return Tree(cache, components, problems, sciences, counts)
 
 
-def _contents(root: Path, paths: Iterable[Path], cache: Cache, problems: dict[str, Problem]) -> list[_File]:
+def _contents(
+    root: Path, paths: Iterable[Path], cache: Cache, problems: list[Problem], counts: Counts
+) -> Iterator[File]:
     stats: dict[str, os.stat_result] = {}
     for path in sorted(map(str, paths)):
         try:
             stats[path] = os.stat(path)
-        except OSError as error:
-            problems[path] = Problem(path, 0, f"cannot be read: {error.strerror or error}")
+        except (OSError, ValueError) as error:
+            problems.append(Problem(path, 0, f"cannot be read: {getattr(error, 'strerror', None) or error}"))
     known = cache.known(stats)
     fresh: dict[str, tuple[os.stat_result, bytes]] = {}
-    files = []
     for path, status in stats.items():
         data: bytes | None = None
         digest = known.get(path)
         if digest is None:
             got = read(path)
             if isinstance(got, str):
-                problems[path] = Problem(path, 0, got)
+                problems.append(Problem(path, 0, got))
                 continue
-            data, digest = got, blake2b(got, digest_size=16).digest()
+            data, digest = got, _digest(got)
+            counts.read += 1
             fresh[path] = (status, digest)
-        parts, is_package = _module_parts(root, path)
-        files.append(_File(path, parts, is_package, digest, data))
+        counts.bytes += status.st_size
+        name = _below(str(root), path)
+        parts = tuple(name.removesuffix(".py").split("/"))
+        is_package = parts[-1] == "__init__"
+        yield File(path, name, parts[:-1] if is_package else parts, is_package, digest, _UNSCANNED, data)
     cache.remember(fresh)
-    return files
 
 
-def _module_parts(root: Path, path: str) -> tuple[tuple[str, ...], bool]:
+def _below(root: str, path: str) -> str:
+    prefix = root.rstrip(os.sep) + os.sep
+    name = path[len(prefix) :] if path.startswith(prefix) else os.path.basename(path)
+    name = name.replace(os.sep, "/")
     try:
-        parts = Path(path).relative_to(root).with_suffix("").parts
-    except ValueError:
-        parts = (Path(path).stem,)
-    if parts and parts[-1] == "__init__":
-        return parts[:-1], True
-    return parts, False
+        name.encode()
+    except UnicodeEncodeError:
+        name = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return name
 
 
-def _bytes_of(file: _File, problems: dict[str, Problem]) -> bytes:
-    if file.data is None:
-        got = read(file.path)
-        if isinstance(got, str):
-            problems[file.path] = Problem(file.path, 0, got)
-            return b""
-        file.data = got
-    return file.data
+_UNSCANNED = _Scan(False, ())
 
 
-# ------------------------------------------------------------------- stages
-
-
-def _scan(
-    files: list[_File], cache: Cache, pattern: re.Pattern[bytes], salt: bytes, problems: dict[str, Problem]
-) -> None:
+def _scanned(
+    found: Iterable[File], cache: Cache, patterns: tuple[str, ...], salt: bytes, problems: list[Problem]
+) -> list[File]:
     decoder = msgspec.msgpack.Decoder(_Scan)
-    keys = {f.path: b"scan" + salt + f.digest for f in files}
-    stored = cache.get_many(sorted(set(keys.values())))
+    files = list(found)
+    stored = cache.get_many(sorted({b"scan" + salt + file.digest for file in files}))
     new: dict[bytes, bytes] = {}
+    scanned = []
     for file in files:
-        key = keys[file.path]
+        key = b"scan" + salt + file.digest
         if key in stored:
             file.scan = decoder.decode(stored[key])
-            continue
-        data = _bytes_of(file, problems)
-        file.scan = _Scan(pattern.search(data) is not None, import_lines(data))
-        new[key] = msgspec.msgpack.encode(file.scan)
+        else:
+            try:
+                file.scan = _scan(file.contents(), _scanner(patterns))
+            except _Unreadable as error:
+                problems.append(Problem(file.path, 0, str(error)))
+                continue
+            new[key] = msgspec.msgpack.encode(file.scan)
+        if file.scan.problem is not None:
+            problems.append(Problem(file.path, file.scan.problem.line, file.scan.problem.message))
+        else:
+            scanned.append(file)
     cache.put_many(new)
+    return scanned
 
 
-def _admit(files: list[_File]) -> list[_File]:
-    """Files with precision code, what they import, and what imports them, transitively and bounded."""
-    index = ModuleIndex((f.parts, f) for f in files)
-    imports: dict[str, list[_File]] = {}
-    importers: dict[str, list[_File]] = {}
-    for file in files:
-        assert file.scan is not None
-        targets: dict[str, _File] = {}
-        for _, module, attribute in file.scan.imports:
-            for dotted in {module, f"{module}.{attribute}" if not module.endswith(".") else module + attribute}:
-                found = index.find(file.parts, file.is_package, dotted) if dotted.strip(".*") else None
-                if found is not None and found is not file:
-                    targets[found.path] = found
-        imports[file.path] = list(targets.values())
-        for target in targets.values():
-            importers.setdefault(target.path, []).append(file)
-    admitted = {f.path: f for f in files if f.scan and f.scan.hot}
-    level = list(admitted.values())
+def _scan(data: bytes, scanner: Scanner[bytes]) -> _Scan:
+    if not data.isascii() or b"\0" in data or b"coding" in data[:200]:
+        from .syntax import decode as strict
+
+        text = strict(data)
+        if isinstance(text, ir.SyntaxProblem):
+            return _Scan(False, (), text)
+    return _Scan(scanner.search(data), import_lines(data))
+
+
+@once
+def _scanner(patterns: tuple[str, ...]) -> Scanner[bytes]:
+    return Scanner(patterns, bytes)
+
+
+def _admit(files: Sequence[File]) -> tuple[dict[File, None], dict[File, list[File]]]:
+    """Files with precision code, what they import, and what imports them, transitively and bounded, in order of their
+    names; and what each file imports."""
+    imports = _imports(files)
+    importers: dict[File, list[File]] = {}
+    for file, targets in imports.items():
+        for target in targets:
+            importers.setdefault(target, []).append(file)
+    admitted = dict.fromkeys(file for file in files if file.scan.hot)
+    level = list(admitted)
     for _ in range(IMPORTER_LEVELS):
-        above = {f.path: f for file in level for f in importers.get(file.path, ()) if f.path not in admitted}
+        above = dict.fromkeys(f for file in level for f in importers.get(file, ()) if f not in admitted)
         admitted |= above
-        level = list(above.values())
-    for file in list(admitted.values()):
-        admitted |= {f.path: f for f in imports[file.path]}
-    return [admitted[path] for path in sorted(admitted)]
+        level = list(above)
+    for file in list(admitted):
+        admitted |= dict.fromkeys(imports[file])
+    return dict.fromkeys(file for file in files if file in admitted), imports
 
 
-def _outline(
-    files: list[_File],
-    cache: Cache,
-    pattern: re.Pattern[str],
-    salt: bytes,
-    syntax: dict[str, ir.SyntaxProblem],
-    problems: dict[str, Problem],
-) -> None:
-    decoder = msgspec.msgpack.Decoder(_Outlined)
-    keys = {f.path: b"outline" + salt + f.digest for f in files}
-    stored = cache.get_many(sorted(set(keys.values())))
-    new: dict[bytes, bytes] = {}
+def _imports(files: Sequence[File]) -> dict[File, list[File]]:
+    index = ModuleIndex((file.parts, file) for file in files)
+    found: dict[File, list[File]] = {}
+    known: dict[tuple[tuple[str, ...], bool, str], File | None] = {}
     for file in files:
-        key = keys[file.path]
-        if key in stored:
-            found = decoder.decode(stored[key])
+        folder = file.parts if file.is_package else file.parts[:-1]
+
+        def find(dotted: str, file: File = file, folder: tuple[str, ...] = folder) -> File | None:
+            place = (folder, True, dotted)
+            if place not in known:
+                known[place] = index.find(file.parts, file.is_package, dotted)
+            return known[place]
+
+        targets: dict[File, None] = {}
+        for _, module, attribute in file.scan.imports:
+            if module.strip("."):
+                wanted = [find(module), find(f"{module}.{attribute}") if attribute not in ("", "*") else None]
+            else:  # from . import x: a module, else something that the package defines
+                wanted = [find(module + attribute) or find(module)]
+            targets |= dict.fromkeys(target for target in wanted if target is not None and target is not file)
+        found[file] = list(targets)
+    return found
+
+
+def _components(admitted: dict[File, None], imports: dict[File, list[File]]) -> list[tuple[File, ...]]:
+    """The admitted files, grouped by who imports whom, in either direction."""
+    leader = {file: file for file in admitted}
+
+    def find(file: File) -> File:
+        while leader[file] is not file:
+            leader[file] = leader[leader[file]]
+            file = leader[file]
+        return file
+
+    for file in admitted:
+        for target in imports[file]:
+            if target in leader:
+                leader[find(target)] = find(file)
+    groups: dict[File, list[File]] = {}
+    for file in admitted:
+        groups.setdefault(find(file), []).append(file)
+    return [tuple(group) for group in groups.values()]
+
+
+def _key(group: tuple[File, ...]) -> bytes:
+    return _digest(b"".join(file.name.encode() + b"\0" + file.digest for file in group))
+
+
+# ----------------------------------------------------------------- the verdicts
+
+
+def judge(
+    wanted: Sequence[tuple[Tree, Component]],
+    pool: Pool,
+    triggers: Iterable[str],
+    target: tuple[tuple[int, ...] | None, str | None],
+) -> list[Verdict]:
+    """The verdict on each component, from the caches or worked out, in order."""
+    patterns = tuple(sorted({*triggers, *ENGINE_TRIGGERS}))
+    whole = fingerprint(("",))
+    keys = [
+        b"verdict" + _digest(whole + repr((patterns, target, tree.sciences)).encode() + component.key)
+        for tree, component in wanted
+    ]
+    verdicts: list[Verdict | None] = [None] * len(wanted)
+    decoder = msgspec.msgpack.Decoder(Verdict)
+    for tree, indices in _by_tree(tree for tree, _ in wanted):
+        stored = tree.cache.get_many(keys[i] for i in indices)
+        for i in indices:
+            if keys[i] in stored:
+                verdicts[i] = decoder.decode(stored[keys[i]])
+                tree.counts.answered += 1
+    missing = [i for i, verdict in enumerate(verdicts) if verdict is None]
+    worked_out = _work_out([wanted[i] for i in missing], pool, patterns, target)
+    for i, (verdict, lasting) in zip(missing, worked_out, strict=True):
+        verdicts[i] = verdict
+        if lasting:
+            wanted[i][0].cache.put_many({keys[i]: msgspec.msgpack.encode(verdict)})
+    return verdicts  # type: ignore[return-value]
+
+
+def _by_tree(trees: Iterable[Tree]) -> Iterator[tuple[Tree, list[int]]]:
+    found: dict[int, tuple[Tree, list[int]]] = {}
+    for number, tree in enumerate(trees):
+        found.setdefault(id(tree), (tree, []))[1].append(number)
+    yield from found.values()
+
+
+@dataclass(slots=True)
+class _Work:
+    """A component on its way through the stages."""
+
+    tree: Tree
+    files: list[File]
+    outlines: list[ir.Outline] = field(default_factory=list)
+    hot: list[set[int]] = field(default_factory=list)
+    syntax: list[tuple[str, ir.SyntaxProblem]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    lasting: bool = True
+    """The same again at every try: may be cached."""
+
+    def problem(self, file: File, line: int, message: str) -> None:
+        self.problems.append(Problem(file.name, line, message))
+
+    def lost(self, file: File, lost: Lost, line: int = 0) -> None:
+        self.lasting = False
+        message = f"internal error: {lost.reason}; please report it" if lost.internal else lost.reason
+        self.problems.append(Problem(file.name, line, f"could not be analysed: {message}", lost.internal))
+
+
+def _work_out(
+    wanted: Sequence[tuple[Tree, Component]],
+    pool: Pool,
+    patterns: tuple[str, ...],
+    target: tuple[tuple[int, ...] | None, str | None],
+) -> list[tuple[Verdict, bool]]:
+    if not wanted:
+        return []
+    works = [_Work(tree, list(component.files)) for tree, component in wanted]
+    _outline(works, pool, patterns)
+    for work in works:
+        work.hot = units_to_parse(work.outlines)
+    parts = _lower(works, pool)
+    questions = [
+        Question(tuple(group), target[0], target[1], work.tree.sciences)
+        for work, group in zip(works, parts, strict=True)
+    ]
+    weights = [
+        sum(u.last_line - u.first_line for part in group for u, stmts in part.chunks if stmts) * 35 for group in parts
+    ]
+    answers = pool.map(ANSWER, questions, weights)
+    verdicts = []
+    for work, found in zip(works, answers, strict=True):
+        failed = isinstance(found, Lost)
+        failure = found.reason if isinstance(found, Lost) else ""
+        findings = found if not isinstance(found, Lost) else ()
+        syntax, problems = tuple(sorted(work.syntax, key=lambda item: item[0])), tuple(sorted(set(work.problems)))
+        verdicts.append((Verdict(findings, syntax, problems, failure), work.lasting and not failed))
+    return verdicts
+
+
+def _outline(works: Sequence[_Work], pool: Pool, patterns: tuple[str, ...]) -> None:
+    salt = _digest(fingerprint(_PARSING) + repr(patterns).encode())[:8]
+    places = [(work, file) for work in works for file in work.files]
+    found = _remembered(
+        pool,
+        OUTLINE,
+        [(work.tree.cache, b"outline" + salt + file.digest) for work, file in places],
+        lambda i: ToOutline(places[i][1].contents(), patterns),
+        lambda question: len(question.data),
+    )
+    for work in works:
+        work.files = []
+    for (work, file), (outlined, size) in zip(places, found, strict=True):
+        work.tree.counts.outlined += size > 0
+        work.tree.counts.outlined_bytes += size
+        if isinstance(outlined, Lost):
+            work.lost(file, outlined)
+        elif outlined.outline is not None:
+            work.files.append(file)
+            work.outlines.append(outlined.outline)
+        elif outlined.problem is not None and outlined.is_syntax:
+            work.syntax.append((file.name, outlined.problem))
+        elif outlined.problem is not None:
+            work.problem(file, outlined.problem.line, _sentence(outlined.problem.message))
+
+
+def _lower(works: Sequence[_Work], pool: Pool) -> list[list[Part]]:
+    salt = fingerprint(_PARSING)[:8]
+    places = [
+        (work, file, outline, number)
+        for work in works
+        for file, outline, hot in zip(work.files, work.outlines, work.hot, strict=True)
+        for number in sorted(hot)
+    ]
+    lines: dict[File, list[str]] = {}
+
+    def text(i: int) -> str:
+        from .outline import split_lines, unit_text
+
+        _, file, outline, number = places[i]
+        if file not in lines:
+            lines.clear()  # one file's units come one after another
+            lines[file] = split_lines(decode(file.contents()))
+        return unit_text(lines[file], outline.units[number])
+
+    found = _remembered(
+        pool,
+        LOWER,
+        [(work.tree.cache, b"unit" + salt + outline.units[n].digest) for work, _, outline, n in places],
+        text,
+        len,
+    )
+    statements: dict[tuple[File, int], tuple[ir.Stmt, ...]] = {}
+    for (work, file, outline, number), (lowered, size) in zip(places, found, strict=True):
+        work.tree.counts.parsed += size > 0
+        work.tree.counts.parsed_bytes += size
+        first = outline.units[number].first_line
+        if isinstance(lowered, Lost):
+            work.lost(file, lowered, first)
+        elif lowered.problem is not None:
+            work.problem(file, lowered.problem.line + first - 1, _sentence(lowered.problem.message))
         else:
-            found = _outline_of(_bytes_of(file, problems), pattern)
-            new[key] = msgspec.msgpack.encode(found)
-        if found.problem is not None:
-            syntax[file.path] = found.problem
-        else:
-            file.outline = found.outline
-    cache.put_many(new)
+            statements[file, number] = lowered.statements
+    for work in works:
+        for file in work.files:
+            file.data = None
+    return [
+        [
+            Part(
+                file.name,
+                file.parts,
+                file.is_package,
+                outline,
+                tuple((unit, statements.get((file, number))) for number, unit in enumerate(outline.units)),
+            )
+            for file, outline in zip(work.files, work.outlines, strict=True)
+        ]
+        for work in works
+    ]
 
 
-def _outline_of(data: bytes, pattern: re.Pattern[str]) -> _Outlined:
-    from .outline import outline
-    from .syntax import decode as strict
-
-    text = strict(data)
-    found = text if isinstance(text, ir.SyntaxProblem) else outline(text, pattern)
-    return _Outlined(None, found) if isinstance(found, ir.SyntaxProblem) else _Outlined(found, None)
+def _sentence(message: str) -> str:
+    return message if message.startswith("too complex") else f"could not be analysed: {message}"
 
 
-def _heat(files: list[_File]) -> None:
-    """Marks the units to parse: those with a trigger, those that name something in a unit to parse, and the
-    top-level code of modules that have any."""
-    users: dict[str, list[tuple[_File, int]]] = {}
-    queue: list[tuple[_File, int]] = []
-    for file in files:
-        assert file.outline is not None
-        for number, unit in enumerate(file.outline.units):
-            for name in unit.calls:
-                users.setdefault(name, []).append((file, number))
-            if unit.hot:
-                queue.append((file, number))
-    spread: set[str] = set()
-    while queue:
-        file, number = queue.pop()
-        if number in file.hot:
-            continue
-        assert file.outline is not None
-        first = not file.hot
-        file.hot.add(number)
-        unit = file.outline.units[number]
-        names = set(unit.hot_defines) if unit.hot else set()
-        if unit.kind == "def":
-            names.add(unit.name)
-        elif unit.kind == "class":
-            names |= {unit.name, *unit.defines} if not unit.hot else {unit.name}
-        for name in names - spread - _EVERYWHERE:
-            spread.add(name)
-            queue += users.get(name, ())
-        if first:
-            queue += [(file, n) for n, u in enumerate(file.outline.units) if u.kind == "code"]
+def _remembered(
+    pool: Pool,
+    task: Task[Q, A],
+    keys: Sequence[tuple[Cache, bytes]],
+    question: Callable[[int], Q],
+    size: Callable[[Q], int],
+) -> list[tuple[A | Lost, int]]:
+    """The answer to each question, from the caches or worked out once for each key, with the size of the question
+    where it had to be asked."""
+    decode = msgspec.msgpack.Decoder(task.answer).decode
+    known: dict[bytes, A | Lost] = {}
+    by_cache: dict[int, tuple[Cache, list[bytes]]] = {}
+    for cache, key in keys:
+        by_cache.setdefault(id(cache), (cache, []))[1].append(key)
+    for cache, wanted in by_cache.values():
+        for key, value in cache.get_many(sorted(set(wanted))).items():
+            known[key] = decode(value)
+    asked: dict[bytes, Any] = {}
+    sizes: dict[int, int] = {}
+    for i, (_, key) in enumerate(keys):
+        if key not in known and key not in asked:
+            try:
+                asked[key] = question(i)
+                sizes[i] = max(size(asked[key]), 1)
+            except _Unreadable as error:
+                known[key] = Lost(str(error))
+    answers = pool.map(task, list(asked.values()), list(sizes.values()))
+    new: dict[int, dict[bytes, bytes]] = {}
+    for i, key, answer in zip(sizes, asked, answers, strict=True):
+        known[key] = answer
+        if not isinstance(answer, Lost):
+            new.setdefault(id(keys[i][0]), {})[key] = msgspec.msgpack.encode(answer)
+    for cache, _ in by_cache.values():
+        cache.put_many(new.get(id(cache), {}))
+    return [(known[key], sizes.get(i, 0)) for i, (_, key) in enumerate(keys)]
 
 
-def _heat_helpers(files: list[_File]) -> None:
-    """Small functions that a unit to parse calls: they say what a device, a dtype or an array is."""
-    called: set[str] = set()
-    for file in files:
-        if file.outline is not None:
-            called.update(*(file.outline.units[number].calls for number in file.hot))
-    for file in files:
-        for number, unit in enumerate(file.outline.units if file.outline else ()):
-            if unit.kind == "def" and unit.name in called and unit.last_line - unit.first_line < HELPER_LINES:
-                file.hot.add(number)
+# ---------------------------------------------------------------------- hashes
 
 
-_EVERYWHERE = frozenset({"__init__", "__call__", "forward", "__getitem__", "__len__", "__iter__", "__enter__", "__exit__"})
+def _digest(data: bytes) -> bytes:
+    return blake2b(data, digest_size=16).digest()
 
 
-def _lower(
-    files: list[_File], cache: Cache, lower: Lower, syntax: dict[str, ir.SyntaxProblem]
-) -> tuple[dict[str, tuple[tuple[ir.Unit, tuple[ir.Stmt, ...] | None], ...]], int, int]:
-    wanted = [(f, f.outline.units[n]) for f in files if f.outline for n in sorted(f.hot)]
-    keys = {unit.digest: b"unit" + unit.digest for _, unit in wanted}
-    stored = cache.get_many(sorted(keys.values()))
-    known: dict[bytes, _Lowered] = {}
-    for digest, key in keys.items():
-        if key in stored:
-            known[digest] = _UNPACK.decode(stored[key])
-    missing: dict[bytes, str] = {}
-    for file, unit in wanted:
-        if unit.digest not in known and unit.digest not in missing:
-            missing[unit.digest] = _text(file, unit)
-    size = sum(map(len, missing.values()))
-    if missing:
-        results = lower(list(missing.values()))
-        for digest, result in zip(missing, results, strict=True):
-            failed = isinstance(result, ir.SyntaxProblem)
-            known[digest] = _Lowered((), result) if failed else _Lowered(result, None)
-        cache.put_many({keys[d]: msgspec.msgpack.encode(known[d]) for d in missing})
-    chunks = {}
-    for file in files:
-        assert file.outline is not None
-        entries: list[tuple[ir.Unit, tuple[ir.Stmt, ...] | None]] = []
-        for number, unit in enumerate(file.outline.units):
-            found = known.get(unit.digest) if number in file.hot else None
-            if found is not None and found.problem is not None:
-                problem = found.problem
-                line = problem.line + unit.first_line - 1
-                syntax.setdefault(file.path, ir.SyntaxProblem(line, problem.column, problem.message))
-                found = None
-            entries.append((unit, found.statements if found is not None else None))
-        chunks[file.path] = tuple(entries)
-    return chunks, len(missing), size
-
-
-_UNPACK = msgspec.msgpack.Decoder(_Lowered)
-
-
-def _text(file: _File, unit: ir.Unit) -> str:
-    from .outline import split_lines, unit_text
-
-    data = file.data
-    if data is None:
-        got = read(file.path)
-        data = got if isinstance(got, bytes) else b""
-        file.data = data
-    return unit_text(split_lines(decode(data)), unit)
+@once
+def fingerprint(places: tuple[str, ...]) -> bytes:
+    """The hash of sources of this package: what was worked out by others than these is not read again."""
+    here = Path(__file__).parent
+    files = {
+        file for place in places for file in ([here / place] if place.endswith(".py") else (here / place).rglob("*.py"))
+    }
+    found = blake2b(digest_size=16)
+    for file in sorted(files):
+        data = read(file)
+        found.update(file.name.encode() + (data if isinstance(data, bytes) else b"") + b"\0")
+    return found.digest()

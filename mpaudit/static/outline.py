@@ -10,7 +10,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from mpaudit.static.facts.ir import Outline, SyntaxProblem, Unit
 from mpaudit.static.syntax import normalise_newlines, parse_ast, syntax_error
@@ -25,6 +25,12 @@ _DEFINED = re.compile(r"\b(?:def|class)[ \t]+([^\W\d]\w*)")
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
+class Triggers(Protocol):
+    """What `triggers.Scanner` is."""
+
+    def starts(self, text: str, /) -> list[int]: ...
+
+
 class _Range(NamedTuple):
     """A unit to be: consecutive top-level statements on the lines first to last."""
 
@@ -35,7 +41,7 @@ class _Range(NamedTuple):
     statements: list[ast.stmt]
 
 
-def outline(text: str, trigger: re.Pattern[str]) -> Outline | SyntaxProblem:
+def outline(text: str, trigger: Triggers) -> Outline | SyntaxProblem:
     """The units of a file and its imports. A SyntaxProblem only where LibCST rejects what `ast` rejects."""
     text = normalise_newlines(text)
     lines = split_lines(text)
@@ -67,13 +73,13 @@ def _join(lines: Sequence[str], first: int, last: int) -> str:
     return "\n".join(lines[first - 1 : last]) + "\n"
 
 
-def _matching_lines(text: str, trigger: re.Pattern[str]) -> list[int]:
+def _matching_lines(text: str, trigger: Triggers) -> list[int]:
     """Lines in which a match starts, ascending."""
     found: list[int] = []
     line, counted = 1, 0
-    for match in trigger.finditer(text):
-        line += text.count("\n", counted, match.start())
-        counted = match.start()
+    for start in trigger.starts(text):
+        line += text.count("\n", counted, start)
+        counted = start
         if not found or found[-1] != line:
             found.append(line)
     return found

@@ -217,7 +217,10 @@ def serve() -> None:
                 function_, decoder = decoders[name]
                 status, answer = b"done", encode(function_(decoder.decode(question)))
             except Exception as error:
-                status, answer = b"lost", " ".join(f"{type(error).__name__}: {error}".split()).encode("utf-8", "replace")
+                status, answer = (
+                    b"lost",
+                    " ".join(f"{type(error).__name__}: {error}".split()).encode("utf-8", "replace"),
+                )
             _send(target, status)
             _send(target, answer)
             if len(question) > 100_000:

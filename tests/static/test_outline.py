@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import ast
-import re
 import sysconfig
 from hashlib import blake2b
 from itertools import pairwise
@@ -13,8 +12,9 @@ from mpaudit.static.facts import ir
 from mpaudit.static.facts.lower import lower
 from mpaudit.static.outline import TABLE, outline, split_lines, unit_text
 from mpaudit.static.syntax import decode, parse_ast
+from mpaudit.static.triggers import Scanner
 
-HOT = re.compile(r"HOT")
+HOT = Scanner(["HOT"], str)
 
 
 def triage(text: str) -> ir.Outline:

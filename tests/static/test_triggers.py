@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from mpaudit.static.facts import ir
 from mpaudit.static.outline import outline
 from mpaudit.static.syntax import decode
-from mpaudit.static.triggers import compile_triggers, import_lines, text_triggers
+from mpaudit.static.triggers import Scanner, compile_triggers, import_lines, text_triggers
 
-NOTHING = re.compile("(?!)")
+NOTHING = Scanner([], str)
 
 
 def test_a_file_is_admitted_by_any_pattern() -> None:
@@ -144,3 +144,47 @@ def test_no_import_of_the_standard_library_is_missed() -> None:
             triaged = outline(text, NOTHING)
             assert isinstance(triaged, ir.Outline)
             assert set(triaged.imports) <= set(import_lines(data)), name
+
+
+PATTERNS = (
+    "GradScaler",
+    r"\bautocast\b",
+    r"\.step\(\s*[\w.]",
+    r"\.step\(\)",
+    r"torch\.(?:as_)?tensor\(",
+    r"ab?c",
+    r"x|y",
+    r"^amp",
+    r"a{2}",
+)
+PIECES = (
+    "GradScaler",
+    "autocast",
+    " ",
+    ".step(",
+    ")",
+    "torch.",
+    "as_",
+    "tensor(",
+    "abc",
+    "ac",
+    "x",
+    "y",
+    "\namp",
+    "aa",
+    "a",
+    "é",
+)
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
+def test_the_scanner_finds_what_each_expression_finds(text: str) -> None:
+    # Matches of one expression that lie in each other count: the scanner looks at every place.
+    starts = {
+        start for pattern in PATTERNS for start in range(len(text))
+        if re.compile(pattern, re.MULTILINE | re.ASCII).match(text, start)
+    }  # fmt: skip
+    assert Scanner(PATTERNS, bytes).search(text.encode()) == bool(starts)
+    found = set(Scanner(PATTERNS, str).starts(text))
+    assert found <= starts
+    assert {text.count("\n", 0, start) for start in found} == {text.count("\n", 0, start) for start in starts}
