@@ -119,7 +119,7 @@ def audit_mutants(
     tree: Path, folder: Path, operators: Sequence[str], report: Report, limit: int | None = None, seed: int = 0
 ) -> None:
     """Breaks a copy of `tree` in `folder` in every place, and adds what was reported to `report`."""
-    copy = folder / "tree"
+    copy = folder / (tree.name.partition("@")[0].rpartition("__")[2] or "tree")  # some import themselves by this name
     sources = _copied(tree, copy)
     audited = _Audited(copy, folder / "cache")
     audited.findings(SECONDS_UNBROKEN)

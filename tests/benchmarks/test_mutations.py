@@ -200,7 +200,7 @@ def test_broken_projects_are_reported_and_the_tree_is_left_alone(tree: Path, tmp
     report = run(tree, tmp_path, "step-twice", "unscale-twice", "autocast-not-entered")
     assert Counter(r.outcome for r in report.results) == {"caught": 3}
     assert {path.name: path.read_text() for path in tree.iterdir()} == FILES
-    assert {(tmp_path / "work" / "tree" / path).read_text() for path in FILES} == set(FILES.values())
+    assert {(tmp_path / "work" / "name" / path).read_text() for path in FILES} == set(FILES.values())
 
 
 def test_a_finding_that_was_there_before_catches_nothing(tree: Path, tmp_path: Path) -> None:
