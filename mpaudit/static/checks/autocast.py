@@ -22,12 +22,12 @@ def missing_autocast(seen: Seen) -> Iterator[Draft]:
     losses: dict[Site, list[tuple[bool, Tensor, str]]] = {}
     covered: set[Site] = set()
     for step in trace.steps:
-        if step.backward is None:
+        if step.backward is None or step.basis.exceptional:
             continue
         clean = (
             step.scaler is None and step.half is None and step.loss is not None and step.loss.scaled is None
             and not step.casts and step.basis.root in trace.cuda_roots and bool(step.loops)
-            and step.basis.root not in trace.owned_roots and not step.basis.exceptional
+            and step.basis.root not in trace.owned_roots
         )  # fmt: skip
         loss = step.loss if isinstance(step.loss, Tensor) else Tensor(None)
         losses.setdefault(step.backward, []).append((clean, loss, name_of(trace, step.optimizer, "the optimizer")))

@@ -101,6 +101,7 @@ def _instance(run: Run, frame: Frame, cls: ClassInfo, info: FunctionInfo, state:
     run.classes[me] = cls
     init = find_method(run, cls, "__init__", state)
     if init is not None and init is not info and init.node is not None:
+        init.live = True  # what it sets is what the method works on
         run.lazy += 1
         reached = set(run.reached)
         try:

@@ -44,21 +44,11 @@ def turns_tf32_on(project: Project) -> frozenset[str]:
 
 
 _LOW_PRECISION = frozenset(
-    [
-        "bfloat16",
-        "half",
-        "float16",
-        "fp16",
-        "bf16",
-        "autocast",
-        "amp",
-        "GradScaler",
-        "use_amp",
-        "use_fp16",
-        "mixed_precision",
-        "float8_e4m3fn",
-    ]
-)
+    (
+        "GradScaler", "amp", "autocast", "bf16", "bfloat16", "float16", "float8_e4m3fn", "fp16", "half",
+        "mixed_precision", "use_amp", "use_fp16",
+    )
+)  # fmt: skip
 
 
 def low_precision_files(project: Project) -> frozenset[str]:

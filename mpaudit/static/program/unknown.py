@@ -65,6 +65,10 @@ _VERBS = re.compile(
 
 def _is_model_name(path: str) -> bool:
     """`model(x)`, `self.netG(z)`; not `Model()`, which makes one, nor `build_model()`."""
+    if "[" in path:
+        path = path.split("[", 1)[0]
+        if path.endswith(("__dict__", "globals()", "registry", "REGISTRY")):
+            return False
     last = path.rsplit(".", 1)[-1]
     return last[:1].islower() and not _VERBS.match(last) and MODEL_NAME.search(path) is not None
 
@@ -117,7 +121,7 @@ def call_unknown(
             return handled
     path = text_of(expr.func)
     role = run.roles.get(key, "")
-    if role == "module" or (not role and role_of(run, fr, key, path) == "module"):
+    if everything and (role == "module" or (not role and role_of(run, fr, key, path) == "module")):
         dtype_flow.check_leaks(run, everything, site, "a forward pass", st)
         return [(st, events.uses_of(key, site, st, calls.tensors_in(everything)))]
     return opaque(run, fr, expr, callee, args, keywords, st)
