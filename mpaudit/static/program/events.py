@@ -29,6 +29,8 @@ from .values import (
 )
 
 Id = Hashable
+_UNSEEN = "unseen"
+"""Stands for an optimizer that is met only after the backward."""
 
 
 def identity(value: Value) -> Id | None:
@@ -202,7 +204,7 @@ def backward(run: Run, fr: Frame, loss: Value, site: Site, text: str, st: PathSt
     note(run, st)
     if scaled is not None:
         mark_arm(run, st)
-    for o in p.optimizers:
+    for o in (*p.optimizers, _UNSEEN):
         st.heap[("loss", o), "of"] = loss
 
 
@@ -334,7 +336,7 @@ def _record_step(run: Run, site: Site, scaler: Id | None, optimizer: Id, text: s
     half = None
     if modules and optimizer not in run.filtered:
         half = next((run.half[m] for m in sorted(modules, key=repr) if m in run.half), None)
-    loss = st.heap.get((("loss", optimizer), "of"))
+    loss = st.heap.get((("loss", optimizer), "of")) or st.heap.get((("loss", _UNSEEN), "of"))
     run.trace.steps.append(
         Step(site, scaler, optimizer, st.casts, _loops(run), half, loss if isinstance(loss, Tensor) else None,
              state.backward, Basis.of(st, run.root), text, st.outer_unknown)
