@@ -49,6 +49,10 @@ class Tree:
             if isinstance(call.func, ast.Attribute) and call.func.attr == method and self.is_scaler(call.func.value)
         ]
 
+    def updates(self, source: Source) -> list[ast.Call]:
+        """`scaler.update()`; with an argument it sets the scale and ends no iteration."""
+        return [call for call in self.scaler_calls(source, "update") if not call.args and not call.keywords]
+
     def steps(self, source: Source, within: ast.AST | None = None) -> list[ast.Call]:
         return [call for call in self.scaler_calls(source, "step", within) if call.args]
 
@@ -103,7 +107,7 @@ def operator(*codes: str) -> Callable[[Callable[[Tree], Iterator[tuple[Source, a
 @operator("MPA204")
 def drop_update(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit]]]:
     for source in tree.sources:
-        for call in tree.scaler_calls(source, "update"):
+        for call in tree.updates(source):
             steps = [c for c in tree.steps(source, source.function(call)) if _same_scaler(c, call)]
             where = [(source, c) for c in steps] or [(s, c) for s, c in tree.every_step if _same_scaler(c, call)]
             yield source, call, [*source.drop(call), *_marks(where)]
@@ -112,7 +116,7 @@ def drop_update(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit]]]:
 @operator("MPA210", "MPA228")
 def update_before_step(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit]]]:
     for source in tree.sources:
-        for call in tree.scaler_calls(source, "update"):
+        for call in tree.updates(source):
             update = source.statement(call)
             if _is_alone(source, call) and (step := _earlier(source, update, tree.steps(source))):
                 moved = source.before(step, marked(source.text_of(update)))
@@ -122,7 +126,7 @@ def update_before_step(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit]
 @operator("MPA210", "MPA207")
 def update_in_each_micro_batch(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit]]]:
     for source in tree.sources:
-        for call in tree.scaler_calls(source, "update"):
+        for call in tree.updates(source):
             guard = _accumulation_guard(source, call)
             if guard is not None and _is_alone(source, call):
                 update = source.statement(call)
@@ -336,6 +340,7 @@ def _remade_in_loop(tree: Tree, which: int) -> Iterator[tuple[Source, ast.AST, l
             loop = loops[which]
             seen.add(loop)
             made = [made for made, target in _made_in(source) if _last(target) == _last(scaler)]
+            made = [call for call in made if not re.search(r"enabled\s*=\s*False", source.code(call))]
             function = source.function(call)
             near = [m for m in made if source.function(m) is function]
             if near:
