@@ -40,6 +40,7 @@ def _codes(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tu
 @click.option("--min-severity", type=click.Choice([s.value for s in Severity]), help="Default: warning.")
 @click.option("--min-confidence", type=click.Choice([c.value for c in Confidence]), help="Default: likely.")
 @click.option("--fail-on", type=click.Choice(config.FAIL_ON), help="Lowest severity that exits with 1. Default: error.")
+@click.option("--strict", is_flag=True, help="Exit with 2 where a file could not be audited.")
 @click.option("--format", "format_", type=click.Choice(FORMATS), default="text", show_default=True)
 @click.option("--output", type=click.Path(), metavar="FILE", help="Write to a file in place of the terminal.")
 @click.option("--statistics", is_flag=True, help="Show how often each rule reports, not the findings.")
@@ -57,6 +58,7 @@ def command(
     min_severity: str | None,
     min_confidence: str | None,
     fail_on: str | None,
+    strict: bool,
     format_: str,
     output: str | None,
     statistics: bool,
@@ -106,7 +108,7 @@ def command(
     )
     width = _terminal_width() if output is None else None
     _write(render(audit, format_, lines=partial(_source, cwd), statistics=statistics, width=width), output)
-    return exit_code(audit, settings.fail_on)
+    return exit_code(audit, settings.fail_on, strict=strict)
 
 
 @lru_cache(maxsize=8)

@@ -84,7 +84,7 @@ class Pool:
         """The answers in order of the questions, wherever they were worked out."""
         results: list[A | Lost | None] = [None] * len(questions)
         order = sorted(range(len(questions)), key=lambda i: -weights[i])
-        share = self._jobs > 1 and len(questions) > 1 and sum(weights) >= task.worth
+        share = self._pays(task, weights)
         away = [i for i in order if share or weights[i] >= task.dangerous]
         if away:
             self._in_workers(task, questions, weights, away, results)
@@ -92,6 +92,10 @@ class Pool:
             if results[index] is None:
                 results[index] = task.run(questions[index])
         return results  # type: ignore[return-value]
+
+    def _pays(self, task: Task[Any, Any], weights: Sequence[int]) -> bool:
+        """Whether workers do it sooner, their start included."""
+        return self._jobs > 1 and len(weights) > 1 and sum(weights) >= task.worth
 
     def _in_workers(
         self, task: Task[Q, A], questions: Sequence[Q], weights: Sequence[int], order: list[int], results: list[Any]

@@ -76,6 +76,7 @@ def lint(
                     analysed |= {file.path for file in component.files if file.path in asked}
                     findings += _findings(component, verdict, asked)
                     errors += _errors(component, verdict, asked)
+    analysed -= {error.path for error in errors}
     text = _texts()
     let_through = shown(findings, settings, text)
     return assemble(

@@ -170,7 +170,7 @@ def test_every_option_is_of_the_issue() -> None:
     assert options == {
         "--config", "--select", "--ignore", "--extend-select", "--min-severity", "--min-confidence", "--fail-on",
         "--format", "--output", "--statistics", "--jobs", "--no-cache", "--cache-dir", "--show-files",
-        "--show-settings",
+        "--show-settings", "--strict",
     }  # fmt: skip
 
 
