@@ -63,9 +63,22 @@ def call(run: Run, fr: Frame, expr: ir.Call, st: PathState) -> Results:
             keywords = tuple(
                 (name, value) for (name, _), value in zip(expr.keywords, values[len(expr.args) :], strict=True)
             )
-            out += dispatch(run, fr, expr, callee, args, keywords, s2)
+            out += dispatch(run, fr, expr, callee, args, _unfold(keywords, s2), s2)
         run.testing = testing
     return out
+
+
+def _unfold(keywords: Keywords, st: PathState) -> Keywords:
+    """`**kwargs` of a dict that is known."""
+    out: list[tuple[str, Value]] = []
+    for name, value in keywords:
+        if name or not (isinstance(value, Ref) and value.kind == "dict"):
+            out.append((name, value))
+            continue
+        for slot, held in st.heap.held(value):
+            known = slot.startswith("[Const(value='") and slot.endswith("')]")
+            out.append((slot[14:-3] if known else "", held))
+    return tuple(out)
 
 
 def _spread(run: Run, exprs: Sequence[ir.Expr], values: Args, st: PathState) -> Args:

@@ -76,8 +76,7 @@ def decide(st: PathState, value: Value) -> list[tuple[PathState, bool, Key | Non
             return [(st, truths.pop() or False, None)]
         other = st.clone()
         return [(st, True, None), (other, False, None)]
-    assert isinstance(value, Sym)
-    key = decision(value.key)
+    key = decision(value.key if isinstance(value, Sym) else operators.key_of(value))
     known = st.decided(key)
     if known is not None:
         return [(st, known, key)]

@@ -6,7 +6,26 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 
 from . import typestate
-from .values import Cast, Choice, Const, Key, Phi, Ref, Sym, Value, choice, mentions, options, roots
+from .values import (
+    Cast,
+    Cls,
+    Const,
+    Device,
+    Dtype,
+    Ext,
+    Func,
+    Key,
+    Method,
+    Mod,
+    Phi,
+    Ref,
+    Sym,
+    Value,
+    choice,
+    mentions,
+    options,
+    roots,
+)  # fmt: skip
 
 MAX_GUARDS = 12
 MAX_STATES = 16
@@ -343,9 +362,11 @@ def truth_of(value: Value) -> bool | None:
     """Truth of a value that has one whatever was decided."""
     if isinstance(value, Const):
         return bool(value.value)
-    if isinstance(value, Sym | Phi | Choice):
-        return None
-    return True
+    if isinstance(value, Ref):
+        return None if value.kind in ("list", "dict") else True
+    if isinstance(value, Ext | Func | Cls | Mod | Device | Dtype | Method):
+        return True
+    return None
 
 
 def decision(key: Key) -> Key:

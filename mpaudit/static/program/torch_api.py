@@ -162,6 +162,9 @@ NUMPY_FLOAT64 = re.compile(
 )
 """Constructors whose result is float64 when no dtype is given (`full` by its fill value)."""
 
+TESTS = frozenset(("isnan", "isinf", "isfinite", "any", "all", "equal", "allclose", "is_nonzero"))
+"""What asks something of a tensor's values: the answer decides, it is no part of the loss."""
+
 HARMLESS = re.compile(
     r"(?i)(sched|lr|warm|ema|log|writer|meter|track|wandb|profil|hook|save|load|print|resume|checkpoint|ckpt|plot"
     r"|eval|valid|test|metric|summary|seed|rank|barrier|reduce|sync|timer|progress|tqdm|isinstance|hasattr|len|getattr"

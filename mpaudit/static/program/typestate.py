@@ -162,6 +162,11 @@ class Protocol:
         return self.optimizers.get(o, self.unseen)
 
 
+def _distinct(a: Id | None, b: Id | None) -> bool:
+    """Two scalers that are not one under two names: an unknown one, whose identity is a symbolic key, may be any."""
+    return a != b and not isinstance(a, tuple) and not isinstance(b, tuple)
+
+
 def new_scaler(p: Protocol, s: Id) -> None:
     """Construction in sight."""
     p.scalers[s] = ScalerState(Scale.UNSET, Recorded.NO)
@@ -233,7 +238,8 @@ def _fed(state: OptimizerState, scaler: Id | None, site: Site, sure: Sure) -> Op
         case Kind.RAW:
             new = RAW if scaler is None else mixed("MPA224", site)
         case Kind.SCALED:
-            new = grad if scaler == grad.scaler else Grad(Kind.MIXED, grad.scaler, "MPA224", site)
+            other = scaler is None or _distinct(scaler, grad.scaler)
+            new = Grad(Kind.MIXED, grad.scaler, "MPA224", site) if other else grad
         case Kind.UNSCALED:
             if scaler is None:
                 new = mixed("MPA228", site) if stale else grad
@@ -320,7 +326,7 @@ def unscale(p: Protocol, s: Id, o: Id, site: Site, report: Report) -> None:
                 new, recorded = grad, scaler.recorded
             case Kind.RAW:
                 new = Grad(Kind.MIXED, s, "MPA202", state.backward or site)
-            case Kind.SCALED if grad.scaler != s:
+            case Kind.SCALED if _distinct(grad.scaler, s):
                 new = Grad(Kind.MIXED, s, "MPA224", state.backward or site)
             case Kind.UNSCALED:
                 new = Grad(Kind.MIXED, s, "MPA228", site)
@@ -356,7 +362,7 @@ def step(p: Protocol, s: Id, o: Id, site: Site, report: Report) -> None:
                 report(Violation("MPA211", state.zero or site, "scaler" if divides else "silent", s, o, site, sure))
             case Kind.RAW if divides:
                 report(Violation("MPA202", state.backward or site, "divided", s, o, site, sure))
-            case Kind.SCALED if grad.scaler != s:
+            case Kind.SCALED if _distinct(grad.scaler, s):
                 report(Violation("MPA224", state.backward or site, "other-scaler", s, o, site, sure))
             case Kind.SCALED if not divides:
                 report(Violation("MPA212", state.backward or site, "scaled", s, o, site, sure))
