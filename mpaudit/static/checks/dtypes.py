@@ -42,7 +42,11 @@ def default_float64(seen: Seen) -> Iterator[Draft]:
 def numpy_leak(seen: Seen) -> Iterator[Draft]:
     """MPA303: a float64 array that became a float64 tensor and reached the model or the loss."""
     done: set[Site] = set()
+    training = {backward.basis.root for backward in seen.trace.backwards}
+    files = {backward.site.path for backward in seen.trace.backwards}
     for leak in seen.trace.leaks.values():
+        if leak.root not in training and leak.site.path not in files:
+            continue  # inference: a slow input once, and models that convert it themselves
         if leak.site in done or seen.sciences or is_test(leak.site):
             continue
         done.add(leak.site)

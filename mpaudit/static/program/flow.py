@@ -118,7 +118,7 @@ def _assign(run: Run, fr: Frame, stmt: ir.Assign, st: PathState) -> list[PathSta
                 run.trace.casts_dropped.add(value.id.site)
         if isinstance(value, Tensor) and value.dtype == "float64" and not value.array:
             run.trace.names.setdefault(("tensor", value.site), text_of(stmt.targets[0]))
-        if fr.info is None and isinstance(value, Const) and isinstance(value.value, bool) and _is_name(stmt):
+        if fr.info is None and isinstance(value, Const) and isinstance(value.value, bool) and _is_switch(run, fr, stmt):
             value = scopes.switch(fr.module, stmt.targets[0])
         for target in stmt.targets:
             if isinstance(target, ir.Name | ir.Attr) and isinstance(value, Ref | Sym):
@@ -128,8 +128,11 @@ def _assign(run: Run, fr: Frame, stmt: ir.Assign, st: PathState) -> list[PathSta
     return out
 
 
-def _is_name(stmt: ir.Assign) -> bool:
-    return len(stmt.targets) == 1 and isinstance(stmt.targets[0], ir.Name)
+def _is_switch(run: Run, fr: Frame, stmt: ir.Assign) -> bool:
+    """Set once, outside of loops: a flag that the script itself turns is followed as it is."""
+    target = stmt.targets[0]
+    once = isinstance(target, ir.Name) and len(fr.module.assigns.get(target.id, ())) == 1
+    return once and len(stmt.targets) == 1 and not run.loops
 
 
 def _never_read(fr: Frame, name: str) -> bool:
