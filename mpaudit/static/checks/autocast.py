@@ -12,6 +12,7 @@ from ..program.linker import Site
 from ..program.trace import ApiCall, Backward, Step, Trace, is_feasible
 from ..program.values import NONE, Cast, Const, Device, Dtype, Key, Sym, Tensor, Use, Value, options
 from .draft import Draft, Seen, is_test, name_of
+from .scaler import flag_like
 
 
 def missing_autocast(seen: Seen) -> Iterator[Draft]:
@@ -236,7 +237,7 @@ def _new_arguments(call: ApiCall) -> tuple[str, str] | None:
         return None
     second, text = call.args[1], call.arg_texts[1] if len(call.arg_texts) > 1 else ""
     flag = isinstance(second, Const) and isinstance(second.value, bool)
-    named = isinstance(second, Sym) and _flag_like(text)
+    named = isinstance(second, Sym) and flag_like(text)
     if flag or named:
         shown = text or "it"
         return (
@@ -271,12 +272,6 @@ def _old_arguments(call: ApiCall) -> tuple[str, str] | None:
             "use torch.amp.autocast(device.type, ...)",
         )
     return None
-
-
-def _flag_like(text: str) -> bool:
-    from .scaler import _flag_like as flag
-
-    return flag(text)
 
 
 def bce(seen: Seen) -> Iterator[Draft]:

@@ -7,8 +7,8 @@ from collections.abc import Hashable, Iterator
 from mpaudit.model import Confidence, Severity
 
 from ..program.linker import Site
-from ..program.trace import Basis, Hit, Made, Step, Trace, is_feasible, is_mode, is_sure
-from ..program.values import Cast, Const, Key, Tensor
+from ..program.trace import Basis, Hit, Step, Trace, is_feasible, is_mode, is_sure
+from ..program.values import Cast, Const, Key, Sym, Tensor
 from .draft import Draft, Seen, name_of
 
 TYPESTATE = frozenset(f"MPA{n}" for n in (202, 203, 204, 205, 206, 207, 208, 209, 210, 211, 212, 224, 228))
@@ -51,7 +51,7 @@ def _violation(trace: Trace, hit: Hit) -> Draft:
     violation = hit.violation
     sound = [
         b for b in hit.bases
-        if not b.exceptional and not b.inexact and is_feasible(b, trace) and is_sure(violation, b, trace.optimizers)
+        if not b.exceptional and not b.inexact and is_feasible(b, trace) and is_sure(violation, b, trace)
     ]  # fmt: skip
     share = len(hit.bases) / max(1, trace.visits.get(hit.event, 1)) if hit.event else 1.0
     if violation.code == "MPA211" and share < 0.6:
@@ -449,7 +449,7 @@ def _scaler_argument(name: str, first: object, texts: tuple[str, ...]) -> tuple[
     text = texts[0] if texts else ""
     value = first.value if isinstance(first, Const) else None
     if old:
-        if isinstance(value, bool) or (value is None and _flag_like(text)):
+        if isinstance(value, bool) or (value is None and (flag_like(text) or _is_comparison(first))):
             shown = text or repr(value)
             return (
                 f"the first parameter of {name} is init_scale, not enabled: {shown} sets the loss scale to 1.0 "
@@ -460,7 +460,7 @@ def _scaler_argument(name: str, first: object, texts: tuple[str, ...]) -> tuple[
             return (f"the first parameter of {name} is init_scale, not a device: {value!r} is no number",
                     f"use torch.amp.GradScaler({value!r})")  # fmt: skip
         return None
-    if isinstance(value, bool) or (value is None and _flag_like(text)):
+    if isinstance(value, bool) or (value is None and (flag_like(text) or _is_comparison(first))):
         shown = text or repr(value)
         return (
             f"the first parameter of {name} is device, not enabled: the scaler is enabled whatever {shown} is",
@@ -474,23 +474,16 @@ def _scaler_argument(name: str, first: object, texts: tuple[str, ...]) -> tuple[
     return None
 
 
-def _flag_like(text: str) -> bool:
-    """`use_amp`, `args.fp16`: a name that says it is a switch."""
-    last = text.rsplit(".", 1)[-1].lower()
-    return last in (
-        "amp",
-        "fp16",
-        "use_amp",
-        "enabled",
-        "use_fp16",
-        "mixed_precision",
-        "enable_amp",
-        "half",
-        "is_amp",
-    ) or (
-        last.startswith(("use_", "enable_", "is_", "with_"))
-        and any(w in last for w in ("amp", "fp16", "half", "mixed", "precision"))
-    )
+_SWITCH_WORDS = frozenset(("amp", "fp16", "half", "mixed", "autocast", "enabled"))
+_OTHER_WORDS = frozenset(("device", "dtype", "scale", "scaler", "type", "level", "opt", "backend", "ctx", "context"))
 
 
-__all__ = ["TYPESTATE", "Made"]
+def flag_like(text: str) -> bool:
+    """`use_amp`, `args.fp16`, `hps.train.fp16_run`: a name that says it is a switch."""
+    words = set(text.rsplit(".", 1)[-1].lower().strip("_").split("_"))
+    return bool(words & _SWITCH_WORDS) and not words & _OTHER_WORDS
+
+
+def _is_comparison(value: object) -> bool:
+    """`dtype == "float16"`: a bool, whatever it says."""
+    return isinstance(value, Sym) and value.key[0] in ("cmp", "eq", "not")

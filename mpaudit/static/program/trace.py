@@ -245,7 +245,10 @@ def _unnegated(key: Key) -> Key:
     return _unnegated(key[1]) if key[0] == "not" else key
 
 
-def is_sure(violation: Violation, basis: Basis, optimizers: dict[int, set[Hashable]]) -> bool:
-    if violation.sure is Sure.GUESS:
-        return False
-    return violation.sure is Sure.PROVEN or len(optimizers.get(basis.root, ())) < 2
+def is_sure(violation: Violation, basis: Basis, trace: Trace) -> bool:
+    """Whether the backward is known to feed the optimizer. What a script makes in the branches of one choice and calls
+    by one name is one optimizer."""
+    if violation.sure is Sure.ONLY_ONE:
+        met = trace.optimizers.get(basis.root, set())
+        return len({trace.names.get(o, repr(o)).rsplit(".", 1)[-1] for o in met}) < 2
+    return violation.sure is Sure.PROVEN
