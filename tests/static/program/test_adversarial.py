@@ -1,0 +1,146 @@
+"""Control flow made to explode: every analysis ends within its budget, and nothing fails inside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mpaudit import rulebook
+from mpaudit.settings import Settings
+from mpaudit.static.program import frame
+from mpaudit.static.run import lint
+
+HEAD = """import torch
+from torch.amp import GradScaler
+def train(model, loader, optimizer, flags):
+    scaler = GradScaler("cuda")
+"""
+ITERATION = (
+    "optimizer.zero_grad()",
+    "scaler.scale(model(x).mean()).backward()",
+    "scaler.step(optimizer)",
+    "scaler.update()",
+)
+
+
+def nested_loops(depth: int) -> str:
+    lines = [f"{'    ' * (i + 1)}for x in loader:" for i in range(depth)]
+    return HEAD + "\n".join([*lines, *(f"{'    ' * (depth + 1)}{event}" for event in ITERATION)])
+
+
+def loops_with_an_event_at_every_level(depth: int) -> str:
+    lines = []
+    for i in range(1, depth + 1):
+        lines += [f"{'    ' * i}for x in loader:", f"{'    ' * (i + 1)}if flags[{i}]: {ITERATION[i % 4]}"]
+    return HEAD + "\n".join(lines)
+
+
+def guards(count: int, name: str) -> str:
+    lines = ["    for x in loader:"]
+    for i in range(count):
+        lines.append(f"        if {name.format(i)}: {ITERATION[i % 4]}")
+    return HEAD + "\n".join(lines)
+
+
+def recursion() -> str:
+    return (
+        HEAD
+        + "".join(f"    {line}\n" for line in ("x = loader", *ITERATION))
+        + (
+            "    train(model, loader, optimizer, flags)\n"
+            "    for x in loader:\n        train(model, x, optimizer, flags)\n"
+        )
+    )
+
+
+def branching_recursion(width: int) -> str:
+    text = HEAD + "    f0(model, loader, optimizer, scaler)\n"
+    for i in range(width):
+        calls = "".join(f"    f{j}(model, x, optimizer, scaler)\n" for j in range(width))
+        text += f"def f{i}(model, x, optimizer, scaler):\n    {ITERATION[i % 4]}\n{calls}"
+    return text
+
+
+def many_optimizers(count: int) -> str:
+    made = "".join(f"    o{i} = torch.optim.SGD(model.parameters(), lr=0.1)\n" for i in range(count))
+    stepped = "".join(f"        scaler.step(o{i})\n" for i in range(count))
+    zeroed = "".join(f"        o{i}.zero_grad()\n" for i in range(count))
+    return (
+        HEAD + made + f"    for x in loader:\n{zeroed}        scaler.scale(model(x).mean()).backward()\n"
+        f"{stepped}        scaler.update()\n"
+    )
+
+
+def long_function(count: int) -> str:
+    return HEAD + "    x = loader\n" + "".join(f"    {ITERATION[i % 4]}\n" for i in range(count))
+
+
+def tries(depth: int) -> str:
+    text = HEAD + "    x = loader\n"
+    for i in range(depth):
+        text += f"{'    ' * (i + 1)}try:\n{'    ' * (i + 2)}{ITERATION[i % 4]}\n"
+    for i in reversed(range(depth)):
+        text += f"{'    ' * (i + 1)}except ValueError:\n{'    ' * (i + 2)}{ITERATION[i % 3]}\n"
+        text += f"{'    ' * (i + 1)}finally:\n{'    ' * (i + 2)}{ITERATION[i % 2]}\n"
+    return text
+
+
+def doubling_calls(depth: int) -> str:
+    text = HEAD + "    f0(model, loader, optimizer, scaler)\n"
+    for i in range(depth):
+        call = f"    f{i + 1}(model, x, optimizer, scaler)\n"
+        text += f"def f{i}(model, x, optimizer, scaler):\n{call}{call}"
+    return text + f"def f{depth}(model, x, optimizer, scaler):\n" + "".join(f"    {event}\n" for event in ITERATION)
+
+
+def calling(other: str) -> str:
+    return (
+        HEAD + f"    import {other}\n    {other}.train(model, loader, optimizer, flags)\n"
+        f"    scaler.update()\n    {other}.train(1, 2, 3, 4)\n"
+    )
+
+
+PROGRAMS = {
+    "nested loops": {"a.py": nested_loops(8)},
+    "events at every level": {"a.py": loops_with_an_event_at_every_level(8)},
+    "correlated guards": {"a.py": guards(200, "flags.amp")},
+    "uncorrelated guards": {"a.py": guards(200, "flags.f{}")},
+    "counters": {"a.py": guards(200, "x % {} == 0")},
+    "recursion": {"a.py": recursion()},
+    "branching recursion": {"a.py": branching_recursion(8)},
+    "doubling calls": {"a.py": doubling_calls(20)},
+    "many optimizers": {"a.py": many_optimizers(300)},
+    "long function": {"a.py": long_function(2_000)},
+    "nested tries": {"a.py": tries(12)},
+    "mutual recursion": {
+        "a.py": calling("b"),
+        "b.py": calling("a"),
+    },
+}
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The most statements that one analysis executed, in [0]."""
+    seen = [0]
+    tick = frame.Run.tick
+
+    def counting(run: frame.Run) -> None:
+        tick(run)
+        seen[0] = max(seen[0], run.steps)
+
+    monkeypatch.setattr(frame.Run, "tick", counting)
+    yield seen
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_analysis_ends_within_its_budget(tmp_path: Path, steps: list[int], program: str) -> None:
+    (tmp_path / ".git").mkdir()
+    for name, text in PROGRAMS[program].items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    codes = tuple(rulebook.headers())
+    audit = lint(["."], Settings(root=str(tmp_path), codes=codes), cwd=tmp_path, jobs=1, use_cache=False)
+    assert audit.errors == ()
+    assert 0 < steps[0] <= frame.MAX_STEPS
