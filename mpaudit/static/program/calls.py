@@ -115,6 +115,10 @@ def split(st: PathState, value: Value) -> Results:
     value = st.settle(value)
     if not isinstance(value, Phi):
         return [(st, value)]
+    solid = {option for option in options(value) if option != NONE}
+    if len(solid) == 1 and isinstance(only := next(iter(solid)), Ref) and isinstance(value.yes, Phi | Ref):
+        if NONE not in (value.yes, value.no):
+            return [(st, only)]  # made in one branch of several, and None where no branch applies
     if value.no == NONE and not isinstance(value.yes, Phi):
         # calling a method of None would raise: the decision is what the call proves
         st.assume(value.key, True)

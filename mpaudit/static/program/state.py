@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from . import typestate
 from .values import (
     Cast,
+    Choice,
     Cls,
     Const,
     Device,
@@ -262,6 +263,22 @@ def _mergeable(a: PathState, b: PathState) -> bool:
     return a.casts == b.casts and a.no_grad == b.no_grad and typestate.agree(a.protocol, b.protocol)
 
 
+def _one_object(value: Value | None) -> Ref | None:
+    """The optimizer or scaler that a value is, unless it is None or something unknown."""
+    if value is None:
+        return None
+    found = {v for v in options(value) if isinstance(v, Ref) and v.kind in ("optimizer", "scaler")}
+    return next(iter(found)) if len(found) == 1 else None
+
+
+def _renamed(value: Value, names: dict[Value, Value]) -> Value:
+    if isinstance(value, Phi):
+        return Phi(value.key, _renamed(value.yes, names), _renamed(value.no, names))
+    if isinstance(value, Choice):
+        return Choice(frozenset(_renamed(v, names) for v in value.options))
+    return names.get(value, value)
+
+
 def _twins(a: PathState, b: PathState) -> dict[Value, Value]:
     """Optimizers (scalers) of `b` that stand where another one stands in `a`, each unknown to the other path: what a
     factory with a branch per algorithm makes is one optimizer, whichever it is."""
@@ -271,15 +288,14 @@ def _twins(a: PathState, b: PathState) -> dict[Value, Value]:
         others = theirs_by_owner.get(owner)
         if others is None or others is names:
             continue
-        for name, mine in names.items():
-            if isinstance(mine, Ref) and mine.kind in ("optimizer", "scaler"):
-                other = others.get(name)
-                if isinstance(other, Ref) and other.kind == mine.kind and other != mine:
-                    known_a, known_b = (
-                        (s.protocol.optimizers if mine.kind == "optimizer" else s.protocol.scalers) for s in (a, b)
-                    )
-                    if mine in known_a and other in known_b and mine not in known_b and other not in known_a:
-                        twins.setdefault(other, mine)
+        for name, value in names.items():
+            mine, other = _one_object(value), _one_object(others.get(name))
+            if mine is not None and other is not None and mine.kind == other.kind and mine != other:
+                known_a, known_b = (
+                    (s.protocol.optimizers if mine.kind == "optimizer" else s.protocol.scalers) for s in (a, b)
+                )
+                if mine in known_a and other in known_b and mine not in known_b and other not in known_a:
+                    twins.setdefault(other, mine)
     return twins
 
 
@@ -289,8 +305,10 @@ def _merge_two(a: PathState, b: PathState, node: Hashable) -> PathState:
         b = b.clone()
         typestate.rename(b.protocol, twins)
         for place, value in list(b.heap.items()):
-            if isinstance(value, Ref) and value in twins:
-                b.heap[place] = twins[value]
+            if isinstance(value, Ref | Phi | Choice):
+                renamed = _renamed(value, twins)
+                if renamed != value:
+                    b.heap[place] = renamed
     separator = next((k for k, truth in a.guards.items() if b.guards.get(k, truth) != truth), None)
     heap = a.heap.clone()
     ours_by_owner = a.heap.owners()
