@@ -59,23 +59,24 @@ def lint(
                     cache = Cache((cache_dir or root / FOLDER) if use_cache else None)
                     caches.callback(cache.close)
                     whole = {*wanted, *project_files(root, settings).files}
-                    trees.append((root, survey(root, whole, cache, _triggers())))
+                    trees.append(({str(file) for file in wanted}, survey(root, whole, cache, _triggers())))
                 touched = [
-                    (root, tree, component)
-                    for root, tree in trees
+                    (own, tree, component)
+                    for own, tree in trees
                     for component in tree.components
-                    if any(file.path in asked for file in component.files)
+                    if any(file.path in own for file in component.files)
                 ]
                 target = (settings.target_torch, settings.target_device)
                 verdicts = judge([(tree, component) for _, tree, component in touched], pool, _triggers(), target)
-                for _, tree in trees:
-                    errors += [problem for problem in tree.problems if problem.path in asked]
+                for own, tree in trees:
+                    errors += [problem for problem in tree.problems if problem.path in own]
                     if counts is not None:
                         counts.add(tree.counts)
-                for (_, _, component), verdict in zip(touched, verdicts, strict=True):
-                    analysed |= {file.path for file in component.files if file.path in asked}
-                    findings += _findings(component, verdict, asked)
-                    errors += _errors(component, verdict, asked)
+                for (own, _, component), verdict in zip(touched, verdicts, strict=True):
+                    # a project inside of another is audited as its own: here its files only link
+                    analysed |= {file.path for file in component.files if file.path in own}
+                    findings += _findings(component, verdict, own)
+                    errors += _errors(component, verdict, own)
     analysed -= {error.path for error in errors}
     text = _texts()
     let_through = shown(findings, settings, text)
