@@ -44,7 +44,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
     from .checks import CODES, Seen, Target, check
     from .program.analysis import follow
     from .program.linker import ModuleInfo, Project, Site
-    from .program.traits import computes_in_float64, low_precision_files, turns_tf32_on, version_shims
+    from .program.traits import computes_in_float64, low_precision_files, simulator_files, turns_tf32_on, version_shims
 
     def place(site: Site) -> Location:
         return Location(site.path, site.line, site.column, site.end_line, site.end_column)
@@ -56,6 +56,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
         sciences=question.sciences or computes_in_float64(project),
         tf32=turns_tf32_on(project),
         shims=version_shims(project),
+        simulators=simulator_files(project),
         low_precision=low_precision_files(project),
     )
     found = {

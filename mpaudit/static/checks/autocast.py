@@ -53,11 +53,13 @@ def missing_autocast(seen: Seen) -> Iterator[Draft]:
         if {first.site.path, at.path, trace.sources.get(first.module, "")} & seen.low_precision:
             continue
         name = name_of(trace, first.module, "the model")
+        waits = {first.site.path, at.path} & seen.simulators
         yield Draft(
             "MPA101", first.site,
             f"{name} is trained on CUDA in float32 without autocast: tensor cores stay unused, which usually costs a "
             "factor of 1.5 to 3 in speed and about half of the activation memory",
-            "run the forward and the loss under torch.autocast(\"cuda\", dtype=torch.bfloat16)", Confidence.LIKELY,
+            "run the forward and the loss under torch.autocast(\"cuda\", dtype=torch.bfloat16)",
+            Confidence.POSSIBLE if waits else Confidence.LIKELY,
             ((at, "backward of its loss"),),
         )  # fmt: skip
 

@@ -41,6 +41,8 @@ class Seen:
     """Folders with a file that turns TF32 on."""
     low_precision: frozenset[str] = frozenset()
     """Files that speak of a low precision."""
+    simulators: frozenset[str] = frozenset()
+    """Files of reinforcement learning."""
     shims: frozenset[str] = frozenset()
     """Files that choose between torch versions: by hasattr, by a version, by catching ImportError or AttributeError."""
 

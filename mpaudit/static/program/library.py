@@ -141,7 +141,7 @@ def call_external(
     if name in ("torch.nn.functional.linear", "torch.matmul", "torch.mm", "torch.nn.functional.conv2d", "torch.bmm"):
         dtype_flow.check_leaks(run, everything, site, "a matrix product", st)
     if top == "torch" and last in torch_api.TESTS:
-        return [(st, Sym(("ucall", last, str(site))))]
+        return [(st, Sym(("ucall", last, text_of(expr.args[0]) if expr.args else "")))]
     if top == "torch":
         if tensors:
             joined = join_tensors(tensors)

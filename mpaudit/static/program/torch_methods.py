@@ -84,7 +84,8 @@ def tensor_method(
     if name in ("detach", "clone_detached"):
         return [(st, replace(base, uses=frozenset(), grad=False))]
     if name in torch_api.TESTS:
-        return [(st, Sym(("ucall", name, str(site))))]
+        assert isinstance(expr.func, ir.Attr)
+        return [(st, Sym(("ucall", name, text_of(expr.func.base))))]
     if name in (
         "item",
         "tolist",

@@ -51,6 +51,14 @@ _LOW_PRECISION = frozenset(
 )  # fmt: skip
 
 
+SIMULATORS = frozenset(("gym", "gymnasium", "envpool", "procgen", "pettingzoo", "dm_control", "isaacgym", "ale_py"))
+"""Reinforcement learning: small networks that wait for an environment, where autocast gains little."""
+
+
+def simulator_files(project: Project) -> frozenset[str]:
+    return frozenset(module.path for module in project.modules.values() if module.imported_roots & SIMULATORS)
+
+
 def low_precision_files(project: Project) -> frozenset[str]:
     """Files that speak of a low precision in code: what they compute in float32 they do on purpose."""
     return frozenset(
