@@ -128,6 +128,8 @@ def key_of(value: Value) -> Key:
             return ("tuple", *(key_of(item) for item in value.items[:8]))
         case Phi():
             return ("if", value.key, key_of(value.yes), key_of(value.no))
+        case Choice():
+            return ("any", *sorted(repr(key_of(option)) for option in value.options))
         case _:
             return ("ucall", type(value).__name__, ("site", hash_free(value)))
 

@@ -28,7 +28,7 @@ from .values import (
     roots,
 )  # fmt: skip
 
-MAX_GUARDS = 12
+MAX_GUARDS = 16
 MAX_STATES = 16
 MAX_PHI_DEPTH = 3
 _VARYING: Key = ("varying",)
@@ -147,7 +147,7 @@ class PathState:
         else:
             self.guards[key] = truth
             if len(self.guards) > MAX_GUARDS:
-                del self.guards[next(iter(self.guards))]
+                del self.guards[next(filter(_is_passing, self.guards), next(iter(self.guards)))]
 
     def decided(self, key: Key) -> bool | None:
         known = self.guards.get(key)
@@ -211,6 +211,12 @@ class PathState:
                 return value
             value = value.yes if known else value.no
         return value
+
+
+def _is_passing(key: Key) -> bool:
+    """A decision on what this iteration or this call brought: the first to be forgotten. Switches that hold for a run
+    are asked again and again."""
+    return varies(key) or any(root[0] in ("iter", "call", "aug", "phi", "except") for root in roots(key))
 
 
 def varies(key: Key) -> bool:
