@@ -4,6 +4,7 @@ helper in a module of its own. Lines are those of the change; columns are left o
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -63,9 +64,14 @@ def locals_of(tree: ast.Module) -> set[str]:
     return inside - taken
 
 
-def renamed(text: str) -> str:
+def keywords(texts: Iterable[str]) -> set[str | None]:
+    """Names that calls anywhere in a project pass arguments by."""
+    return {k.arg for text in texts for x in ast.walk(ast.parse(text)) if isinstance(x, ast.Call) for k in x.keywords}
+
+
+def renamed(text: str, keep: Iterable[str | None] = ()) -> str:
     tree = ast.parse(text)
-    names = locals_of(tree)
+    names = locals_of(tree) - set(keep)
     places = {
         (node.lineno, node.col_offset, node.id if isinstance(node, ast.Name) else node.arg)
         for node in ast.walk(tree)
@@ -81,7 +87,7 @@ def renamed(text: str) -> str:
 @pytest.mark.parametrize("group", groups())
 def test_other_names_for_locals(tmp_path: Path, group: tuple[Example, ...]) -> None:
     files = files_of(group)
-    again = {name: renamed(text) for name, text in files.items()}
+    again = {name: renamed(text, keywords(files.values())) for name, text in files.items()}
     assert found(tmp_path / "again", again) == found(tmp_path / "before", files)
 
 
@@ -157,6 +163,19 @@ def test_a_helper_in_another_module(tmp_path: Path, group: tuple[Example, ...]) 
     if again is not None:
         before = sorted(code for _, _, code in found(tmp_path / "before", files))
         assert sorted(code for _, _, code in found(tmp_path / "again", again)) == before
+
+
+SAMPLES = Path(rulebook.__file__).parent.parent / "sample_projects"
+
+
+@pytest.mark.parametrize("name", ["char_gpt_wrapper", "digits_amp_clean", "digits_cnn_fp32"])
+def test_sample_projects_rearranged(tmp_path: Path, name: str) -> None:
+    files = {str(p.relative_to(SAMPLES / name)): p.read_text("utf-8") for p in (SAMPLES / name).rglob("*.py")}
+    before = [(path, code) for path, _, code in found(tmp_path / "before", files)]
+    keep = keywords(files.values())
+    for folder, change in (("renamed", lambda text: renamed(text, keep)), ("wrapped", wrapped)):
+        again = found(tmp_path / folder, {path: change(text) for path, text in files.items()})
+        assert [(path, code) for path, _, code in again] == before
 
 
 def test_the_changes_change_something() -> None:
