@@ -24,9 +24,10 @@ how far losses drift without any change of precision."""
 Stop = Literal["clean", "hard"]
 """`clean` raises out of the training loop and lets `finally` blocks run, `hard` ends the process from the hook."""
 
-Ending = Literal["bounded", "completed", "exit", "exception", "no-steps", "out-of-memory"]
+Ending = Literal["bounded", "completed", "exit", "exception", "no-steps", "out-of-memory", "time-limit"]
 """How the script ended, as the child saw it: stopped by us after the planned steps; ended by itself before; called
-`sys.exit` with another status than 0; raised; ended without a step of an optimizer; ran out of memory."""
+`sys.exit` with another status than 0; raised; ended without a step of an optimizer; ran out of memory;
+was told by the parent that its time is over."""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -132,4 +133,6 @@ class ChildResult(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
     children: int = 0
     """Processes that the script started."""
+    rank: int = 0
+    """Of this process in a distributed training."""
     environment: dict[str, str | int | float | bool | None] = {}
