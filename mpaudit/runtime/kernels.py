@@ -107,7 +107,7 @@ class Unused(msgspec.Struct, frozen=True):
 
 
 _MATRIX_OP = re.compile(
-    r"_?(?:add|b|badd|addb|scaled_|grouped_)?mm(?:_activation)?|linear|matmul|(?:add)?mv|dot|einsum|"
+    r"_?(?:add|b|baddb|addb|scaled_|grouped_)?mm(?:_activation)?|linear|matmul|(?:add)?mv|dot|einsum|"
     r"\w*convolution\w*|\w*attention\w*|\w*(?:lstm|gru|rnn)\w*"
 )
 
