@@ -13,7 +13,7 @@ from typing import Union
 
 import msgspec
 
-SCHEMA = 1
+SCHEMA = 2
 """Raised with every change of shape or of meaning: cached facts of another schema are not read."""
 
 Span = tuple[int, int, int, int]
@@ -297,7 +297,8 @@ class FunctionDef(_Node, frozen=True, tag=47):
 
 
 class ClassDef(_Node, frozen=True, tag=48):
-    """The span is that of the name in `class name`. keywords: `metaclass=` and the like."""
+    """The span is that of the name in `class name`. keywords: `metaclass=` and the like. fields: the annotated names
+    of the body in order, with a value or without, ClassVar left out: the parameters of a dataclass."""
 
     name: str
     bases: tuple[Expr, ...]
@@ -305,6 +306,7 @@ class ClassDef(_Node, frozen=True, tag=48):
     decorators: tuple[tuple[Expr, Span], ...]
     body: tuple[Stmt, ...]
     span: Span
+    fields: tuple[str, ...] = ()
 
 
 Stmt = Union[

@@ -208,7 +208,24 @@ class _Lowering(Expressions):
     def class_(self, node: cst.ClassDef) -> ir.Stmt:
         decorators = self.decorators(node.decorators)
         bases, keywords = self.arguments((*node.bases, *node.keywords))
-        return ir.ClassDef(node.name.value, bases, keywords, decorators, self.suite(node.body), self.span(node.name))
+        body, span, fields = self.suite(node.body), self.span(node.name), tuple(_fields(node))
+        return ir.ClassDef(node.name.value, bases, keywords, decorators, body, span, fields)
+
+
+def _fields(node: cst.ClassDef) -> Iterable[str]:
+    for line in node.body.body:
+        for small in line.body if isinstance(line, cst.SimpleStatementLine) else (line,):
+            if (
+                isinstance(small, cst.AnnAssign)
+                and isinstance(small.target, cst.Name)
+                and not _is_class_variable(small)
+            ):
+                yield small.target.value
+
+
+def _is_class_variable(node: cst.AnnAssign) -> bool:
+    kind = node.annotation.annotation
+    return _dotted(kind.value if isinstance(kind, cst.Subscript) else kind).split(".")[-1] == "ClassVar"
 
 
 def _dotted(node: cst.BaseExpression) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..facts import ir
-from . import classes, functions
+from . import classes, functions, generators
 from .flow import execute
 from .frame import MAX_STEPS, MAX_TEST_STEPS, Frame, OutOfBudget, Run
 from .linker import ClassInfo, FunctionInfo, ModuleInfo, Project, walk_nodes
@@ -70,7 +70,9 @@ def _function(project: Project, info: FunctionInfo, trace: Trace, number: int) -
         parent = info.parent
         if parent is not None:
             func = Func(info, me, ("frame", repr(parent), 0, None))
-        functions.call_function(run, module_frame, func, (), _unknown(info), state, None)
+        for after, made in functions.call_function(run, module_frame, func, (), _unknown(info), state, None):
+            if isinstance(made, Ref) and made.kind in ("generator", "generator_context"):
+                generators.follow(run, module_frame, made, after, generators.resumed_by_anyone)
     except OutOfBudget:
         _finish(run)
         return run.completed | _given_up(run) | {info}

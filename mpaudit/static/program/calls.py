@@ -295,6 +295,9 @@ def call_method(
                 run.trace.casts_entered.add(base.id.site)
             st.casts = (*st.casts, None)
             return [(st, base)]
+        case Ref(kind="generator"):  # next, send, close
+            events.havoc(run, [base], st)
+            return unknown.opaque(run, fr, expr, callee, args, keywords, st)
         case Ref(kind="native_scaler"):
             if callee.name == "state_dict":
                 return [(st, State(base))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from ..facts import ir
@@ -61,16 +62,30 @@ def instantiate(
         for name, value in keywords:
             if name:
                 st.heap[ref, name] = value
-        fields = [n.id for n in _annotated(cls)]
-        for name, value in zip(fields, args, strict=False):
+        for name, value in zip(fields(run, cls, st), args, strict=False):
             st.heap[ref, name] = value
+        after = objects.find_method(run, cls, "__post_init__", st)
+        if after is not None and after.node is not None and (cls.live or after.live):
+            return [(s, ref) for s, _ in functions.call_function(run, fr, Func(after, ref), (), (), st, site)]
     elif kind == "instance":
         events.havoc(run, (*args, *(v for _, v in keywords)), st) if not torch_api.HARMLESS.search(cls.name) else None
     return [(st, ref)]
 
 
-def _annotated(cls: ClassInfo) -> list[ir.Name]:
-    return [ir.Name(name) for name in cls.class_assigns]
+def fields(run: Run, cls: ClassInfo, st: PathState) -> list[str]:
+    """The parameters of a class that writes its `__init__` itself (a dataclass, a NamedTuple, attrs): the annotated
+    names, those of the bases first; none where a base is not known, since its `__init__` may be any."""
+    if any(base == "?" or not _HAS_NO_FIELDS.search(base) for base in objects.external_bases(run, cls, st)):
+        return []
+    owners = reversed(list(objects.mro(run, cls, st)))
+    return list(dict.fromkeys(name for owner in owners if owner.node is not None for name in owner.node.fields))
+
+
+_HAS_NO_FIELDS = re.compile(r"^(builtins\.object|typing(_extensions)?\.\w+|abc\.ABC|msgspec\.Struct)$")
+
+
+def is_named_tuple(run: Run, cls: ClassInfo, st: PathState) -> bool:
+    return any(base.endswith("NamedTuple") for base in objects.external_bases(run, cls, st))
 
 
 def truth_key(value: Value) -> bool | Key:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..facts import ir
-from . import expressions, objects, operators, scopes
+from . import classes, expressions, objects, operators, scopes
 from .frame import Frame, Run, text_of
 from .shapes import Results
 from .state import PathState, merge
@@ -58,6 +58,9 @@ def subscript(run: Run, base: Value, index: Value, st: PathState) -> Value:
             found = st.heap.get((base, _slot(index)))
             if found is not None:
                 return found
+            elements = iterate(run, base, st)
+            if elements is not None:
+                return subscript(run, Tup(elements), index, st)
             return Sym(("sub", ("obj", base), operators.key_of(index)))
         case Choice():
             return choice([subscript(run, v, index, st) for v in sorted(base.options, key=repr)], ("sub", ("choice",)))
@@ -111,9 +114,17 @@ def iterate(run: Run, value: Value, st: PathState) -> tuple[Value, ...] | None:
     if isinstance(value, Ref) and value.kind == "list":
         items = st.heap.get((value, "[]"))
         return items.items if isinstance(items, Tup) else None
-    if isinstance(value, Ref) and value.kind == "dict":
-        return None
+    if isinstance(value, Ref) and value.kind == "instance":
+        return _named_tuple(run, value, st)
     return None
+
+
+def _named_tuple(run: Run, value: Ref, st: PathState) -> tuple[Value, ...] | None:
+    cls = run.classes.get(value)
+    if cls is None or not classes.is_named_tuple(run, cls, st):
+        return None
+    names = classes.fields(run, cls, st)
+    return tuple(st.heap.get((value, name)) or Sym(("attr", ("obj", value), name)) for name in names)
 
 
 def comprehension(run: Run, fr: Frame, expr: ir.Comp, st: PathState) -> Results:

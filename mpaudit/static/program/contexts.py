@@ -3,41 +3,121 @@
 from __future__ import annotations
 
 from ..facts import ir
-from . import containers, expressions, flow, functions, objects, torch_api
+from . import containers, expressions, flow, functions, generators, objects, torch_api
 from .frame import Frame, Run, text_of
 from .linker import walk_nodes
 from .shapes import Results
-from .state import PathState
+from .state import PathState, merge
 from .trace import ApiCall
-from .values import Cast, Choice, Ext, Func, Owned, Phi, Ref, Sym, Value
+from .values import NONE, Cast, Choice, Const, Ext, Func, Owned, Phi, Ref, Sym, Value, options
 
 
 def execute_with(run: Run, fr: Frame, stmt: ir.With, st: PathState) -> list[PathState]:
-    states = [st]
     outer = (st.casts, st.no_grad)
-    for expr, target, span in stmt.items:
-        after: list[PathState] = []
-        for s in states:
-            for s2, context in expressions.evaluate(run, fr, expr, s):
-                for s3, settled in _settled(s2, context):
-                    if isinstance(settled, Ext) and settled.name in torch_api.AUTOCAST:
-                        call = ApiCall(settled.name, fr.site(span), (), (), "bare", text_of(expr), run.root)
-                        run.trace.calls[call] = None
-                    entered = enter_context(run, fr, settled, expr, s3)
-                    if target is not None:
-                        containers.assign(run, fr, target, entered, s3)
-                    after.append(s3)
-        states = after
-    jumps = [len(fr.returns), len(fr.breaks), len(fr.continues), len(fr.raises)]
-    states = flow.execute(run, fr, stmt.body, states)
-    for s in states:
+    jumps = (len(fr.returns), len(fr.breaks), len(fr.continues), len(fr.raises))
+    states = _from_item(run, fr, stmt, 0, [st])
+    left = [s for s, _ in fr.returns[jumps[0] :]]
+    for s in (*states, *left, *fr.breaks[jumps[1] :], *fr.continues[jumps[2] :], *fr.raises[jumps[3] :]):
         s.casts, s.no_grad = outer
-    for s, _ in fr.returns[jumps[0] :]:
-        s.casts, s.no_grad = outer
-    for jumped, start in ((fr.breaks, jumps[1]), (fr.continues, jumps[2]), (fr.raises, jumps[3])):
-        for s in jumped[start:]:
-            s.casts, s.no_grad = outer
     return states
+
+
+def _from_item(run: Run, fr: Frame, stmt: ir.With, number: int, states: list[PathState]) -> list[PathState]:
+    """The items from `number` on, and the block inside of them."""
+    if number == len(stmt.items):
+        return flow.execute(run, fr, stmt.body, states)
+    expr, target, span = stmt.items[number]
+    entered: list[PathState] = []
+    out: list[PathState] = []
+    exits: dict[Func, None] = {}
+    for st in states:
+        for s, value in expressions.evaluate(run, fr, expr, st):
+            for s2, context in _settled(s, value):
+                if isinstance(context, Ext) and context.name in torch_api.AUTOCAST:
+                    call = ApiCall(context.name, fr.site(span), (), (), "bare", text_of(expr), run.root)
+                    run.trace.calls[call] = None
+                is_generator = isinstance(context, Ref) and context.kind == "generator_context"
+                if is_generator and generators.can_follow(run, context):  # type: ignore[arg-type]
+                    out += _inside(run, fr, stmt, number, context, s2)  # type: ignore[arg-type]
+                    continue
+                exits |= dict.fromkeys(_exit_of(run, fr, context, s2))
+                for s3, bound in _entered(run, fr, context, expr, s2):
+                    if target is not None:
+                        containers.assign(run, fr, target, bound, s3)
+                    entered.append(s3)
+    if entered:
+        out += _left(run, fr, stmt, number, entered, next(iter(exits))) if len(exits) == 1 else (
+            _from_item(run, fr, stmt, number + 1, entered)
+        )  # fmt: skip
+    return merge(out, ("with", fr.id, span))
+
+
+def _inside(run: Run, fr: Frame, stmt: ir.With, number: int, context: Ref, st: PathState) -> list[PathState]:
+    """The block runs where the generator yields; what follows the yield runs after it, however the block is left."""
+    _, target, span = stmt.items[number]
+    owner = ("with", fr.id, span)
+
+    def block(s: PathState, value: Value) -> list[PathState]:
+        if target is not None:
+            containers.assign(run, fr, target, value, s)
+        returns, fr.returns = fr.returns, []
+        breaks, fr.breaks = fr.breaks, []
+        continues, fr.continues = fr.continues, []
+        ends = _from_item(run, fr, stmt, number + 1, [s])
+        ways = {"end": ends, "break": fr.breaks, "continue": fr.continues, "return": [s for s, _ in fr.returns]}
+        for way, states in ways.items():
+            for state in states:
+                state.heap[owner, "way"] = Const(way)
+        for state, returned in fr.returns:
+            state.heap[owner, "value"] = returned
+        fr.returns, fr.breaks, fr.continues = returns, breaks, continues
+        return merge([state for states in ways.values() for state in states], owner)
+
+    ends: list[PathState] = []
+    for after in generators.follow(run, fr, context, st, block):
+        for s, way in _settled(after, after.heap.pop((owner, "way")) or Const("end")):
+            ways = sorted((str(o.value) for o in options(way) if isinstance(o, Const)), reverse=True)
+            for i, name in enumerate(ways):
+                path = s if i == len(ways) - 1 else s.clone()
+                returned = path.heap.pop((owner, "value")) or NONE
+                if name == "return":
+                    fr.returns.append((path, path.settle(returned)))
+                else:
+                    {"end": ends, "break": fr.breaks, "continue": fr.continues}[name].append(path)
+    return ends
+
+
+def _entered(run: Run, fr: Frame, context: Value, expr: ir.Expr, st: PathState) -> Results:
+    """As `enter_context`; an `__enter__` of the user's that does something that matters is followed."""
+    if isinstance(context, Ref) and context.kind == "instance":
+        enter = objects.attribute(run, fr, context, "__enter__", st)
+        if isinstance(enter, Func) and enter.info.live and not _mentions_autocast(enter):
+            return functions.call_function(run, fr, enter, (), (), st, None)
+    return [(st, enter_context(run, fr, context, expr, st))]
+
+
+def _exit_of(run: Run, fr: Frame, context: Value, st: PathState) -> list[Func]:
+    """The `__exit__` of an object of the user's, where it does something that matters."""
+    if not isinstance(context, Ref) or context.kind != "instance":
+        return []
+    found = objects.attribute(run, fr, context, "__exit__", st)
+    return [found] if isinstance(found, Func) and found.info.live else []
+
+
+def _left(run: Run, fr: Frame, stmt: ir.With, number: int, states: list[PathState], leave: Func) -> list[PathState]:
+    """The block, and then `__exit__`, however the block is left."""
+    returns, fr.returns = fr.returns, []
+    breaks, fr.breaks = fr.breaks, []
+    continues, fr.continues = fr.continues, []
+    ends = _from_item(run, fr, stmt, number + 1, states)
+
+    def after(s: PathState) -> list[PathState]:
+        return [s2 for s2, _ in functions.call_function(run, fr, leave, (NONE, NONE, NONE), (), s, None)]
+
+    fr.returns = returns + [(s2, value) for s, value in fr.returns for s2 in after(s)]
+    fr.breaks = breaks + [s2 for s in fr.breaks for s2 in after(s)]
+    fr.continues = continues + [s2 for s in fr.continues for s2 in after(s)]
+    return [s2 for s in ends for s2 in after(s)]
 
 
 def _settled(st: PathState, value: Value) -> Results:

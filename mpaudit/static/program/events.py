@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 
-from . import typestate
+from . import generators, typestate
 from .frame import Frame, Run
 from .linker import Site
 from .state import PathState, varies
@@ -401,6 +401,8 @@ def havoc(run: Run, values: Iterable[Value], st: PathState, depth: int = 0) -> N
                 havoc(run, option.items, st, depth + 1)
             elif isinstance(option, Ref):
                 _havoc_object(run, option, option.kind, st)
+                if option.kind == "generator":
+                    havoc(run, generators.held(option), st, depth + 1)
                 if option.kind in ("instance", "list", "dict"):
                     havoc(run, [v for _, v in st.heap.held(option) if v != option], st, depth + 1)
             elif isinstance(option, Sym):

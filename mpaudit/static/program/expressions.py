@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..facts import ir
-from . import calls, conditions, containers, objects, operators, scopes
+from . import calls, conditions, containers, functions, generators, objects, operators, scopes
 from .frame import Frame, Run
 from .shapes import Results
 from .state import PathState, truth_of
-from .values import Const, Sym, Tensor, Value
+from .values import NONE, Const, Sym, Tensor, Value
 
 
 def evaluate(run: Run, fr: Frame, expr: ir.Expr, st: PathState) -> Results:
@@ -78,15 +78,16 @@ def evaluate(run: Run, fr: Frame, expr: ir.Expr, st: PathState) -> Results:
                 out.append((s, operators.format_string(parts)))
             return out
         case ir.Yield():
-            if expr.value is None:
-                return [(st, Sym(("call", fr.id, "yield")))]
-            return [(s, Sym(("call", fr.id, "yield"))) for s, _ in evaluate(run, fr, expr.value, st)]
+            given = evaluate(run, fr, expr.value, st) if expr.value is not None else [(st, NONE)]
+            return [
+                (after, Sym(("call", fr.id, "yield"))) for s, v in given for after in generators.give(run, fr, v, s)
+            ]
         case ir.Comp():
             return containers.comprehension(run, fr, expr, st)
         case ir.Slice():
             return [(st, Sym(("slice",)))]
         case ir.Lambda():
-            return [(st, Sym(("lambda", fr.id, len(expr.params))))]
+            return [(st, functions.lambda_value(run, fr, expr))]
         case _:
             return [(st, Sym(("opaque",)))]
 

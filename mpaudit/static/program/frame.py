@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 from ..facts import ir
@@ -88,6 +88,8 @@ class Frame:
     globals: set[str] = field(default_factory=set)
     parent: Hashable = None
     """Frame in which a nested function was defined."""
+    on_yield: Callable[[PathState, Value], list[PathState]] | None = None
+    """What runs at each yield: the block or the loop body that the generator is for."""
 
     def site(self, span: ir.Span) -> Site:
         shift = self.first_line - 1

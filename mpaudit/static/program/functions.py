@@ -24,6 +24,9 @@ def call_function(
     everything = (*args, *(v for _, v in keywords))
     if node is None:
         return [(st, _result_of_cold(run, info, everything, site, st))]
+    if node.is_generator and (info.live or _is_context_manager(node)):
+        kind = "generator_context" if _is_context_manager(node) else "generator"
+        return [(st, Ref(kind, (func, args, keywords)))]
     run.reached.add(info)
     if info in run.stack or len(run.stack) >= MAX_DEPTH:
         events.havoc(run, everything, st)
@@ -31,10 +34,7 @@ def call_function(
             events.havoc(run, [func.self_value], st)
         return [(st, _result_of_cold(run, info, everything, site, st))]
     if node.is_generator:
-        if any(text_of(d).endswith("contextmanager") for d, _ in node.decorators):
-            return [(st, Ref("generator_context", (func, args, keywords)))]
-        if not info.live:
-            return [(st, _result_of_cold(run, info, everything, site, st))]
+        return [(st, _result_of_cold(run, info, everything, site, st))]
     if not info.live and not _worth_following(node):
         if isinstance(func.self_value, Ref) and info.cls is not None:
             for name, assigns in info.cls.attribute_assigns.items():
@@ -47,16 +47,9 @@ def call_function(
     if done_before and not run.lazy:
         return [(st, _result_of_cold(run, info, everything, site, st))]
     events_before = run.events
-    frame = Frame(
-        info.module, info, ("frame", repr(info), len(run.stack), func.closure), info.first_line,
-        owned=fr.owned or is_owned(run, info.cls, st), parent=func.closure,
-    )  # fmt: skip
-    st.heap.drop(frame.id)
-    for key in [k for k in st.guards if any(r[1:2] == (frame.id,) for r in roots(k))]:
-        del st.guards[key]
-    bind(run, frame, func, args, keywords, st)
+    frame = open_frame(run, fr, func, args, keywords, st)
     outer = (st.casts, st.no_grad)
-    _enter_decorators(run, frame, node, st)
+    enter_decorators(run, frame, node, st)
     run.stack.append(info)
     try:
         done = flow.execute(run, frame, node.body, [st])
@@ -83,6 +76,32 @@ def call_function(
     return out
 
 
+def open_frame(run: Run, fr: Frame, func: Func, args: Args, keywords: Keywords, st: PathState) -> Frame:
+    """The frame of a call from `fr`, its parameters bound; nothing is left of an earlier call that had its place."""
+    info = func.info
+    frame = Frame(
+        info.module, info, ("frame", repr(info), len(run.stack), func.closure), info.first_line,
+        owned=fr.owned or is_owned(run, info.cls, st), parent=func.closure,
+    )  # fmt: skip
+    st.heap.drop(frame.id)
+    for key in [k for k in st.guards if any(r[1:2] == (frame.id,) for r in roots(k))]:
+        del st.guards[key]
+    bind(run, frame, func, args, keywords, st)
+    return frame
+
+
+def _is_context_manager(node: ir.FunctionDef) -> bool:
+    return any(text_of(decorator).endswith("contextmanager") for decorator, _ in node.decorators)
+
+
+def lambda_value(run: Run, fr: Frame, expr: ir.Lambda) -> Value:
+    """A lambda is followed where it does something that matters; any other is unknown."""
+    info = run.project.lambda_in(fr.module, fr.info, expr, fr.first_line)
+    return (
+        Func(info, None, None if fr.info is None else fr.id) if info.live else Sym(("lambda", fr.id, len(expr.params)))
+    )
+
+
 def _call_shape(func: Func, args: Args, keywords: Keywords) -> tuple[object, ...]:
     """What decides which way a call goes: constants among its arguments, and the kinds of the others."""
     values = (*args, *(v for _, v in keywords))
@@ -96,7 +115,8 @@ def _is_plain(value: Value) -> bool:
 
 def _captured(frame: Frame, st: PathState) -> bool:
     """Whether a nested function that outlives the call still looks into the frame."""
-    if frame.info is None or not any(info.parent is frame.info for info in frame.module.nested):
+    inner = (*frame.module.nested, *frame.module.lambdas.values())
+    if frame.info is None or not any(info.parent is frame.info for info in inner):
         return False
     return any(
         isinstance(value, Func) and value.closure == frame.id
@@ -172,7 +192,7 @@ def _default(run: Run, frame: Frame, param: ir.Param, st: PathState, unknown: bo
     return expressions.value_of(run, module_frame, param.default, st)
 
 
-def _enter_decorators(run: Run, frame: Frame, node: ir.FunctionDef, st: PathState) -> None:
+def enter_decorators(run: Run, frame: Frame, node: ir.FunctionDef, st: PathState) -> None:
     """Autocast and no_grad as decorators cover the body."""
     module_frame = Frame(frame.module, None, ("module", frame.module.path), frame.first_line)
     for expr, _ in node.decorators:
@@ -206,7 +226,7 @@ def is_owned(run: Run, cls: ClassInfo | None, st: PathState) -> bool:
 
 
 def generator_context(run: Run, fr: Frame, context: Ref, st: PathState) -> Value:
-    """`@contextmanager def f(): with autocast(...): yield`: what the generator holds open at its yield."""
+    """`stack.enter_context(f())`, f a generator: what it holds open at its yield."""
     made: tuple[Func, Args, Keywords] = context.id  # type: ignore[assignment]
     func, args, keywords = made
     node = func.info.node

@@ -12,6 +12,7 @@ from typing import Generic, NamedTuple, TypeVar
 from ..facts import ir
 
 M = TypeVar("M")
+NO_SPAN = (1, 1, 1, 1)
 
 
 class Site(NamedTuple):
@@ -103,6 +104,8 @@ class ModuleInfo:
     classes: dict[str, ClassInfo] = field(default_factory=dict)
     nested: list[FunctionInfo] = field(default_factory=list)
     """All functions with a body, methods and inner functions too, in source order."""
+    lambdas: dict[int, FunctionInfo] = field(default_factory=dict)
+    """Those met so far, by the identity of their node."""
 
     def __repr__(self) -> str:
         return self.path
@@ -316,6 +319,31 @@ class Project:
             self._active[id(stmt)] = known
         return known
 
+    def lambda_in(
+        self, module: ModuleInfo, parent: FunctionInfo | None, node: ir.Lambda, first_line: int
+    ) -> FunctionInfo:
+        """A lambda as the function that it is."""
+        info = module.lambdas.get(id(node))
+        if info is None:
+            prefix = f"{parent.qualname}." if parent else ""
+            name = f"{prefix}<lambda {sum(other.parent is parent for other in module.lambdas.values())}>"
+            definition = ir.FunctionDef(
+                "<lambda>", node.params, (), (ir.Return(node.body, NO_SPAN),), False, False, None, NO_SPAN
+            )
+            info = FunctionInfo(
+                module, "<lambda>", name, definition, first_line, parent=parent, live=self._matters(node)
+            )
+            module.lambdas[id(node)] = info
+        return info
+
+    def _matters(self, node: ir.Lambda) -> bool:
+        return any(
+            is_protocol_node(part)
+            or (isinstance(part, ir.Attr) and part.name in self.live_names | MAKER_WORDS)
+            or (isinstance(part, ir.Name) and part.id in self.live_names | MAKER_WORDS)
+            for part in walk_nodes(node.body)
+        )
+
     def trains(self, info: FunctionInfo) -> bool:
         """Whether a function itself runs a backward or a step."""
         return any(
@@ -427,6 +455,7 @@ def define_class(module: ModuleInfo, node: ir.ClassDef, first_line: int) -> Clas
 def _mark_live(project: Project) -> None:
     """Functions that hold protocol code, and, by name, those that can reach one."""
     names: dict[FunctionInfo, frozenset[str]] = {}
+    named: set[str] = set()
     holders: dict[str, list[FunctionInfo | ClassInfo]] = {}
     queue: list[FunctionInfo] = []
     for module in project.modules.values():
@@ -439,10 +468,18 @@ def _mark_live(project: Project) -> None:
                 holders.setdefault(info.name, []).append(info)
         for cls in module.classes.values():
             holders.setdefault(cls.name, []).append(cls)
+        for name, value in _named_lambdas(module):
+            if any(is_protocol_node(part) for part in walk_nodes(value.body)):
+                project.live_names.add(name)
+                named.add(name)
     users: dict[str, list[FunctionInfo]] = {}
     for info, used in names.items():
         for name in used & holders.keys():
             users.setdefault(name, []).append(info)
+    for info, used in names.items():
+        if not info.live and used & named:
+            info.live = True
+            queue.append(info)
     while queue:
         info = queue.pop()
         reached = [info.name] if info.name not in _BY_CLASS_ONLY else []
@@ -458,6 +495,16 @@ def _mark_live(project: Project) -> None:
                 if not user.live:
                     user.live = True
                     queue.append(user)
+
+
+def _named_lambdas(module: ModuleInfo) -> Iterator[tuple[str, ir.Lambda]]:
+    """`step = lambda loss: …` and `self.step = lambda loss: …`, anywhere in a module."""
+    for _, stmts in module.chunks:
+        for node in walk_nodes(stmts or ()):
+            if isinstance(node, ir.Assign) and isinstance(node.value, ir.Lambda):
+                for target in node.targets:
+                    if isinstance(target, ir.Name | ir.Attr):
+                        yield target.id if isinstance(target, ir.Name) else target.name, node.value
 
 
 def _names_in(info: FunctionInfo) -> tuple[frozenset[str], bool]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..facts import ir
-from . import conditions, containers, expressions, flow, functions, objects, scopes
+from . import conditions, containers, expressions, flow, functions, generators, objects, scopes
 from .frame import Frame, Run
 from .linker import walk_nodes, walk_statements
 from .state import PathState, merge, same
@@ -33,8 +33,46 @@ def execute_for(run: Run, fr: Frame, stmt: ir.For, st: PathState) -> list[PathSt
             if isinstance(first, Tup) and any(_interesting(e) for e in first.items):
                 out += _unrolled(run, fr, stmt, s, first.items)
                 continue
+        generator = source.id if isinstance(source, Ref) and source.kind == "enumerated" else source
+        if isinstance(generator, Ref) and generator.kind == "generator" and generators.can_follow(run, generator):
+            out += _over_generator(run, fr, stmt, s, generator, numbered=generator is not source)
+            continue
         out += _loop(run, fr, stmt, s, source)
     return out
+
+
+def _over_generator(
+    run: Run, fr: Frame, stmt: ir.For, st: PathState, generator: Ref, numbered: bool
+) -> list[PathState]:
+    """The body runs where the generator yields: the loops are the generator's own."""
+    root = ("iter", fr.id, stmt.span)
+    node = node_of(fr, stmt)
+    outer = (st.casts, st.no_grad)
+    returns = len(fr.returns)
+    breaks, fr.breaks = fr.breaks, []
+
+    def body(s: PathState, value: Value) -> list[PathState]:
+        s.forget(root)
+        element = Tup((Sym(("sub", root, ("const", 0))), value)) if numbered else value
+        containers.assign(run, fr, stmt.target, element, s)
+        continues, fr.continues = fr.continues, []
+        after = flow.execute(run, fr, stmt.body, [s]) + fr.continues
+        fr.continues = continues
+        for state in after:
+            state.forget(root)
+            state.cross_back_edge()
+        return merge(after, (*node, "back"))
+
+    run.loops.append(root)
+    try:
+        ends = generators.follow(run, fr, generator, st, body)
+    finally:
+        run.loops.pop()
+    for s in (*fr.breaks, *(s for s, _ in fr.returns[returns:])):
+        s.casts, s.no_grad = outer
+    out = flow.execute(run, fr, stmt.orelse, ends) + fr.breaks
+    fr.breaks = breaks
+    return merge(out, (*node, "exit"))
 
 
 def _parameter(target: ir.Expr, params: Params) -> Value:

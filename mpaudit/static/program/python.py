@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..facts import ir
-from . import calls, containers, events, functions, objects, operators
+from . import calls, containers, events, functions, generators, objects, operators
 from .frame import Frame, Run
 from .shapes import Args, Keywords, Results
 from .state import PathState
@@ -16,6 +16,9 @@ def call_python(
     run: Run, fr: Frame, expr: ir.Call, name: str, args: Args, keywords: Keywords, st: PathState
 ) -> Results | None:
     last = name.rsplit(".", 1)[-1]
+    made = [v for v in args if isinstance(v, Ref) and v.kind == "generator"]
+    if made and last not in _LAZY:
+        return _consumed(run, fr, last, made, args, st)
     if name in ("functools.partial", "torch.optim.lr_scheduler.partial"):
         return [(st, Ref("partial", (args[0], args[1:], keywords)))] if args else None
     if name == "itertools.chain" or name == "itertools.chain.from_iterable":
@@ -49,7 +52,7 @@ def call_python(
             return [(st, source)] if isinstance(source, Params) else None
         case "enumerate":
             items = containers.iterate(run, args[0], st) if args else None
-            if args and isinstance(args[0], Ref) and args[0].kind == "loader":
+            if args and isinstance(args[0], Ref) and args[0].kind in ("loader", "generator"):
                 return [(st, Ref("enumerated", args[0]))]
             if items is not None:
                 return [(st, Tup(tuple(Tup((Const(i), item)) for i, item in enumerate(items))))]
@@ -120,6 +123,20 @@ def call_python(
             return [(st, NONE)]
         case _:
             return None
+
+
+_LAZY = frozenset(["enumerate", "iter", "tqdm", "trange", "isinstance", "type", "id"])
+"""What hands a generator on as it is."""
+_DRAINS = frozenset(["list", "tuple", "set", "sorted", "dict", "sum", "any", "all", "max", "min", "deque"])
+
+
+def _consumed(run: Run, fr: Frame, last: str, made: list[Ref], args: Args, st: PathState) -> Results:
+    """A generator run to its end by a builtin; any other use of it is not followed, and what it holds is unknown."""
+    unknown = Sym(("pcall", last, *(operators.key_of(a) for a in args)))
+    if len(made) == 1 and last in _DRAINS and generators.can_follow(run, made[0]):
+        return [(s, unknown) for s in generators.follow(run, fr, made[0], st, generators.drained)]
+    events.havoc(run, made, st)
+    return [(st, unknown)]
 
 
 def _isinstance(value: Value, kind: Value) -> bool | None:

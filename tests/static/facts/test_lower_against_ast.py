@@ -475,7 +475,13 @@ class Reference:
         decorators = tuple((self.expr(d), self.bare(d)) for d in node.decorator_list)
         keywords = tuple((keyword.arg or "", self.expr(keyword.value)) for keyword in node.keywords)
         bases, body = self.all(node.bases), self.block(node.body)
-        return ir.ClassDef(node.name, bases, keywords, decorators, body, self.named(node, "class"))
+        fields = tuple(
+            stmt.target.id
+            for stmt in node.body
+            if isinstance(stmt, ast.AnnAssign) and isinstance(stmt.target, ast.Name)
+            if "ClassVar" not in ast.unparse(stmt.annotation).partition("[")[0]
+        )
+        return ir.ClassDef(node.name, bases, keywords, decorators, body, self.named(node, "class"), fields)
 
 
 def _yields(nodes: Any) -> bool:
