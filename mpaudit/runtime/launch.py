@@ -26,7 +26,7 @@ from mpaudit.runtime.results import gather, steps_so_far
 TAIL = 64 * 1024
 """Bytes kept of each output stream of the script: the last ones."""
 
-GRACE_S = 20.0
+GRACE_S = 30.0
 """After the planned steps: how long the script's own `finally` blocks and exit handlers may take."""
 
 _POLL_S = 0.05
@@ -87,7 +87,7 @@ def run(
             texts = stdout.text(), stderr.text()
             child.stdout.close()
             child.stderr.close()
-    result = gather(folder)
+    result = _with_status(gather(folder), child.returncode)
     steps, _ = steps_so_far(folder)
     seen = Exit(status=child.returncode, cut=cut, time_limit_s=time_limit_s, steps=steps, stderr=texts[1])
     outcome, sentence = judge(plan, result, seen)
@@ -121,6 +121,13 @@ def _wait(
             return True
         if now - start > limit_s:
             return True
+
+
+def _with_status(result: ChildResult | None, status: int) -> ChildResult | None:
+    """A process does not know the exit code that `sys.exit` gives it; the parent does."""
+    if result is None or status <= 0 or result.ending not in ("completed", "no-steps"):
+        return result
+    return msgspec.structs.replace(result, ending="exit", exit_status=status)
 
 
 class _Tail:

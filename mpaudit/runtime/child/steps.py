@@ -1,0 +1,107 @@
+"""The steps of a training, in the order in which they ended, and which of its optimizers they are counted by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from .events import Events
+
+BACKWARD = "backward"
+
+_RARER = 8
+"""An optimizer that steps less than once in so many steps of another does not set the pace."""
+
+
+def primary(counts: Sequence[int]) -> int:
+    """The optimizer that closes a training step, by the steps each has made: the rarest, as the generator of a GAN
+    with three discriminator steps to its one, but none that is much rarer than the others. Of several the first."""
+    most = max(counts)
+    return min(range(len(counts)), key=lambda number: (counts[number] * _RARER < most, counts[number]))
+
+
+@dataclass(slots=True)
+class Steps:
+    """Who stepped, one entry for each step of any optimizer, skipped ones of a scaler too."""
+
+    planned: int
+    names: list[str] = field(default_factory=list)
+    """Of the optimizers, by number: in the order of their first step."""
+    counts: list[int] = field(default_factory=list)
+    log: list[int] = field(default_factory=list)
+    """The number of the optimizer at each end of a step."""
+    made: int = 0
+    """Training steps: of the primary optimizer, or backward passes where they are what is counted."""
+    backwards: int = 0
+    expected: bool = False
+    """An optimizer exists."""
+    ended: list[Callable[[], None]] = field(default_factory=list)
+    """Called at the end of each step of an optimizer, after it is in the log."""
+    passed: list[Callable[[], None]] = field(default_factory=list)
+    """Called at the end of each backward."""
+    _numbers: WeakKeyDictionary[Any, int] = field(default_factory=WeakKeyDictionary)
+    _waiting: bool = False
+    """Inside a scaler's step whose optimizer has not stepped yet."""
+
+    @property
+    def by_backward(self) -> bool:
+        """Backward passes are what is counted: there is no optimizer, or none that is used."""
+        return not self.log and (not self.expected or self.backwards >= 100 + 10 * self.planned)
+
+    @property
+    def reached(self) -> bool:
+        return self.made >= self.planned
+
+    def positions(self) -> list[int]:
+        """Where the planned steps ended in the log (by backward: which passes)."""
+        if not self.log:
+            return list(range(min(self.backwards, self.planned))) if self.by_backward else []
+        chosen = primary(self.counts)
+        return [place for place, number in enumerate(self.log) if number == chosen][: self.planned]
+
+    def step(self, optimizer: Any) -> None:
+        number = self._numbers.get(optimizer)
+        if number is None:
+            number = self._numbers[optimizer] = len(self.names)
+            self.names.append(f"{type(optimizer).__name__}#{number + 1}")
+            self.counts.append(0)
+        self.counts[number] += 1
+        self.log.append(number)
+        self.made = self.counts[primary(self.counts)]
+        self._waiting = False
+        for subscriber in self.ended:
+            subscriber()
+
+    def forget(self) -> None:
+        """Begins anew, in the child of a fork. Optimizers that exist are still expected to step."""
+        self.made = self.backwards = 0
+        self._waiting = False
+        self._numbers.clear()
+        for entries in (self.names, self.counts, self.log):
+            entries.clear()
+
+    def watch(self, events: Events) -> None:
+        events.step_end.append(self.step)
+        events.backward_end.append(self._backward_end)
+        events.parameters.append(self._parameters)
+        events.scaler_step_begin.append(self._scaler_begin)
+        events.scaler_step_end.append(self._scaler_end)
+
+    def _parameters(self, optimizer: Any, taken: Any) -> None:
+        self.expected = True
+
+    def _backward_end(self) -> None:
+        self.backwards += 1
+        if not self.log:
+            self.made = self.backwards if self.by_backward else 0
+        for subscriber in self.passed:
+            subscriber()
+
+    def _scaler_begin(self, scaler: Any, optimizer: Any) -> None:
+        self._waiting = True
+
+    def _scaler_end(self, scaler: Any, optimizer: Any) -> None:
+        if self._waiting:  # the scaler left the step out
+            self.step(optimizer)

@@ -1,0 +1,120 @@
+"""What is watched from the import of torch on: steps, clock, losses, memory, and the bound that ends it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from mpaudit.runtime.protocol import ChildPlan, Control, Memory
+from mpaudit.runtime.results import PROGRESS_FILE
+
+from . import environment, events, real
+from .bound import Bound
+from .patches import Patches
+from .probes import loss, memory, timing
+from .steps import Steps
+
+_EVERY_S = 0.2
+
+
+@dataclass(slots=True)
+class Training:
+    plan: ChildPlan
+    steps: Steps
+    bound: Bound
+    timing: timing.Timing
+    losses: loss.Losses
+    control: Callable[[], Control]
+    progress: int
+    """A file descriptor."""
+    shown: float = 0.0
+
+    def step_ended(self) -> None:
+        """After the clock: all that costs time comes here, and the bound last."""
+        now = perf_counter()
+        if now - self.shown > _EVERY_S:
+            self.shown = now
+            self.show()
+        if self.steps.made == max(self.plan.warmup, 1):
+            memory.begin()
+        self.bound.check()
+
+    def pass_ended(self) -> None:
+        if self.steps.by_backward:
+            self.step_ended()
+
+    def show(self) -> None:
+        """Tells the parent how far the training is."""
+        text = f"{self.steps.made}{' bounded' if self.bound.fired else ''}"
+        real.pwrite(self.progress, text.ljust(24).encode(), 0)
+
+    def forget(self) -> None:
+        """Begins anew, in the child of a fork."""
+        self.steps.forget()
+        self.timing.forget()
+        self.losses.seen.clear()
+        self.bound.fired = False
+
+    def measured(self) -> dict[str, Any]:
+        """The fields of a ChildResult that a training has."""
+        found: dict[str, Any] = {
+            "steps": self.steps.made,
+            "counted": "optimizer" if self.steps.log else "backward" if self.steps.made else "none",
+            "optimizers": dict(zip(self.steps.names, self.steps.counts, strict=True)),
+            "control": self.control(),
+            "environment": environment.read(),
+            "rank": _rank(),
+        }
+        try:
+            times = timing.read(self.timing, self.plan.warmup)
+            found |= {"warmup_ms": times.warmup_ms, "step_ms": times.step_ms, "outside_ms": times.outside_ms}
+            found |= {"losses": loss.read(self.losses), "memory": memory.read()}
+        except RuntimeError as error:  # a device that has failed answers nothing any more
+            found |= {"notes": (f"the device could not be read at the end: {error}",), "memory": Memory()}
+        return found
+
+
+def begin(plan: ChildPlan, patches: Patches, finish: Callable[[], None]) -> Training:
+    """Called right after torch was imported, before any other line of the script. `finish` keeps what was measured."""
+    path = os.path.join(plan.folder, PROGRESS_FILE)
+    sources = events.Events()
+    events.install(sources, patches)
+    steps = Steps(planned=max(plan.warmup, 1) + plan.steps)
+    clock, losses = timing.Timing(steps), loss.Losses(steps)
+    steps.watch(sources)
+    clock.watch(sources)
+    losses.watch(sources)
+    training = Training(
+        plan=plan,
+        steps=steps,
+        bound=Bound(steps, plan.stop, lambda: _reached(training, finish)),
+        timing=clock,
+        losses=losses,
+        control=_control(plan, sources, patches),
+        progress=real.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644),
+    )
+    steps.ended.append(training.step_ended)
+    steps.passed.append(training.pass_ended)
+    return training
+
+
+def _reached(training: Training, finish: Callable[[], None]) -> None:
+    finish()
+    training.show()
+
+
+def _control(plan: ChildPlan, sources: events.Events, patches: Patches) -> Callable[[], Control]:
+    if plan.variant != "fp32":
+        raise NotImplementedError(f"{plan.variant}: precision control is not there yet")
+    return lambda: Control("as-is")
+
+
+def _rank() -> int:
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank()
+    return int(os.environ.get("RANK", "0") or 0)
