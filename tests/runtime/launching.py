@@ -6,8 +6,6 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from mpaudit.runtime.launch import RunRecord, run
 from mpaudit.runtime.protocol import ChildPlan, Target
 
@@ -25,11 +23,6 @@ def step():
     optimizer.step()
     return loss
 """
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 def launch(

@@ -9,4 +9,6 @@ write = os.write
 pwrite = os.pwrite
 close = os.close
 replace = os.replace
+makedirs = os.makedirs
+listdir = os.listdir
 exit_now = os._exit

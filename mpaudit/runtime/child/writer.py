@@ -13,6 +13,7 @@ def write(path: str, data: bytes) -> None:
     """Puts `data` at `path` atomically. A disk that takes no more ends the process with a sentence for the parent."""
     draft = f"{path}.{os.getpid()}.draft"
     try:
+        real.makedirs(os.path.dirname(path), exist_ok=True)  # the script may have deleted it
         descriptor = real.open_file(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         try:
             rest = memoryview(data)
