@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from mpaudit import __version__
+from mpaudit.measured import Comparison, Profile, Run
 from mpaudit.model import Confidence, Finding, Problem, Severity
 from mpaudit.settings import Settings
 
@@ -90,6 +91,24 @@ class Audit(msgspec.Struct, frozen=True):
     findings: tuple[Entry, ...]
     errors: tuple[Error, ...]
     summary: Summary
+    environment: dict[str, str | int | float | bool | None] = {}
+    """Of the runs: torch, device, driver, flags, threads."""
+    profile: Profile | None = None
+    runs: tuple[Run, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+
+
+NOTHING_READ = Summary(
+    files=0,
+    analysed=0,
+    without_precision_code=0,
+    findings=0,
+    errors=0,
+    by_severity={severity.value: 0 for severity in Severity},
+    by_code={},
+    suppressed=0,
+)
+"""Of an audit in which no source was read."""
 
 
 class AuditError(Exception):

@@ -116,7 +116,18 @@ def test_the_json_document() -> None:
             "by_code": {"MPA205": 1},
             "suppressed": 1,
         },
+        "environment": {},
+        "profile": None,
+        "runs": [],
+        "comparisons": [],
     }
+
+
+def test_an_audit_from_before_there_were_runs_can_be_read() -> None:
+    old = json.loads(to_json(audit(finding())))
+    for key in ("environment", "profile", "runs", "comparisons"):
+        del old[key]
+    assert from_json(json.dumps(old)) == audit(finding())
 
 
 def test_there_and_back() -> None:

@@ -1,0 +1,171 @@
+"""What the runtime wing adds to the Audit: runs, what they come to, and how they compare. Plain data.
+
+Times are milliseconds, memory is bytes, ratios are of the baseline over the variant for times (above 1 is faster) and
+of the variant over the baseline for memory (below 1 is less). Numbers that are not finite are null.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Verdict = Literal["faster", "slower", "no measurable difference", "too few runs"]
+"""What the interval of a speedup says: it lies above 1, below 1, holds 1, or there is none."""
+
+LossVerdict = Literal["within the noise floor", "within rounding", "beyond rounding", "not finite", "unknown"]
+"""How far a loss curve is from that of the baseline: no further than runs of the baseline are from each other; no
+further, on average, than one rounding to the variant's precision moves a number; further; it became NaN or infinite
+where the baseline's did not; there is nothing to compare."""
+
+
+class Place(msgspec.Struct, frozen=True, order=True):
+    """A line of the user's code, and what was seen there. Paths are as in findings."""
+
+    path: str
+    line: int
+    what: str
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """The exception that ended a script, with the user's frames only."""
+
+    type: str
+    message: str
+    path: str
+    line: int
+    traceback: str
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """Peaks in bytes: of CUDA's allocator (null elsewhere), and of the process."""
+
+    allocated: int | None
+    reserved: int | None
+    resident: int | None
+
+
+class Run(msgspec.Struct, frozen=True):
+    """One process: the script under one precision, once."""
+
+    run: str
+    variant: str
+    kind: str
+    """timing, evidence or floor."""
+    round: int
+    """Timing runs of the same round are neighbours in time; 0 for other kinds."""
+    perturbed: bool
+    """The parameters were moved by one unit in the last place: what chaos makes of a difference of that size."""
+    outcome: str
+    sentence: str
+    """The outcome in words."""
+    steps: int
+    """Steps made, those of the warm-up too."""
+    counted: str
+    """What a step was: `optimizer` or `backward`; `none` where there was none."""
+    optimizers: dict[str, int]
+    """Steps of each optimizer, in order of their first step."""
+    step_ms: tuple[float, ...]
+    """From the end of a step to the end of the next, after the warm-up."""
+    outside_ms: tuple[float, ...]
+    """Of each of those, the time outside of forward, backward and optimizer."""
+    losses: tuple[float | None, ...]
+    """Of each step, from the first on."""
+    peak_memory_bytes: int | None
+    """Allocated on the device, or resident on a CPU."""
+    memory: Memory
+    precision: str
+    """How the precision came about: as-is, injected, overridden or neutralised."""
+    sites: tuple[Place, ...]
+    """Where the script's own autocast, scaler or raw switch was met."""
+    unfaithful: tuple[Place, ...]
+    """What could not be brought to this precision faithfully."""
+    scale: float | None
+    """The loss scale at the end, where one was in use."""
+    skipped: int
+    """Steps left out because of gradients that were not finite."""
+    patched: tuple[str, ...]
+    """What mpaudit replaced in the process."""
+    unseeded: tuple[Place, ...]
+    redirected: tuple[Place, ...]
+    """Writes and deletions that were turned away or led elsewhere."""
+    notes: tuple[str, ...]
+    error: Failure | None
+    output: str
+    """The end of what a run that went wrong printed; empty for the others."""
+    wall_s: float
+
+
+class Variant(msgspec.Struct, frozen=True):
+    """What the timing runs of one precision come to."""
+
+    variant: str
+    runs: int
+    """Those that could be used."""
+    step_ms: float
+    """The geometric mean of the runs' median steps."""
+    steps_per_s: float
+    outside_share: float | None
+    """Of a step, the share outside of forward, backward and optimizer: the median over the steps of all runs."""
+    timing_floor: float | None
+    """Identical variants with this spread and number of runs are told apart by more than this factor one time in
+    twenty."""
+    peak_memory_bytes: int | None
+    """The median over the runs."""
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    baseline: str
+    variant: str
+    rounds: int
+    """In which both were measured."""
+    speedup: float | None
+    interval: tuple[float, float] | None
+    """95 %, at the level of runs. Null with fewer than two rounds."""
+    verdict: Verdict
+    memory_ratio: float | None
+    loss_deviation: float | None
+    """The mean absolute difference of the losses, relative to their mean size."""
+    noise_floor: float | None
+    """The same between runs of the baseline: repeated, and from perturbed parameters; the larger of the two."""
+    loss_verdict: LossVerdict
+
+
+class Ceiling(msgspec.Struct, frozen=True):
+    """The best that this device gave for one operation in one precision."""
+
+    operation: str
+    """matmul or convolution."""
+    size: str
+    variant: str
+    tflop_per_s: float
+
+
+class LeftOut(msgspec.Struct, frozen=True):
+    """A precision that was not run, and why."""
+
+    variant: str
+    reason: str
+
+
+class Profile(msgspec.Struct, frozen=True):
+    """What was asked for and what was planned."""
+
+    command: tuple[str, ...]
+    """The script and its arguments; with `-m` first where it is a module."""
+    device: str
+    device_name: str
+    warmup: int
+    steps: int
+    rounds: int
+    seed: int
+    stop: str
+    allow_writes: bool
+    budget_s: float | None
+    planned_runs: int
+    interrupted: bool
+    left_out: tuple[LeftOut, ...]
+    notes: tuple[str, ...]
+    """How the plan was changed on the way."""
+    ceilings: tuple[Ceiling, ...]
+    variants: tuple[Variant, ...]

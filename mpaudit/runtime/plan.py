@@ -1,0 +1,108 @@
+"""Which runs, in which order: rounds of all variants for the clock, then a run for the noise floor of the losses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from mpaudit.runtime.hardware import Device
+from mpaudit.runtime.protocol import ChildPlan, Kind, Stop, Target, Variant
+
+WARMUP, STEPS, ROUNDS = 5, 20, 5
+"""Of a plan for which nothing else is asked. Five rounds: at three, Student's t has an interval twice as wide."""
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What is the same for all runs of a plan."""
+
+    target: Target
+    device: Device
+    folder: str
+    """Absolute; each run has a folder in it."""
+    warmup: int = WARMUP
+    steps: int = STEPS
+    rounds: int = ROUNDS
+    seed: int = 0
+    stop: Stop = "clean"
+    allow_writes: bool = False
+
+
+class Planned(msgspec.Struct, frozen=True):
+    """A run and its place: `round` is 1 for the first, 0 for a floor run."""
+
+    plan: ChildPlan
+    round: int
+
+
+def plan(options: Options, variants: Sequence[Variant]) -> list[Planned]:
+    """Rounds in ABBA order (A B, B A, A B, …: a steady drift of the machine meets all variants alike), then the floor.
+
+    A second fp32 run is among the rounds where there are two; where there is one, it is added. `variants` are in the
+    order of the first round.
+    """
+    runs = []
+    for number in range(1, options.rounds + 1):
+        order = variants if number % 2 else tuple(reversed(variants))
+        runs += [Planned(_run(options, f"{variant}-{number}", "timing", variant), number) for variant in order]
+    if "fp32" in variants:
+        if options.rounds == 1:
+            runs.append(Planned(_run(options, "fp32-again", "floor", "fp32"), 0))
+        runs.append(Planned(_run(options, "fp32-perturbed", "floor", "fp32", perturb=True), 0))
+    return runs
+
+
+def _run(options: Options, name: str, kind: Kind, variant: Variant, *, perturb: bool = False) -> ChildPlan:
+    return ChildPlan(
+        run=name,
+        kind=kind,
+        variant=variant,
+        target=options.target,
+        device=options.device,
+        warmup=options.warmup,
+        steps=options.steps,
+        seed=options.seed,
+        stop=options.stop,
+        allow_writes=options.allow_writes,
+        folder=os.path.join(options.folder, name),
+        perturb=perturb,
+    )
+
+
+def shortened(options: Options, steps: int) -> Options:
+    """For a script that ended by itself after so few steps that none was measured: a warm-up of a quarter of them.
+
+    Raises ValueError where fewer than two steps were made: nothing lies between two steps.
+    """
+    if steps < 2:
+        raise ValueError("one step has no length")
+    warmup = max(1, steps // 4)
+    return msgspec.structs.replace(options, warmup=warmup, steps=steps - warmup)
+
+
+def without(runs: Sequence[Planned], variant: str) -> list[Planned]:
+    """Nothing more of a variant that went wrong."""
+    return [run for run in runs if run.plan.variant != variant]
+
+
+def cut(runs: Sequence[Planned], seconds: Callable[[Planned], float], budget_s: float) -> list[Planned]:
+    """As much of the rest of a plan as fits into `budget_s`: first whole rounds go, down to two, then the floor, then
+    the second round; what is left of a first round is kept as far as it fits."""
+    timing = [run for run in runs if run.round]
+    floor = [run for run in runs if not run.round]
+    last = max((run.round for run in timing), default=0)
+    for rounds in range(max(last, 2), 1, -1):
+        kept = [run for run in timing if run.round <= rounds] + floor
+        if sum(map(seconds, kept)) <= budget_s:
+            return kept
+    for rounds in (2, 1):
+        kept = [run for run in timing if run.round <= rounds]
+        if sum(map(seconds, kept)) <= budget_s:
+            return kept
+    fitting: list[Planned] = []
+    for run in (run for run in timing if run.round == 1):
+        if sum(map(seconds, [*fitting, run])) > budget_s:
+            break
+        fitting.append(run)
+    return fitting

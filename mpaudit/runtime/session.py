@@ -1,0 +1,181 @@
+"""Carries a plan out: run after run, with an estimate after the first, within a budget, until done or interrupted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Union
+
+import msgspec
+
+from mpaudit.runtime import launch
+from mpaudit.runtime.plan import Options, Planned, cut, plan, shortened, without
+from mpaudit.runtime.protocol import Variant
+
+LEAST = 3
+"""Measured steps that make a run count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A run begins: the `number`-th of `total`. `left_s` is the time until the plan's end, None before the first."""
+
+    planned: Planned
+    number: int
+    total: int
+    left_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """The script has made `steps` steps of `total`, warm-up included."""
+
+    steps: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    done: Done
+    left_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The plan is no longer what it was; says how and why."""
+
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Estimated:
+    """After the first run: how long the whole plan takes, that run included, in how many runs."""
+
+    total_s: float
+    runs: int
+
+
+Event = Union["Started", "Stepped", "Ended", "Changed", "Estimated"]
+Watch = Callable[[Event], None]
+Launch = Callable[..., launch.RunRecord]
+
+
+class Done(msgspec.Struct, frozen=True):
+    """A run that was made."""
+
+    planned: Planned
+    record: launch.RunRecord
+
+    @property
+    def usable(self) -> bool:
+        """Its times count: the script went on to the bound or its own end, and steps were measured."""
+        result = self.record.result
+        return (
+            result is not None
+            and self.record.outcome in ("bounded", "completed", "time-limit")
+            and len(result.step_ms) >= LEAST
+        )
+
+
+@dataclass(slots=True)
+class Session:
+    """What has been done so far; complete when `carry_out` returns."""
+
+    options: Options
+    planned_runs: int
+    done: list[Done] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    interrupted: bool = False
+
+
+def carry_out(
+    options: Options,
+    variants: Sequence[Variant],
+    *,
+    time_limit_s: float,
+    budget_s: float | None = None,
+    watch: Watch = lambda event: None,
+    run: Launch = launch.run,
+    clock: Callable[[], float] = time.monotonic,
+) -> Session:
+    """Runs the plan of `options` over `variants`.
+
+    A variant whose run cannot be used is not run again. With a budget, what does not fit any more is left out
+    (`plan.cut`) and no run goes on beyond it. An interrupt ends the run in progress and keeps what was measured.
+    """
+    queue = plan(options, variants)
+    session = Session(options, len(queue))
+    begin = clock()
+
+    def change(note: str) -> None:
+        session.notes.append(note)
+        watch(Changed(note))
+
+    try:
+        while queue:
+            planned = queue.pop(0)
+            rest_s = float("inf") if budget_s is None else budget_s - (clock() - begin)
+            if session.done and rest_s <= 0:
+                change(f"the budget of {budget_s:g} s was spent: {_runs(1 + len(queue))} not made")
+                break
+            total = len(session.done) + 1 + len(queue)
+            left = sum(map(_expected(session), [planned, *queue])) if session.done else None
+            watch(Started(planned, len(session.done) + 1, total, left))
+            steps = planned.plan.warmup + planned.plan.steps
+            record = run(
+                planned.plan,
+                time_limit_s=min(time_limit_s, rest_s),
+                on_progress=lambda made, steps=steps: watch(Stepped(made, steps)),
+            )
+            done = Done(planned, record)
+            session.done.append(done)
+            if not done.usable:
+                shorter = _shorter(session) if len(session.done) == 1 else None
+                if shorter is not None:
+                    session.options = shorter
+                    queue = plan(shorter, variants)
+                    change(
+                        f"the script ended by itself after {record.result.steps if record.result else 0} steps: "
+                        f"runs were planned anew with {shorter.warmup} warm-up and {shorter.steps} measured steps"
+                    )
+                    session.done.clear()
+                    session.planned_runs = len(queue)
+                    continue
+                dropped = len(queue)
+                queue = without(queue, planned.plan.variant)
+                if dropped > len(queue):
+                    change(f"{planned.plan.variant} was not run again: {record.sentence}")
+            if budget_s is not None:
+                kept = cut(queue, _expected(session), budget_s - (clock() - begin))
+                if len(kept) < len(queue):
+                    change(
+                        f"the budget of {budget_s:g} s leaves no time for {_runs(len(queue) - len(kept))} of the plan"
+                    )
+                queue = kept
+            left_s = sum(map(_expected(session), queue))
+            watch(Ended(done, left_s))
+            if len(session.done) == 1 and queue:
+                watch(Estimated(clock() - begin + left_s, 1 + len(queue)))
+    except KeyboardInterrupt:
+        session.interrupted = True
+    return session
+
+
+def _shorter(session: Session) -> Options | None:
+    record = session.done[0].record
+    if record.outcome != "completed" or record.result is None or record.result.steps <= LEAST:
+        return None
+    return shortened(session.options, record.result.steps)
+
+
+def _expected(session: Session) -> Callable[[Planned], float]:
+    """How long a run will take: as the last one of its variant, else as all did on average."""
+    last = {done.planned.plan.variant: done.record.wall_s for done in session.done}
+    average = fmean(last.values()) if last else 0.0
+    return lambda planned: last.get(planned.plan.variant, average)
+
+
+def _runs(number: int) -> str:
+    return "1 run" if number == 1 else f"{number} runs"
