@@ -25,6 +25,8 @@ class Question(msgspec.Struct, array_like=True, frozen=True):
     target_torch: tuple[int, ...] | None
     target_device: str | None
     sciences: bool
+    name: str
+    """That of the project's folder."""
 
 
 class Stored(msgspec.Struct, array_like=True, frozen=True):
@@ -49,7 +51,8 @@ def answer(question: Question) -> tuple[Stored, ...]:
     def place(site: Site) -> Location:
         return Location(site.path, site.line, site.column, site.end_line, site.end_column)
 
-    project = Project(ModuleInfo(p.path, p.parts, p.is_package, p.outline, p.chunks) for p in question.parts)
+    modules = (ModuleInfo(p.path, p.parts, p.is_package, p.outline, p.chunks) for p in question.parts)
+    project = Project(modules, question.name)
     seen = Seen(
         trace=follow(project),
         target=Target(question.target_torch, question.target_device),

@@ -88,6 +88,8 @@ class Component:
 class Tree:
     """The files of one project root."""
 
+    name: str
+    """That of the root's folder."""
     cache: Cache
     components: list[Component]
     problems: list[Problem]
@@ -135,8 +137,9 @@ def survey(root: Path, paths: Iterable[Path], cache: Cache, triggers: Iterable[s
     salt = _digest(fingerprint(_PARSING) + repr(patterns).encode())[:8]
     problems: list[Problem] = []
     counts = Counts()
+    name = os.fsencode(root.name).decode("utf-8", "backslashreplace")
     files = _scanned(_contents(root, paths, cache, problems, counts), cache, patterns, salt, problems)
-    admitted, imports = _admit(files)
+    admitted, imports = _admit(files, name)
     for file in files:
         if file not in admitted:
             file.data = None
@@ -145,7 +148,7 @@ def survey(root: Path, paths: Iterable[Path], cache: Cache, triggers: Iterable[s
     counts.admitted = len(admitted)
     sciences = any(module.partition(".")[0] in SCIENCES for file in admitted for _, module, _ in file.scan.imports)
     components = [Component(group, _key(group)) for group in _components(admitted, imports)]
-    return Tree(cache, components, problems, sciences, counts)
+    return Tree(name, cache, components, problems, sciences, counts)
 
 
 def _contents(
@@ -234,10 +237,10 @@ def _scanner(patterns: tuple[str, ...]) -> Scanner[bytes]:
     return Scanner(patterns, bytes)
 
 
-def _admit(files: Sequence[File]) -> tuple[dict[File, None], dict[File, list[File]]]:
+def _admit(files: Sequence[File], name: str) -> tuple[dict[File, None], dict[File, list[File]]]:
     """Files with precision code, what they import, and what imports them, transitively and bounded, in order of their
     names; and what each file imports."""
-    imports = _imports(files)
+    imports = _imports(files, name)
     importers: dict[File, list[File]] = {}
     for file, targets in imports.items():
         for target in targets:
@@ -253,8 +256,8 @@ def _admit(files: Sequence[File]) -> tuple[dict[File, None], dict[File, list[Fil
     return dict.fromkeys(file for file in files if file in admitted), imports
 
 
-def _imports(files: Sequence[File]) -> dict[File, list[File]]:
-    index = ModuleIndex((file.parts, file) for file in files)
+def _imports(files: Sequence[File], name: str) -> dict[File, list[File]]:
+    index = ModuleIndex(((file.parts, file) for file in files), name)
     found: dict[File, list[File]] = {}
     known: dict[tuple[tuple[str, ...], bool, str], File | None] = {}
     for file in files:
@@ -267,8 +270,11 @@ def _imports(files: Sequence[File]) -> dict[File, list[File]]:
             return known[place]
 
         targets: dict[File, None] = {}
-        for _, module, attribute in file.scan.imports:
-            if module.strip("."):
+        for local, module, attribute in file.scan.imports:
+            if not local:  # import a.b.c: the packages on the way too
+                names = module.split(".")
+                wanted = [find(".".join(names[:n])) for n in range(2, len(names) + 1)]
+            elif module.strip("."):
                 wanted = [find(module), find(f"{module}.{attribute}") if attribute not in ("", "*") else None]
             else:  # from . import x: a module, else something that the package defines
                 wanted = [find(module + attribute) or find(module)]
@@ -314,7 +320,7 @@ def judge(
     patterns = tuple(sorted({*triggers, *ENGINE_TRIGGERS}))
     whole = fingerprint(("",))
     keys = [
-        b"verdict" + _digest(whole + repr((patterns, target, tree.sciences)).encode() + component.key)
+        b"verdict" + _digest(whole + repr((patterns, target, tree.sciences, tree.name)).encode() + component.key)
         for tree, component in wanted
     ]
     verdicts: list[Verdict | None] = [None] * len(wanted)
@@ -377,7 +383,7 @@ def _work_out(
         work.hot = units_to_parse(work.outlines)
     parts = _lower(works, pool)
     questions = [
-        Question(tuple(group), target[0], target[1], work.tree.sciences)
+        Question(tuple(group), target[0], target[1], work.tree.sciences, work.tree.name)
         for work, group in zip(works, parts, strict=True)
     ]
     weights = [

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 from mpaudit.static.facts.ir import Outline, SyntaxProblem, Unit
 from mpaudit.static.syntax import normalise_newlines, parse_ast, syntax_error
-from mpaudit.static.triggers import import_lines
+from mpaudit.static.triggers import bindings_of, import_lines
 
 TABLE = 20_000
 """Characters from which a single statement without a trigger is set apart as a table of data."""
@@ -200,8 +200,7 @@ def _add_names(names: set[str], nodes: Iterable[ast.expr]) -> None:
 def _bindings(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str, str]]:
     if isinstance(node, ast.Import):
         for alias in node.names:
-            top = alias.name.partition(".")[0]
-            yield (alias.asname, alias.name, "") if alias.asname else (top, top, "")
+            yield from bindings_of(alias.name, alias.asname or "")
     else:
         module = "." * node.level + (node.module or "")
         for alias in node.names:

@@ -115,12 +115,22 @@ def _bindings(data: bytes, start: int, end: int) -> Iterator[tuple[str, str, str
     if lead["module"] is None:
         names = _OPEN.match(data, end)
         for name, local in _aliases(names):
-            top = name.partition(".")[0]
-            yield (local, name, "") if local else (top, top, "")
+            yield from bindings_of(name, local)
     else:
         module = "".join(_text(_NOISE.sub(b"", lead["module"])).split())
         for name, local in _aliases(_ENCLOSED.match(data, end) or _OPEN.match(data, end)):
             yield local or name, module, name
+
+
+def bindings_of(module: str, local: str) -> Iterator[tuple[str, str, str]]:
+    """What `import module as local` binds and loads; `local` is '' where it has no `as`."""
+    if local:
+        yield local, module, ""
+        return
+    top = module.partition(".")[0]
+    yield top, top, ""
+    if top != module:
+        yield "", module, ""
 
 
 def _line_start(data: bytes, position: int) -> int:

@@ -105,6 +105,7 @@ def test_imports_anywhere_in_source_order() -> None:
         ("c", "c", ""),
         ("e", ".", "d"),
         ("a", "a", ""),
+        ("", "a.b", ""),
         ("h", "g", ""),
         ("*", "i", "*"),
         ("l", "j.k", ""),

@@ -268,9 +268,9 @@ class Global(_Node, frozen=True, tag=44):
 
 
 class Import(_Node, frozen=True, tag=45):
-    """Each binding is (local name, module, attribute): `import a.b` binds ('a', 'a', ''), `import a.b as c` binds
-    ('c', 'a.b', ''), `from a import b as c` binds ('c', 'a', 'b'), `from a import *` binds ('*', 'a', '*').
-    Relative modules keep their dots: '..pkg.mod'."""
+    """Each binding is (local name, module, attribute): `import a.b` binds ('a', 'a', '') and loads ('', 'a.b', ''),
+    `import a.b as c` binds ('c', 'a.b', ''), `from a import b as c` binds ('c', 'a', 'b'), `from a import *` binds
+    ('*', 'a', '*'). Relative modules keep their dots: '..pkg.mod'."""
 
     bindings: tuple[tuple[str, str, str], ...]
     span: Span

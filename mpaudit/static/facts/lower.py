@@ -15,6 +15,7 @@ from mpaudit.static.facts import ir
 from mpaudit.static.facts.expressions import MAX_DEPTH, OPAQUE, Expressions
 from mpaudit.static.facts.positions import Positions, deep_recursion
 from mpaudit.static.syntax import normalise_newlines, parse_chunk
+from mpaudit.static.triggers import bindings_of
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(tuple[ir.Stmt, ...])
@@ -93,7 +94,10 @@ class _Lowering(Expressions):
         return ir.Return(self.maybe(node.value), self.span(node))
 
     def raise_(self, node: cst.Raise) -> ir.Stmt:
-        return ir.Raise(self.maybe(node.exc), self.span(node))
+        value = self.maybe(node.exc)
+        if node.cause is not None:
+            self.expr(node.cause.item)  # only for the `yield` that it may hold
+        return ir.Raise(value, self.span(node))
 
     def break_(self, node: cst.Break) -> ir.Stmt:
         return ir.Break(self.span(node))
@@ -102,7 +106,9 @@ class _Lowering(Expressions):
         return ir.Continue(self.span(node))
 
     def assert_(self, node: cst.Assert) -> ir.Stmt:
-        return ir.Assert(self.expr(node.test))
+        test = self.expr(node.test)
+        self.maybe(node.msg)  # only for the `yield` that it may hold
+        return ir.Assert(test)
 
     def delete(self, node: cst.Del) -> ir.Stmt:
         target = self.expr(node.target)
@@ -112,11 +118,11 @@ class _Lowering(Expressions):
         return ir.Global(tuple(item.name.value for item in node.names))
 
     def import_(self, node: cst.Import | cst.LazyImport) -> ir.Stmt:
-        bindings = []
+        bindings: list[tuple[str, str, str]] = []
         for alias in node.names:
             module = _dotted(alias.name)
             local = _local(alias)
-            bindings.append((local, module, "") if local else (module.split(".")[0], module.split(".")[0], ""))
+            bindings += bindings_of(module, local)
         return ir.Import(tuple(bindings), self.span(node))
 
     def import_from(self, node: cst.ImportFrom | cst.LazyImportFrom) -> ir.Stmt:

@@ -162,7 +162,7 @@ def _augmented(run: Run, fr: Frame, stmt: ir.AugAssign, st: PathState) -> list[P
 
 def _import(run: Run, fr: Frame, stmt: ir.Import, st: PathState) -> None:
     for name, module, attr in stmt.bindings:
-        if name == "*":
+        if name in ("*", ""):
             continue
         if fr.info is None:
             value = scopes.global_value(run, fr.module, name, st)

@@ -141,6 +141,11 @@ class ModuleInfo:
         return found
 
     @cached_property
+    def loaded(self) -> frozenset[str]:
+        """Modules that `import a.b` makes reachable as attributes."""
+        return frozenset(module for name, module, _ in self.outline.imports if not name)
+
+    @cached_property
     def imported_roots(self) -> frozenset[str]:
         return frozenset(module.split(".")[0] for _, module, _ in self.outline.imports if not module.startswith("."))
 
@@ -287,7 +292,7 @@ class Project:
     Nothing here depends on the order in which modules were given.
     """
 
-    def __init__(self, modules: Iterable[ModuleInfo]) -> None:
+    def __init__(self, modules: Iterable[ModuleInfo], name: str = "") -> None:
         self.modules = {module.path: module for module in sorted(modules, key=lambda m: m.path)}
         self.live_names: set[str] = set()
         self.exhausting: set[FunctionInfo] = set()
@@ -295,7 +300,7 @@ class Project:
         self.followed: set[Hashable] = set()
         """Calls that an earlier root has followed; see Run.shapes."""
         self._active: dict[int, bool] = {}
-        self._index = ModuleIndex((module.parts, module) for module in self.modules.values())
+        self._index = ModuleIndex(((module.parts, module) for module in self.modules.values()), name)
         for module in self.modules.values():
             _define(module)
         _mark_live(self)
@@ -377,10 +382,15 @@ class ModuleIndex(Generic[M]):
     dotted name counts only where exactly one file ends like it.
     """
 
-    def __init__(self, modules: Iterable[tuple[tuple[str, ...], M]]) -> None:
+    def __init__(self, modules: Iterable[tuple[tuple[str, ...], M]], name: str = "") -> None:
+        self._name = name
+        """That of the project's own folder: a repository may be a package itself, found from the folder above."""
+        self._root: M | None = None
         self._by_tail: dict[str, list[tuple[tuple[str, ...], M]]] = {}
         for parts, module in modules:
-            if parts:
+            if not parts:
+                self._root = module
+            else:
                 self._by_tail.setdefault(parts[-1], []).append((parts, module))
 
     def find(self, importer: tuple[str, ...], is_package: bool, dotted: str) -> M | None:
@@ -391,9 +401,7 @@ class ModuleIndex(Generic[M]):
             base = folder[: len(folder) - (level - 1)] if level > 1 else folder
             if level - 1 > len(folder):
                 return None
-            wanted = base + names
-            tail = self._by_tail.get(wanted[-1], []) if wanted else []
-            return next((module for parts, module in tail if parts == wanted), None)
+            return self._at(base + names)
         if not names:
             return None
         candidates = [(p, m) for p, m in self._by_tail.get(names[-1], []) if p[-len(names) :] == names]
@@ -413,7 +421,13 @@ class ModuleIndex(Generic[M]):
             return None if names[0] in sys.stdlib_module_names and not near else best[1]
         if len(candidates) == 1 and len(names) > 1 and names[0] not in sys.stdlib_module_names:
             return candidates[0][1]
-        return None
+        itself = names[0] == self._name and names[0] not in sys.stdlib_module_names
+        return self._at(names[1:]) if itself else None
+
+    def _at(self, wanted: tuple[str, ...]) -> M | None:
+        if not wanted:
+            return self._root
+        return next((module for parts, module in self._by_tail.get(wanted[-1], ()) if parts == wanted), None)
 
 
 def _define(module: ModuleInfo) -> None:

@@ -50,7 +50,7 @@ def attribute(run: Run, fr: Frame, base: Value, name: str, st: PathState, expr: 
             )
         case Ext():
             found = st.heap.get((base, name))
-            return found if found is not None else scopes.canonical(f"{base.name}.{name}")
+            return found if found is not None else scopes.external_attribute(run, fr, base, name)
         case Mod():
             return scopes.module_attribute(run, run.project.modules[base.path], name, st)
         case Ref():

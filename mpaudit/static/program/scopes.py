@@ -153,6 +153,16 @@ def module_attribute(run: Run, target: ModuleInfo, attr: str, st: PathState) -> 
     return global_value(run, target, attr, st) if "*" in target.imports else Sym(("global", target.path, attr))
 
 
+def external_attribute(run: Run, fr: Frame, base: Ext, name: str) -> Value:
+    """`a.b` after `import a.b`, where the folder `a` has no `__init__.py` and so is no module itself."""
+    dotted = f"{base.name}.{name}"
+    if dotted in fr.module.loaded:
+        target = run.project.find(fr.module, dotted)
+        if target is not None:
+            return Mod(target.path)
+    return canonical(dotted)
+
+
 def canonical(name: str) -> Value:
     """A qualified name outside the project: a dtype where it is one."""
     parts = name.split(".")

@@ -90,7 +90,7 @@ def test_syntax_newer_than_this_python_or_out_of_place(text: str, kind: type) ->
 
 def test_lazy_imports_are_imports() -> None:
     first, second = statements("lazy import a.b\nlazy from c import d as e\n")
-    assert first == ir.Import((("a", "a", ""),), (1, 1, 1, 16))
+    assert first == ir.Import((("a", "a", ""), ("", "a.b", "")), (1, 1, 1, 16))
     assert second == ir.Import((("e", "c", "d"),), (2, 1, 2, 26))
 
 

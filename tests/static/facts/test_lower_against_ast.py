@@ -422,11 +422,13 @@ class Reference:
     Nonlocal_ = Global_
 
     def Import_(self, node: Any) -> Any:
-        def binding(alias: Any) -> tuple[str, str, str]:
+        bindings: list[tuple[str, str, str]] = []
+        for alias in node.names:
             top = alias.name.split(".")[0]
-            return (alias.asname, alias.name, "") if alias.asname else (top, top, "")
-
-        return ir.Import(tuple(binding(alias) for alias in node.names), self.span(node))
+            bindings.append((alias.asname, alias.name, "") if alias.asname else (top, top, ""))
+            if "." in alias.name and not alias.asname:
+                bindings.append(("", alias.name, ""))
+        return ir.Import(tuple(bindings), self.span(node))
 
     def ImportFrom_(self, node: Any) -> Any:
         module = "." * node.level + (node.module or "")
