@@ -8,6 +8,7 @@ ends, nothing that it started is left.
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import tempfile
@@ -65,6 +66,8 @@ def run(
     """
     folder = Path(plan.folder)
     folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise FileExistsError(errno.EEXIST, "the folder of a run must be empty", plan.folder)
     (folder / PLAN_FILE).write_bytes(msgspec.json.encode(plan))
     with tempfile.TemporaryDirectory(prefix="mpaudit-", ignore_cleanup_errors=True) as scratch:
         start = time.monotonic()

@@ -118,8 +118,9 @@ class ChildResult(msgspec.Struct, frozen=True):
     """Milliseconds between the ends of two successive primary steps, after the warm-up."""
     outside_ms: tuple[float, ...] = ()
     """Of each of those, the time outside of forward, backward and optimizer: data, logging, anything else."""
-    losses: tuple[float, ...] = ()
-    """Unscaled loss of each step from the first on: the sum over its backward passes."""
+    losses: tuple[float | None, ...] = ()
+    """Unscaled loss of each step from the first on: the sum over its backward passes; None where it is not finite or
+    the step had no backward."""
     memory: Memory = Memory()
     control: Control = Control("as-is")
     patched: tuple[str, ...] = ()

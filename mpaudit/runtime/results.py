@@ -16,19 +16,21 @@ started."""
 
 
 def gather(folder: Path) -> ChildResult | None:
-    """The result of the process that trained: of the script itself, else of the first that it started (of a
-    distributed training the one of rank 0). None where no process wrote one."""
+    """The result of the process that trained: of the script itself, else of one that it started: of
+    rank 0 in a distributed training, and of those the one with most steps. None where no process wrote one."""
     own = _read(folder / RESULT_FILE)
     if own is not None and own.steps:
         return own
     started = sorted(
         (result for path in sorted((folder / PROCESSES).glob("*.json")) if (result := _read(path)) and result.steps),
-        key=lambda result: result.rank,
+        key=lambda result: (result.rank, -result.steps),
     )
     if not started:
         return own
     first = started[0]
-    where = f"the training ran in {_count(len(started))} that the script started; the figures are those of the first"
+    where = f"the training ran in {_count(len(started))} that the script started" + (
+        f"; the figures are those of one of them (rank {first.rank})" if len(started) > 1 else ""
+    )
     notes = (*first.notes, where)
     if own is not None and own.error is not None and first.ending != "bounded":
         first = msgspec.structs.replace(first, ending=own.ending, error=own.error)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 import torch
@@ -40,8 +41,9 @@ class Losses:
         return roots
 
 
-def read(losses: Losses) -> tuple[float, ...]:
-    """The loss of each planned step that has ended, from the first. A step without a backward has NaN."""
+def read(losses: Losses) -> tuple[float | None, ...]:
+    """The loss of each planned step that has ended, from the first: None where it is not finite (JSON has no word for
+    that), or where the step had no backward."""
     places = losses.steps.positions()
     by_backward = not losses.steps.log
     sums: list[float | None] = [None] * len(places)
@@ -49,7 +51,7 @@ def read(losses: Losses) -> tuple[float, ...]:
         number = bisect_left(places, passes if by_backward else ends)
         if number < len(sums):
             sums[number] = (sums[number] or 0.0) + float(loss)
-    return tuple(float("nan") if total is None else total for total in sums)
+    return tuple(total if total is not None and isfinite(total) else None for total in sums)
 
 
 def _tensors(value: Any) -> Iterable[torch.Tensor]:

@@ -83,10 +83,10 @@ class Timing:
         self.passes.clear()
         self.spans.clear()
 
-    def _forward_begin(self, module: Any) -> None:
+    def _forward_begin(self, callee: Any) -> None:
         self._open()
 
-    def _forward_end(self, module: Any) -> None:
+    def _forward_end(self, *call: Any) -> None:
         self._close()
 
     def _backward_begin(self, roots: Any) -> Any:
