@@ -1,0 +1,115 @@
+"""Verdicts on loss scaling from histograms."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from mpaudit.runtime.loss_scaling import (
+    Gradients,
+    Histogram,
+    Update,
+    first_overflow,
+    judge,
+    judge_updates,
+    largest_scale,
+    merge,
+    sentence,
+    shares,
+    smallest_scale,
+)
+
+
+def between(*exponents: int) -> Histogram:
+    return Histogram(binades=dict.fromkeys(exponents, (0, 1, 0)))
+
+
+def seen(module: str, histogram: Histogram, kind: str = "activation") -> Gradients:
+    return Gradients(0, module, "0", kind, "float32", histogram)  # type: ignore[arg-type]
+
+
+def test_what_float16_does_by_exponent() -> None:
+    found = shares(between(-30, -26, -25, -15, -14, 15, 16, 20))
+    assert (found.zero, found.subnormal, found.infinite) == (2 / 8, 2 / 8, 2 / 8)
+
+
+def test_a_tie_goes_to_zero_and_a_value_that_rounds_up_to_infinity() -> None:
+    assert shares(Histogram(binades={-25: (1, 1, 0)})).zero == 0.5
+    assert shares(Histogram(binades={15: (0, 1, 1)})).infinite == 0.5
+
+
+def test_a_scale_shifts() -> None:
+    histogram = between(-40, -30, 0)
+    assert shares(histogram, 5).zero == 1 / 3
+    assert shares(histogram, 15).zero == 0
+    assert shares(histogram, 16).infinite == 1 / 3
+
+
+def test_zeros_do_not_count() -> None:
+    assert shares(Histogram(zeros=10**6, binades={-30: (0, 1, 0), 0: (0, 1, 0)})).zero == 0.5
+
+
+def test_the_safe_scales() -> None:
+    histogram = Histogram(binades={-40: (0, 5, 0), -30: (0, 500, 0), 2: (0, 495, 0)})
+    assert largest_scale(histogram) == 13
+    assert shares(histogram, 13).infinite == 0 < shares(histogram, 14).infinite
+    assert smallest_scale(histogram) == 5
+    assert shares(histogram, 5).zero <= 0.01 < shares(histogram, 4).zero
+
+
+def test_no_value_has_no_scale() -> None:
+    assert largest_scale(Histogram(zeros=3)) is None and smallest_scale(Histogram(zeros=3)) is None
+
+
+def test_needs_scaling() -> None:
+    verdict = judge([seen("head", between(-30, -29, -28, 0)), seen("body", between(0, 1))])
+    assert verdict.needed and (verdict.smallest, verdict.largest) == (5, 14)
+    assert sentence(verdict) == (
+        "This script needs loss scaling for float16, because without it float16 makes 75 % of the non-zero activation "
+        "gradients of head zero; scales from 2^5 to 2^14 are safe."
+    )
+
+
+def test_does_not_need_scaling() -> None:
+    verdict = judge([seen("head", between(-10, -5)), seen("body", between(-15, 1))])
+    assert verdict.needed is False
+    assert "50 % lose bits, none overflows" in sentence(verdict)
+
+
+def test_no_scale_serves_all() -> None:
+    verdict = judge([seen("head", between(-60)), seen("body", between(10))])
+    assert verdict.needed and "use bfloat16" in verdict.because
+
+
+def test_overflow_without_a_scale() -> None:
+    verdict = judge([seen("body", between(17))])
+    assert verdict.needed and "overflow float16 already at scale 1; scales from" in verdict.because
+
+
+def test_nothing_seen() -> None:
+    assert judge([]).needed is None
+
+
+def test_parameters_and_activations_are_told_apart() -> None:
+    verdict = judge([seen("fc", between(-30)), seen("fc", between(0), "parameter")])
+    assert [(one.kind, one.at_one.zero) for one in verdict.modules] == [("activation", 1.0), ("parameter", 0.0)]
+
+
+def test_merging_adds() -> None:
+    assert merge([Histogram(1, 2, {0: (1, 2, 3)}), Histogram(1, 0, {0: (1, 0, 0), -3: (0, 1, 0)})]) == Histogram(
+        2, 2, {-3: (0, 1, 0), 0: (2, 2, 3)}
+    )
+
+
+def test_the_first_overflow_in_backward_order() -> None:
+    infinite = Histogram(nonfinite=1)
+    found = first_overflow([seen("c", between(0)), seen("b", infinite), seen("a", infinite)])
+    assert found is not None and found.module == "b"
+
+
+@pytest.mark.parametrize(("lost", "needed"), [(90, True), (1, False)])
+def test_master_weights(lost: int, needed: bool) -> None:
+    verdict = judge_updates([Update(0, "fc", "fc.weight", 1e-4, 100, 0, lost)])
+    assert verdict.needed_bf16 is needed and verdict.needed_fp16 is False
+    assert math.isclose(verdict.lost_bf16, lost / 100) and verdict.worst == ("fc.weight",)
