@@ -46,7 +46,14 @@ def answer(question: Question) -> tuple[Stored, ...]:
     from .checks import CODES, Seen, Target, check
     from .program.analysis import follow
     from .program.linker import ModuleInfo, Project, Site
-    from .program.traits import computes_in_float64, low_precision_files, simulator_files, turns_tf32_on, version_shims
+    from .program.traits import (
+        computes_in_float64,
+        low_precision_files,
+        lowers_otherwise,
+        simulator_files,
+        turns_tf32_on,
+        version_shims,
+    )
 
     def place(site: Site) -> Location:
         return Location(site.path, site.line, site.column, site.end_line, site.end_column)
@@ -61,6 +68,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
         shims=version_shims(project),
         simulators=simulator_files(project),
         low_precision=low_precision_files(project),
+        lowers_otherwise=lowers_otherwise(project),
     )
     found = {
         Stored(

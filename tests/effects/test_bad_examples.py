@@ -55,6 +55,7 @@ SILENT = {
     ("MPA212", 0),
     ("MPA213", 0),
     ("MPA215", 0),
+    ("MPA216", 0),
     ("MPA222", 0),
     ("MPA222", 1),
     ("MPA224", 0),
@@ -168,6 +169,17 @@ def test_a_new_scaler_per_iteration_skips_every_step() -> None:
     bad.train("MPA213", 0)
     assert bad.moved() == 0.0
     assert right.moved() > 0.0
+
+
+def test_in_float32_the_scaler_changes_next_to_nothing() -> None:
+    bad, plain = Toy(), Toy()
+    bad.train("MPA216", 0)
+    for x, y in plain.loader:
+        plain.optimizer.zero_grad()
+        nn.functional.cross_entropy(plain.model(x), y).backward()
+        plain.optimizer.step()
+    weights = zip(bad.model.parameters(), plain.model.parameters(), strict=True)
+    assert all(torch.allclose(scaled, unscaled, rtol=1e-5, atol=1e-7) for scaled, unscaled in weights)
 
 
 def test_in_bfloat16_the_scaler_changes_nothing() -> None:

@@ -62,6 +62,16 @@ def test_203_the_overflow_reaches_the_weights() -> None:
     assert not any(torch.isfinite(p).all() for p in toy.model.parameters())
 
 
+def test_203_a_raw_step_of_unscaled_gradients_is_not_skipped() -> None:
+    toy, scaler = Toy(), torch.amp.GradScaler("cpu")
+    (scaler.scale(F.cross_entropy(toy.model(toy.x), toy.y)) * 1e38).backward()
+    scaler.unscale_(toy.optimizer)
+    nn.utils.clip_grad_norm_(toy.model.parameters(), 1.0)
+    toy.optimizer.step()
+    scaler.update()
+    assert not any(torch.isfinite(p).all() for p in toy.model.parameters())
+
+
 @pytest.mark.parametrize(("adam", "unscale", "norm", "moved"), [
     (False, False, 1_459_268, 1.5e-6),
     (False, True, 22.27, 0.1),

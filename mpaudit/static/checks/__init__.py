@@ -21,6 +21,7 @@ CHECKS: dict[Check, frozenset[str]] = {
     scaler.created_in_loop: frozenset({"MPA213"}),
     scaler.state_not_saved: frozenset({"MPA214"}),
     scaler.with_bf16: frozenset({"MPA215"}),
+    scaler.without_low_precision: frozenset({"MPA216"}),
     scaler.half_weights: frozenset({"MPA221"}),
     scaler.argument_order: frozenset({"MPA222"}),
     dtypes.default_float64: frozenset({"MPA301"}),

@@ -41,6 +41,8 @@ class Seen:
     """Folders with a file that turns TF32 on."""
     low_precision: frozenset[str] = frozenset()
     """Files that speak of a low precision."""
+    lowers_otherwise: bool = False
+    """Something computes in a low precision without autocast."""
     simulators: frozenset[str] = frozenset()
     """Files of reinforcement learning."""
     shims: frozenset[str] = frozenset()

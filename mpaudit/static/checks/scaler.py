@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Hashable, Iterator
 
 from mpaudit.model import Confidence, Severity
 
 from ..program.linker import Site
-from ..program.trace import Basis, Hit, Step, Trace, is_feasible, is_mode, is_sure
-from ..program.values import Cast, Const, Key, Sym, Tensor
+from ..program.trace import Basis, Hit, Scaled, Step, Trace, is_feasible, is_mode, is_sure
+from ..program.values import Cast, Const, Key, Ref, Sym, Tensor
 from .draft import Draft, Seen, name_of
 
 TYPESTATE = frozenset(f"MPA{n}" for n in (202, 203, 204, 205, 206, 207, 208, 209, 210, 211, 212, 224, 228))
@@ -88,7 +89,11 @@ _OTHER_OF_CODE = {
     "MPA224": "the step that applies the mixture",
     "MPA228": "the step that applies the sum",
 }
-_OTHER = {("MPA228", "divided-twice"): "divided here already", ("MPA212", "scaled"): "the step that applies them"}
+_OTHER = {
+    ("MPA203", "unskipped"): "unscaled here",
+    ("MPA228", "divided-twice"): "divided here already",
+    ("MPA212", "scaled"): "the step that applies them",
+}
 
 
 def _words(code: str, variant: str, s: str, o: str) -> tuple[str, str]:
@@ -114,6 +119,12 @@ def _words(code: str, variant: str, s: str, o: str) -> tuple[str, str]:
                 f"{event} is reached although {s}.scale() was never called: it raises AssertionError "
                 "(«… _scale is None …»)",
                 f"call {s}.scale(loss).backward()",
+            )
+        case "MPA203", "unskipped":
+            return (
+                f"{o}.step() after {s}.unscale_({o}) applies the gradients whatever they are: a step whose "
+                "gradients overflowed, as is usual at the start, is not skipped and makes the weights inf or NaN",
+                f"call {s}.step({o}), which skips such steps, then {s}.update()",
             )
         case "MPA203", _:
             return (
@@ -228,11 +239,11 @@ def created_in_loop(seen: Seen) -> Iterator[Draft]:
         made = trace.made.get(scaler)
         if made is None or not made.loops or scaler not in trace.remade:
             continue
-        loops = _common(made.loops, [step.loops for step in steps])
+        loops = max((_common(made.loops, step.loops) for step in steps), key=len)
         if not loops or any(_fresh_run(trace, step.optimizer, loops) for step in steps):
             continue
         name = name_of(trace, scaler, "the scaler")
-        every_step = any(step.loops == made.loops for step in steps)
+        every_step = any(step.loops == loops for step in steps)
         if every_step:
             message = (
                 f"{name} is created anew for every step: its scale starts at 65536 each time and never adapts, so "
@@ -257,9 +268,9 @@ def _steps_by_scaler(trace: Trace) -> dict[Hashable, list[Step]]:
     return found
 
 
-def _common(made: tuple[Hashable, ...], steps: list[tuple[Hashable, ...]]) -> tuple[Hashable, ...]:
-    """Loops round the construction that are round every step too."""
-    return made if any(loops[: len(made)] == made for loops in steps) else ()
+def _common(made: tuple[Hashable, ...], step: tuple[Hashable, ...]) -> tuple[Hashable, ...]:
+    """Loops round both the construction and the step, outermost first."""
+    return tuple(a for a, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(made, step, strict=False)))
 
 
 def _fresh_run(trace: Trace, optimizer: Hashable, loops: tuple[Hashable, ...]) -> bool:
@@ -325,8 +336,8 @@ def with_bf16(seen: Seen) -> Iterator[Draft]:
         on = {key for key, taken in scaled.basis.guards if taken} | ({made.enabled} if made is not None else set())
         by_scaler.setdefault(scaled.scaler, []).append((scaled.site, _dtype_of_loss(scaled.loss, on)))
     for scaler, dtypes in by_scaler.items():
-        if {dtype for _, dtype in dtypes} != {"bfloat16"}:
-            continue
+        if {dtype for _, dtype in dtypes} - {"none"} != {"bfloat16"}:
+            continue  # "none": a path without autocast, on a CPU or with AMP off, where nothing is float16 either
         made = trace.made.get(scaler)
         if made is not None and made.enabled is False:
             continue
@@ -339,6 +350,49 @@ def with_bf16(seen: Seen) -> Iterator[Draft]:
             "it costs a check of all gradients and a synchronisation per step, and may skip steps",
             "drop the scaler, or create it with enabled=(dtype is torch.float16)", Confidence.LIKELY, related,
         )  # fmt: skip
+
+
+def without_low_precision(seen: Seen) -> Iterator[Draft]:
+    """MPA216: loss scaling of losses that no autocast and no fp16 weights have part in."""
+    trace = seen.trace
+    if seen.lowers_otherwise or trace.casts_dropped - trace.casts_entered:
+        return
+    by_scaler: dict[Hashable, list[Scaled]] = {}
+    for scaled in trace.scaled:
+        by_scaler.setdefault(scaled.scaler, []).append(scaled)
+    for scaler, events in by_scaler.items():
+        made = trace.made.get(scaler)
+        if (made is not None and made.enabled is False) or not all(_in_float32(event, trace) for event in events):
+            continue
+        name = name_of(trace, scaler, "the scaler")
+        in_sight = made is not None or any(other.kind == "scaler" for other in trace.made.values())
+        yield Draft(
+            "MPA216", made.site if made is not None else events[0].site,
+            f"{name} scales losses that are computed in float32: no autocast is entered round the forward, so the "
+            "scaler costs a check of all gradients per step and nothing runs in low precision",
+            "run the forward and the loss under torch.autocast, or drop the scaler",
+            Confidence.LIKELY if in_sight else Confidence.POSSIBLE,
+            ((events[0].site, "scaled here"),) if made is not None else (),
+        )  # fmt: skip
+
+
+def _in_float32(scaled: Scaled, trace: Trace) -> bool:
+    """Whether all forwards that a scaled loss came from are proven to run without autocast."""
+    if scaled.loss is None or not scaled.loss.uses or scaled.basis.inexact or scaled.basis.exceptional:
+        return False
+    if scaled.basis.root in trace.owned_roots or None in scaled.casts:
+        return False
+    known = not scaled.outer_unknown
+    for use in scaled.loss.uses:
+        if use.casts is None or (use.casts and use.casts[-1].enabled is not False) or use.module in trace.lowered:
+            return False
+        known = known and _is_made_in_sight(use.module)
+    return known or not trace.casts_on  # the caller or a forward that is not in sight may enter the one there is
+
+
+def _is_made_in_sight(module: Hashable) -> bool:
+    """An object whose class is known, or a class in which nothing matters to an audit."""
+    return isinstance(module, Ref) or (isinstance(module, tuple) and module[:1] == ("obj",))
 
 
 def _dtype_of_loss(loss: Tensor | None, on: set[bool | Key]) -> str:

@@ -75,9 +75,7 @@ def _unfold(keywords: Keywords, st: PathState) -> Keywords:
         if name or not (isinstance(value, Ref) and value.kind == "dict"):
             out.append((name, value))
             continue
-        for slot, held in st.heap.held(value):
-            known = slot.startswith("[Const(value='") and slot.endswith("')]")
-            out.append((slot[14:-3] if known else "", held))
+        out += ((containers.key_of_slot(slot), held) for slot, held in st.heap.held(value))
     return tuple(out)
 
 

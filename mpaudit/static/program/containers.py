@@ -55,7 +55,7 @@ def subscript(run: Run, base: Value, index: Value, st: PathState) -> Value:
                 return subscript(run, items, index, st)
             return Sym(("sub", ("obj", base), operators.key_of(index)))
         case Ref():
-            found = st.heap.get((base, _slot(index)))
+            found = st.heap.get((base, slot(index)))
             if found is not None:
                 return found
             elements = iterate(run, base, st)
@@ -65,21 +65,27 @@ def subscript(run: Run, base: Value, index: Value, st: PathState) -> Value:
         case Choice():
             return choice([subscript(run, v, index, st) for v in sorted(base.options, key=repr)], ("sub", ("choice",)))
         case Sym():
-            found = st.heap.get((base.key, _slot(index)))
+            found = st.heap.get((base.key, slot(index)))
             return found if found is not None else Sym(("sub", base.key, operators.key_of(index)))
         case _:
             return Sym(("sub", operators.key_of(base), operators.key_of(index)))
 
 
-def _slot(index: Value) -> str:
+def slot(index: Value) -> str:
+    """The name on the heap of what stands under an index or key."""
     return f"[{index.value!r}]" if isinstance(index, Const) else f"[{operators.key_of(index)!r}]"
+
+
+def key_of_slot(name: str) -> str:
+    """The string that `slot` was made from; '' for any other key."""
+    return name[2:-2] if name[1:2] in ("'", '"') else ""
 
 
 def store_subscript(base: Value, index: Value, value: Value, st: PathState) -> None:
     if isinstance(base, Ref):
-        st.heap[base, _slot(index)] = value
+        st.heap[base, slot(index)] = value
     elif isinstance(base, Sym):
-        st.heap[base.key, _slot(index)] = value
+        st.heap[base.key, slot(index)] = value
 
 
 def new_dict(run: Run, fr: Frame, expr: ir.Dict, st: PathState) -> Results:
@@ -92,12 +98,12 @@ def new_dict(run: Run, fr: Frame, expr: ir.Dict, st: PathState) -> Results:
             if key is None:
                 spread = values[2 * i + 1]
                 if isinstance(spread, Ref) and spread.kind == "dict":
-                    for slot, value in s.heap.held(spread):
-                        s.heap[ref, slot] = value
+                    for name, value in s.heap.held(spread):
+                        s.heap[ref, name] = value
                 else:
                     s.heap[ref, f"[** {i}]"] = spread
             else:
-                s.heap[ref, _slot(values[2 * i])] = values[2 * i + 1]
+                s.heap[ref, slot(values[2 * i])] = values[2 * i + 1]
         out.append((s, ref))
     return out
 

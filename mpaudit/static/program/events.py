@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
+from dataclasses import replace
 
 from . import generators, typestate
 from .frame import Frame, Run
 from .linker import Site
-from .state import PathState, varies
-from .trace import Backward, Basis, Made, Saved, Scaled, Step
+from .state import PathState, is_counter, varies
+from .trace import Backward, Basis, Made, Saved, Scaled, Step, is_mode
 from .typestate import Sure
 from .values import (
     NONE,
     Choice,
+    Const,
     Gradient,
     Key,
     Params,
@@ -24,6 +26,7 @@ from .values import (
     Tup,
     Use,
     Value,
+    join_tensors,
     mentions,
     options,
 )
@@ -274,14 +277,28 @@ def scale(run: Run, scaler: Id, loss: Value, site: Site, st: PathState) -> list[
         if not run.lazy:
             mark_arm(run, s)
             typestate.scale(s.protocol, scaler)
-            tensor = loss if isinstance(loss, Tensor) else None
-            run.trace.scaled.append(Scaled(site, scaler, tensor, s.casts, Basis.of(s, run.root)))
-        base = loss if isinstance(loss, Tensor) else Tensor(frozenset())
+            run.trace.scaled.append(
+                Scaled(site, scaler, one_tensor(loss), s.casts, Basis.of(s, run.root), s.outer_unknown)
+            )
+        base = one_tensor(loss) or Tensor(frozenset())
         result: Value = Tensor(base.uses, scaler, base.dtype)
         if isinstance(loss, Tup):
             result = Tup(tuple(Tensor(t.uses if isinstance(t, Tensor) else frozenset(), scaler) for t in loss.items))
         out.append((s, result))
     return out
+
+
+def one_tensor(value: Value) -> Tensor | None:
+    """A tensor that came from all that `value` may be; None where nothing of it is known to be one."""
+    if isinstance(value, Tensor):
+        return value
+    found = list(options(value))
+    tensors = [option for option in found if isinstance(option, Tensor)]
+    if not tensors:
+        return None
+    joined = join_tensors(tensors)
+    known = all(isinstance(option, Tensor | Const) for option in found)
+    return joined if known else replace(joined, uses=None)
 
 
 def unscale(run: Run, scaler: Id, optimizer: Id | None, site: Site, st: PathState) -> list[PathState]:
@@ -327,7 +344,8 @@ def raw_step(run: Run, fr: Frame, optimizer: Id, site: Site, text: str, st: Path
     if by_flag:
         st.heap[("loss", optimizer), "of"] = NONE  # nothing is said of how the loss was computed when AMP is off
     _record_step(run, site, None, optimizer, text, st)
-    typestate.raw_step(st.protocol, optimizer, site, _report(run, st, site))
+    checked = any(not is_mode(key) and not is_counter(key) for key in st.guards)
+    typestate.raw_step(st.protocol, optimizer, site, _report(run, st, site), checked=checked)
 
 
 def _record_step(run: Run, site: Site, scaler: Id | None, optimizer: Id, text: str, st: PathState) -> None:

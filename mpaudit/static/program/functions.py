@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..facts import ir
-from . import calls, conditions, contexts, events, expressions, flow, objects, operators, torch_api
+from . import calls, conditions, containers, contexts, events, expressions, flow, objects, operators, torch_api
 from .frame import MAX_DEPTH, Frame, Run, text_of
 from .linker import ClassInfo, FunctionInfo, Site, walk_nodes
 from .shapes import Args, Keywords, Results
@@ -180,7 +180,7 @@ def bind(run: Run, frame: Frame, func: Func, args: Args, keywords: Keywords, st:
             st.heap.drop(ref)
             for name, value in keywords:
                 if name and name not in names:
-                    st.heap[ref, f"[{Const(name)!r}]"] = value
+                    st.heap[ref, containers.slot(Const(name))] = value
             st.heap[frame.id, param.name] = ref
 
 

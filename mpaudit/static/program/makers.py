@@ -45,7 +45,7 @@ def as_params(value: Value, st: PathState) -> Value:
     if isinstance(value, Tup):
         return Tup(tuple(as_params(item, st) for item in value.items))
     if isinstance(value, Ref) and value.kind == "dict":
-        inner = [v for slot, v in containers.held(value, st) if slot == "[Const(value='params')]"]
+        inner = [v for name, v in containers.held(value, st) if name == containers.slot(Const("params"))]
         return as_params(inner[0], st) if inner else value
     if isinstance(value, Ref) and value.kind == "list":
         items = st.heap.get((value, "[]"))
@@ -78,6 +78,8 @@ def make_autocast(
     elif unknown:
         on = ("truth", ("call", site))
     run.trace.casts_made.setdefault(site, CastMade(site, text, False))
+    if on is not False:
+        run.trace.casts_on.add(site)
     return Ref("autocast", Cast(device, named, on, site))
 
 

@@ -81,7 +81,7 @@ def call_python(
             ref = Ref("dict", fr.site(expr.span))
             st.heap.drop(ref)
             for key, value in keywords:
-                st.heap[ref, f"[{Const(key)!r}]" if key else "[**]"] = value
+                st.heap[ref, containers.slot(Const(key)) if key else "[**]"] = value
             for value in args:
                 if isinstance(value, Ref) and value.kind == "dict":
                     for slot, item in containers.held(value, st):

@@ -274,7 +274,7 @@ def unknown_method(
     ):
         key: Key = ("mcall", base.key, name, *(operators.key_of(a) for a in args))
         if name == "get" and args:
-            found = st.heap.get((base.key, f"[{args[0]!r}]")) if isinstance(args[0], Const) else None
+            found = st.heap.get((base.key, containers.slot(args[0])))
             return [(st, found if found is not None else Sym(("sub", base.key, operators.key_of(args[0]))))]
         return [(st, Sym(key))]
     if name in ("forward", "training_loss", "compute_loss") and role == "module":
@@ -312,10 +312,10 @@ def dict_method(
             else:
                 st.heap[ref, "[** update]"] = value
         for key, value in keywords:
-            st.heap[ref, f"[{Const(key)!r}]"] = value
+            st.heap[ref, containers.slot(Const(key))] = value
         return [(st, NONE)]
     if name in ("get", "pop", "setdefault") and args:
-        found = st.heap.get((ref, f"[{args[0]!r}]"))
+        found = st.heap.get((ref, containers.slot(args[0])))
         if found is None and len(args) > 1:
             return [(st, args[1])]
         return [(st, found if found is not None else Sym(("sub", ("obj", ref), operators.key_of(args[0]))))]
@@ -324,5 +324,10 @@ def dict_method(
     if name == "values":
         return [(st, Tup(tuple(value for _, value in containers.held(ref, st))))]
     if name == "items":
-        return [(st, Tup(tuple(Tup((Const(slot), value)) for slot, value in containers.held(ref, st))))]
+        return [(st, Tup(tuple(Tup((_key(slot), value)) for slot, value in containers.held(ref, st))))]
     return [(st, Sym(("mcall", ("obj", ref), name)))]
+
+
+def _key(slot: str) -> Value:
+    name = containers.key_of_slot(slot)
+    return Const(name) if name else Sym(("key", slot))

@@ -94,6 +94,7 @@ class Scaled:
     loss: Tensor | None
     casts: tuple[Cast | None, ...]
     basis: Basis
+    outer_unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +174,8 @@ class Trace:
     saved: list[Saved] = field(default_factory=list)
     leaks: dict[tuple[Site, Site], Leak] = field(default_factory=dict)
     casts_made: dict[Site, CastMade] = field(default_factory=dict)
+    casts_on: set[Site] = field(default_factory=set)
+    """Autocast calls that are not turned off for good."""
     casts_entered: set[Site] = field(default_factory=set)
     casts_dropped: set[Site] = field(default_factory=set)
     """Autocast calls that are a statement of their own."""

@@ -51,6 +51,27 @@ _LOW_PRECISION = frozenset(
 )  # fmt: skip
 
 
+_OTHER_WAYS = frozenset(
+    (
+        "custom_fwd", "half", "MixedPrecision", "FullyShardedDataParallel", "fully_shard", "ShardedGradScaler",
+        "set_autocast_enabled", "set_autocast_gpu_dtype", "convert_to_fp16", "convert_network",
+    )
+)  # fmt: skip
+_OTHER_PACKAGES = frozenset(("apex", "tinycudann", "transformer_engine", "deepspeed", "xformers", "triton"))
+
+
+def lowers_otherwise(project: Project) -> bool:
+    """Whether anything computes in a low precision without autocast: fp16 weights, FSDP's policy, kernels."""
+    for module in project.modules.values():
+        if module.imported_roots & _OTHER_PACKAGES:
+            return True
+        for node in walk_nodes(tuple(_bodies(module))):
+            name = node.name if isinstance(node, ir.Attr) else node.id if isinstance(node, ir.Name) else ""
+            if name in _OTHER_WAYS:
+                return True
+    return False
+
+
 SIMULATORS = frozenset(("gym", "gymnasium", "envpool", "procgen", "pettingzoo", "dm_control", "isaacgym", "ale_py"))
 """Reinforcement learning: small networks that wait for an environment, where autocast gains little."""
 

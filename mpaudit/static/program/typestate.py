@@ -382,7 +382,8 @@ def step(p: Protocol, s: Id, o: Id, site: Site, report: Report) -> None:
     )
 
 
-def raw_step(p: Protocol, o: Id, site: Site, report: Report) -> None:
+def raw_step(p: Protocol, o: Id, site: Site, report: Report, *, checked: bool = False) -> None:
+    """`checked`: the step is under a condition on this iteration, which may ask whether the gradients are finite."""
     meet_optimizer(p, o)
     state = p.optimizers[o]
     grad, sure = state.grad, state.sure
@@ -398,6 +399,8 @@ def raw_step(p: Protocol, o: Id, site: Site, report: Report) -> None:
                 report(Violation(grad.code, grad.site or site, "mixed", grad.scaler, o, site, sure))
             case Kind.EMPTY if state.zeroed:
                 report(Violation("MPA211", state.zero or site, "raw", None, o, site, sure))
+            case Kind.UNSCALED if not checked and p.pair(grad.scaler, o).stage is Stage.UNSCALED:
+                report(Violation("MPA203", site, "unskipped", grad.scaler, o, p.pair(grad.scaler, o).site, sure))
             case _:
                 pass
     p.optimizers[o] = replace(state, used=Used.YES if state.fed else Used.TOP, clip=None, step=site)

@@ -225,7 +225,7 @@ def test_step_of_gradients_that_a_step_has_applied(before: str, stage: Stage) ->
     [
         ("raw", []),
         ("scaled", ["203"]),
-        ("unscaled", []),
+        ("unscaled", ["203"]),  # nothing skips the step where the gradients overflowed
         ("stale", ["203"]),
         ("mixed", ["224"]),
         ("top", []),
@@ -236,6 +236,12 @@ def test_raw_step(before: str, codes: list[str]) -> None:
     ts.raw_step(p, OPT, "here", reports)
     assert reports.codes == codes
     assert p.optimizers[OPT].used is Used.YES
+
+
+def test_a_raw_step_under_a_check_of_its_own() -> None:
+    p, reports = start("unscaled", Stage.UNSCALED), Reports()
+    ts.raw_step(p, OPT, "here", reports, checked=True)
+    assert reports.codes == []
 
 
 def test_raw_step_of_applied_and_of_emptied_gradients() -> None:
