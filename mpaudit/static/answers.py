@@ -50,6 +50,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
         computes_in_float64,
         low_precision_files,
         lowers_otherwise,
+        resumes,
         simulator_files,
         turns_tf32_on,
         version_shims,
@@ -69,6 +70,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
         simulators=simulator_files(project),
         low_precision=low_precision_files(project),
         lowers_otherwise=lowers_otherwise(project),
+        resumes=resumes(project),
     )
     found = {
         Stored(

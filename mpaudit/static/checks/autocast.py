@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 
 from mpaudit.model import Confidence
 
 from ..program import torch_api
 from ..program.linker import Site
 from ..program.trace import ApiCall, Backward, Step, Trace, is_feasible
-from ..program.values import NONE, Cast, Const, Device, Dtype, Key, Sym, Tensor, Use, Value, options
+from ..program.values import NONE, Cast, Const, Device, Dtype, Key, Sym, Use, Value, options
 from .draft import Draft, Seen, is_test, name_of
 from .scaler import flag_like
 
@@ -20,7 +20,7 @@ def missing_autocast(seen: Seen) -> Iterator[Draft]:
     trace = seen.trace
     if seen.sciences:
         return
-    losses: dict[Site, list[tuple[bool, Tensor, str]]] = {}
+    losses: dict[Site, list[tuple[bool, Step]]] = {}
     covered: set[Site] = set()
     for step in trace.steps:
         if step.backward is None or step.basis.exceptional:
@@ -28,18 +28,17 @@ def missing_autocast(seen: Seen) -> Iterator[Draft]:
         clean = (
             step.scaler is None and step.half is None and step.loss is not None and step.loss.scaled is None
             and not step.casts and step.basis.root in trace.cuda_roots and bool(step.loops)
-            and step.basis.root not in trace.owned_roots
+            and step.basis.root not in trace.owned_roots and step.optimizer not in trace.loose
         )  # fmt: skip
-        loss = step.loss if isinstance(step.loss, Tensor) else Tensor(None)
-        losses.setdefault(step.backward, []).append((clean, loss, name_of(trace, step.optimizer, "the optimizer")))
+        losses.setdefault(step.backward, []).append((clean, step))
     for backward in trace.backwards:
         if backward.loss is not None and backward.loss.uses:
             covered |= {use.site for use in backward.loss.uses if use.casts is None or use.casts}
-    done: set[Site] = set()
-    for at, entries in losses.items():
-        if not all(clean for clean, _, _ in entries):
+    found: list[tuple[tuple[Hashable, ...], Use, Site]] = []
+    for at, entries in sorted(losses.items()):
+        if not all(clean for clean, _ in entries):
             continue
-        uses = {use for _, loss, _ in entries for use in loss.uses or ()}
+        uses = {use for _, step in entries if step.loss is not None for use in step.loss.uses or ()}
         if (
             not uses
             or any(use.module in trace.lowered for use in uses)
@@ -47,11 +46,18 @@ def missing_autocast(seen: Seen) -> Iterator[Draft]:
         ):
             continue
         first = _primary(uses, trace)
-        if first is None or first.site in done or is_test(first.site) or _in_tf32(first.site, seen.tf32):
+        if first is None or is_test(first.site) or _in_tf32(first.site, seen.tf32):
             continue
-        done.add(first.site)
         if {first.site.path, at.path, trace.sources.get(first.module, "")} & seen.low_precision:
             continue
+        found += [(step.loops, first, at) for _, step in entries]
+    done: list[tuple[Hashable, ...]] = []
+    sites: set[Site] = set()
+    for loops, first, at in sorted(found, key=lambda f: (f[1].site, f[2])):
+        if first.site in sites or any(_one_loop(loops, other) for other in done):
+            continue  # the networks of a GAN take turns in one loop: one place to mend
+        sites.add(first.site)
+        done.append(loops)
         name = name_of(trace, first.module, "the model")
         waits = {first.site.path, at.path} & seen.simulators
         yield Draft(
@@ -64,11 +70,19 @@ def missing_autocast(seen: Seen) -> Iterator[Draft]:
         )  # fmt: skip
 
 
+def _one_loop(a: tuple[Hashable, ...], b: tuple[Hashable, ...]) -> bool:
+    """The same loop, or one inside the other."""
+    short = min(len(a), len(b))
+    return a[:short] == b[:short]
+
+
 def _in_tf32(site: Site, folders: frozenset[str]) -> bool:
     here = os.path.dirname(site.path)
-    return any(
-        here == folder or here.startswith(folder + os.sep) or folder.startswith(here + os.sep) for folder in folders
-    )
+    return any(_is_below(here, folder) or _is_below(folder, here) for folder in folders)
+
+
+def _is_below(folder: str, other: str) -> bool:
+    return folder == other or not other or folder.startswith(other + os.sep)
 
 
 def _primary(uses: set[Use], trace: Trace) -> Use | None:

@@ -45,6 +45,8 @@ class Seen:
     """Something computes in a low precision without autocast."""
     simulators: frozenset[str] = frozenset()
     """Files of reinforcement learning."""
+    resumes: bool = True
+    """Some code of the project loads the state of an optimizer."""
     shims: frozenset[str] = frozenset()
     """Files that choose between torch versions: by hasattr, by a version, by catching ImportError or AttributeError."""
 

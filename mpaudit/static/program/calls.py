@@ -111,6 +111,8 @@ def _callee(run: Run, fr: Frame, expr: ir.Call, st: PathState) -> Results:
 
 def split(st: PathState, value: Value) -> Results:
     value = st.settle(value)
+    if isinstance(value, Choice) and NONE in value.options and len(value.options) == 2:
+        return [(st, next(v for v in value.options if v != NONE))]  # a method of None would raise
     if not isinstance(value, Phi):
         return [(st, value)]
     solid = {option for option in options(value) if option != NONE}
@@ -253,6 +255,7 @@ def call_object(run: Run, fr: Frame, expr: ir.Call, ref: Ref, args: Args, keywor
                 ident in st.protocol.optimizers or (isinstance(value, Ref) and value.kind == "optimizer")
             ):
                 events.havoc(run, [value], st)
+                events.native_step(run, ref, ident, site, text_of(expr.func), st)
         run.trace.owned_roots.add(run.root)
         return [(st, functions.fresh(site, st))]
     if ref.kind == "partial":
@@ -305,6 +308,8 @@ def call_method(
         case Gradient():
             return torch_methods.gradient_method(run, fr, expr, base, callee.name, args, st)
         case Const():
+            if callee.name == "format" and operators.is_cuda_text(base):
+                return [(st, operators.CUDA_BY_INDEX)]
             return [(st, Sym(("op", callee.name, operators.key_of(base), *(operators.key_of(a) for a in args))))]
         case Params():
             if callee.name in ("to", "float", "half", "detach", "clone", "double", "cuda", "requires_grad_", "data"):

@@ -96,11 +96,19 @@ def make_optimizer(run: Run, ref: Ref, site: Site, params: list[Value], text: st
     run.parameters[ref] = modules
     if any(p.filtered for value in params for p in _all_params(value)):
         run.filtered.add(ref)
+    if modules is None and any(_holds_tensor(value) for value in params):
+        run.trace.loose.add(ref)
     run.trace.made.setdefault(ref, Made("optimizer", ref, site, _loops(run), text, True, run.root))
     if run.lazy:
         return
     run.trace.optimizers.setdefault(run.root, set()).add(ref)
     typestate.new_optimizer(st.protocol, ref)
+
+
+def _holds_tensor(value: Value) -> bool:
+    if isinstance(value, Tup):
+        return any(isinstance(v, Tensor) for item in value.items for v in options(item))
+    return isinstance(value, Sym) and mentions(value.key, "Tensor")
 
 
 def _loops(run: Run) -> tuple[Hashable, ...]:
@@ -348,6 +356,13 @@ def raw_step(run: Run, fr: Frame, optimizer: Id, site: Site, text: str, st: Path
     typestate.raw_step(st.protocol, optimizer, site, _report(run, st, site), checked=checked)
 
 
+def native_step(run: Run, scaler: Id, optimizer: Id, site: Site, text: str, st: PathState) -> None:
+    """A scaler of timm is called: it runs the whole protocol for an optimizer."""
+    if not run.lazy:
+        run.trace.names.setdefault(scaler, text)
+        _record_step(run, site, scaler, optimizer, text, st)
+
+
 def _record_step(run: Run, site: Site, scaler: Id | None, optimizer: Id, text: str, st: PathState) -> None:
     state = st.protocol.optimizer(optimizer)
     modules = run.parameters.get(optimizer)
@@ -356,9 +371,17 @@ def _record_step(run: Run, site: Site, scaler: Id | None, optimizer: Id, text: s
         half = next((run.half[m] for m in sorted(modules, key=repr) if m in run.half), None)
     loss = st.heap.get((("loss", optimizer), "of")) or st.heap.get((("loss", _UNSEEN), "of"))
     run.trace.steps.append(
-        Step(site, scaler, optimizer, st.casts, _loops(run), half, loss if isinstance(loss, Tensor) else None,
-             state.backward, Basis.of(st, run.root), text, st.outer_unknown)
+        Step(site, scaler, optimizer, st.casts, _loops(run), half, _loss(loss), state.backward,
+             Basis.of(st, run.root), text, st.outer_unknown)
     )  # fmt: skip
+
+
+def _loss(value: Value | None) -> Tensor | None:
+    """A loss that was computed in one of several ways came from the forwards of all of them."""
+    if value is None or isinstance(value, Tensor):
+        return value
+    tensors = [option for option in options(value) if isinstance(option, Tensor)]
+    return join_tensors(tensors) if len(tensors) == len(list(options(value))) else None
 
 
 def update(run: Run, scaler: Id, site: Site, st: PathState, new_scale: bool) -> list[PathState]:

@@ -9,7 +9,7 @@ from . import conditions, containers, contexts, expressions, functions, loops, o
 from .frame import Frame, Run, text_of
 from .linker import walk_nodes, walk_statements
 from .state import Decision, PathState, is_counter, merge
-from .values import NONE, Cast, Cls, Const, Ext, Func, Params, Ref, Sym, Tensor, Tup
+from .values import NONE, Cast, Cls, Const, Ext, Func, Params, Ref, Sym, Tensor, Tup, Value
 
 
 def execute(run: Run, fr: Frame, stmts: Sequence[ir.Stmt], states: list[PathState]) -> list[PathState]:
@@ -118,7 +118,7 @@ def _assign(run: Run, fr: Frame, stmt: ir.Assign, st: PathState) -> list[PathSta
                 run.trace.casts_dropped.add(value.id.site)
         if isinstance(value, Tensor) and value.dtype == "float64" and not value.array:
             run.trace.names.setdefault(("tensor", value.site), text_of(stmt.targets[0]))
-        if fr.info is None and isinstance(value, Const) and isinstance(value.value, bool) and _is_switch(run, fr, stmt):
+        if fr.info is None and _is_plain(fr, value) and _is_switch(run, fr, stmt):
             value = scopes.switch(fr.module, stmt.targets[0])
         for target in stmt.targets:
             if isinstance(target, ir.Name | ir.Attr) and isinstance(value, Ref | Sym):
@@ -126,6 +126,13 @@ def _assign(run: Run, fr: Frame, stmt: ir.Assign, st: PathState) -> list[PathSta
             containers.assign(run, fr, target, value, s)
         out.append(s)
     return out
+
+
+def _is_plain(fr: Frame, value: Value) -> bool:
+    """A bool; of a script that runs a configuration file over its own names, any constant."""
+    if not isinstance(value, Const) or value.value is None:
+        return False
+    return isinstance(value.value, bool) or fr.module.is_configured
 
 
 def _is_switch(run: Run, fr: Frame, stmt: ir.Assign) -> bool:

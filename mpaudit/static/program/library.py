@@ -45,6 +45,8 @@ def call_external(
         return [(st, makers.make_autocast(run, fr, name, args, keywords, site, text_of(expr.func), st))]
     if name in torch_api.GRAD_SCALER:
         return [(st, makers.make_scaler(run, name, args, keywords, site, text_of(expr.func), st))]
+    if top == "timm" and last in ("NativeScaler", "ApexScaler"):
+        return [(st, Ref("native_scaler", site))]
     if name in torch_api.NO_GRAD:
         return [(st, Ref("no_grad", ""))]
     if name == "torch.set_grad_enabled":
@@ -130,8 +132,6 @@ def call_external(
         for value in everything:
             events.havoc(run, [value], st)
         return [(st, Owned(torch_api.owner(name) or "apex"))]
-    if top == "timm" and last in ("NativeScaler", "ApexScaler"):
-        return [(st, Ref("native_scaler", site))]
     builtin = python.call_python(run, fr, expr, name, args, keywords, st)
     if builtin is not None:
         return builtin

@@ -146,6 +146,11 @@ class ModuleInfo:
         return frozenset(module for name, module, _ in self.outline.imports if not name)
 
     @cached_property
+    def is_configured(self) -> bool:
+        """Whether the script runs other code over its own names: `exec(open("configurator.py").read())`."""
+        return any(unit.kind == "code" and "exec" in unit.calls for unit in self.outline.units)
+
+    @cached_property
     def imported_roots(self) -> frozenset[str]:
         return frozenset(module.split(".")[0] for _, module, _ in self.outline.imports if not module.startswith("."))
 

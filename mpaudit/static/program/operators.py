@@ -57,9 +57,19 @@ def binary(op: str, a: Value, b: Value) -> Value:
         return joined
     if isinstance(a, Const) and isinstance(b, Const):
         return _fold(op, a, b)
+    if op in ("%", "+") and is_cuda_text(a):
+        return CUDA_BY_INDEX
     if op == "%" and isinstance(a, Const) and isinstance(a.value, str):
         return Sym(("op", "format", key_of(b)))
     return Sym(("op", op, key_of(a), key_of(b)))
+
+
+CUDA_BY_INDEX = Device("cuda:str", True)
+"""`f"cuda:{i}"`, `"cuda:%d" % i`, `"cuda:{}".format(i)`, `"cuda:" + str(i)`."""
+
+
+def is_cuda_text(value: Value) -> bool:
+    return isinstance(value, Const) and isinstance(value.value, str) and value.value.startswith("cuda:")
 
 
 def _may_be_scale(value: Value) -> bool:
@@ -195,9 +205,8 @@ def format_string(parts: tuple[Value, ...]) -> Value:
     text = ""
     for part in parts:
         if not isinstance(part, Const):
-            prefix = parts[0].value if isinstance(parts[0], Const) else None
-            if isinstance(prefix, str) and prefix.startswith("cuda"):
-                return Device("cuda:str", True)
+            if is_cuda_text(parts[0]):
+                return CUDA_BY_INDEX
             return Sym(("op", "format", *(key_of(p) for p in parts)))
         text += str(part.value)
     return Const(text)

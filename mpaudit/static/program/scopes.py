@@ -99,7 +99,8 @@ def _assigned_global(run: Run, module: ModuleInfo, name: str, st: PathState) -> 
         for expr, first_line in exprs:
             frame = Frame(module, None, ("module", module.path), first_line)
             for _, value in expressions.evaluate(run, frame, expr, st):
-                plain = is_fresh(value) or (isinstance(value, Const) and isinstance(value.value, bool))
+                turned = module.is_configured and value != NONE
+                plain = is_fresh(value) or (isinstance(value, Const) and (turned or isinstance(value.value, bool)))
                 values.append(Sym(("global", module.path, name)) if plain else value)
                 break
         value = choice(values, ("global", module.path, name))

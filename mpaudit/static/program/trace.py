@@ -185,6 +185,8 @@ class Trace:
     clip_arms: dict[Key, dict[bool, bool]] = field(default_factory=dict)
     relevant: set[Key] = field(default_factory=set)
     """Decisions under which any event of the protocol happens."""
+    loose: set[Hashable] = field(default_factory=set)
+    """Optimizers of tensors that were made by hand: an input or a latent is fitted, no network is trained."""
     cuda_roots: set[int] = field(default_factory=set)
     optimizers: dict[int, set[Hashable]] = field(default_factory=dict)
     """Optimizers met, per root."""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 from ..facts import ir
+from .frame import text_of
 from .linker import ModuleInfo, Project, walk_nodes, walk_statements
 
 SCIENCES = frozenset(
@@ -74,6 +75,20 @@ def lowers_otherwise(project: Project) -> bool:
 
 SIMULATORS = frozenset(("gym", "gymnasium", "envpool", "procgen", "pettingzoo", "dm_control", "isaacgym", "ale_py"))
 """Reinforcement learning: small networks that wait for an environment, where autocast gains little."""
+
+
+def resumes(project: Project) -> bool:
+    """Whether any code loads the state of an optimizer: else a checkpoint that holds one is for nobody."""
+    return any(_loads_optimizer(node) for module in project.modules.values() for body in _bodies(module)
+               for node in walk_nodes(body))  # fmt: skip
+
+
+def _loads_optimizer(node: object) -> bool:
+    """`optimizer.load_state_dict(...)`, `x.load_state_dict(state["optimizer"])`, or a load of one object of many."""
+    if not (isinstance(node, ir.Call) and isinstance(node.func, ir.Attr) and node.func.name == "load_state_dict"):
+        return False
+    texts = [text_of(node.func.base), *map(text_of, node.args)]
+    return isinstance(node.func.base, ir.Sub) or any(word in text.lower() for text in texts for word in ("opt", "scal"))
 
 
 def simulator_files(project: Project) -> frozenset[str]:
