@@ -14,6 +14,8 @@ from mpaudit.errors import FAILURE, UsageError
 
 _COMMANDS = {
     "lint": "Report what is wrong with the precision of training code.",
+    "profile": "Run a training script under several precisions and compare them.",
+    "report": "Print a saved audit again.",
     "rule": "Explain a rule.",
 }
 

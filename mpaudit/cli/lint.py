@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import sys
-from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +11,11 @@ import click
 
 from mpaudit import settings as config
 from mpaudit.audit import effective, relative
-from mpaudit.errors import UsageError
+from mpaudit.cli import output
 from mpaudit.gate import exit_code
 from mpaudit.model import Confidence, Severity
 from mpaudit.render import FORMATS, escaped, render
-from mpaudit.static.sources import decode, discover, read
+from mpaudit.static.sources import discover
 
 
 def _codes(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...] | None:
@@ -42,7 +38,7 @@ def _codes(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tu
 @click.option("--fail-on", type=click.Choice(config.FAIL_ON), help="Lowest severity that exits with 1. Default: error.")
 @click.option("--strict", is_flag=True, help="Exit with 2 where a file could not be audited.")
 @click.option("--format", "format_", type=click.Choice(FORMATS), default="text", show_default=True)
-@click.option("--output", type=click.Path(), metavar="FILE", help="Write to a file in place of the terminal.")
+@click.option("--output", "to", type=click.Path(), metavar="FILE", help="Write to a file in place of the terminal.")
 @click.option("--statistics", is_flag=True, help="Show how often each rule reports, not the findings.")
 @click.option("--jobs", type=click.IntRange(min=0), default=0, metavar="N", help="Processes; 0 decides by the work.")
 @click.option("--no-cache", is_flag=True, help="Neither read nor write the cache.")
@@ -60,7 +56,7 @@ def command(
     fail_on: str | None,
     strict: bool,
     format_: str,
-    output: str | None,
+    to: str | None,
     statistics: bool,
     jobs: int,
     no_cache: bool,
@@ -89,11 +85,11 @@ def command(
         overrides=overrides,
     )
     if show_settings:
-        _write(_toml(settings, cwd), output)
+        output.write(_toml(settings, cwd), to)
         return 0
     if show_files:
         files = discover(paths, settings, cwd).files
-        _write("".join(f"{escaped(relative(str(file), cwd))}\n" for file in files), output)
+        output.write("".join(f"{escaped(relative(str(file), cwd))}\n" for file in files), to)
         return 0
 
     from mpaudit.static.run import lint
@@ -106,42 +102,15 @@ def command(
         cache_dir=Path(cache_dir) if cache_dir else None,
         use_cache=not no_cache,
     )
-    width = _terminal_width() if output is None else None
-    _write(render(audit, format_, lines=partial(_source, cwd), statistics=statistics, width=width), output)
+    width = _terminal_width() if to is None else None
+    lines = partial(output.source, cwd)
+    output.write(render(audit, format_, lines=lines, statistics=statistics, width=width), to)
     return exit_code(audit, settings.fail_on, strict=strict)
-
-
-@lru_cache(maxsize=8)
-def _source(cwd: Path, path: str) -> Sequence[str]:
-    data = read(cwd / path)
-    return decode(data).split("\n") if isinstance(data, bytes) else ()
-
-
-def _write(text: str, output: str | None) -> None:
-    """To the terminal, or to a file that is complete or untouched. Raises UsageError where it cannot be written."""
-    if output is None:
-        click.echo(text, nl=False)
-        return
-    try:
-        if os.path.exists(output) and not os.path.isfile(output):  # /dev/stdout, a pipe
-            Path(output).write_text(text, encoding="utf-8")
-            return
-        temporary = f"{output}.{os.getpid()}.tmp"
-        try:
-            Path(temporary).write_text(text, encoding="utf-8")
-            os.replace(temporary, output)
-        except OSError:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise UsageError(f"{output}: {error.strerror}") from None
 
 
 def _terminal_width() -> int | None:
     """Columns of a terminal that wants colour, else None."""
-    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
-        return None
-    return shutil.get_terminal_size().columns
+    return output.width() if output.has_colour() else None
 
 
 def _toml(settings: config.Settings, cwd: Path) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from mpaudit.audit import Audit
 
 FORMATS = ("text", "concise", "json")
+REPORT_FORMATS = ("table", "markdown", "json")
+"""Of an audit with runs."""
 
 Lines = Callable[[str], Sequence[str]]
 """The source lines of a path as the document has it; empty where there is no such file."""
@@ -33,6 +35,23 @@ def render(audit: Audit, form: str, *, lines: Lines, statistics: bool = False, w
     from mpaudit.render import text
 
     return text.render(audit, lines, width)
+
+
+def report(audit: Audit, form: str, *, lines: Lines, width: int, colour: bool = False) -> str:
+    """The whole audit in one of REPORT_FORMATS, ending in a newline: its findings, where sources were read, and its
+    runs. `width` and `colour` are the terminal's; a table is never wider."""
+    if form == "json":
+        return render(audit, form, lines=lines)
+    from mpaudit.render import markdown, profile, terminal
+
+    blocks = profile.blocks(audit)
+    shown = markdown.write(blocks) if form == "markdown" else terminal.write(blocks, width, colour=colour)
+    if not audit.summary.files:
+        return shown
+    findings = render(audit, "text", lines=lines, width=width if colour and form == "table" else None)
+    if form == "markdown":
+        findings = "".join(f"    {line}\n" for line in findings.splitlines())
+    return "\n".join(filter(None, (findings, shown)))
 
 
 def escaped(text: str) -> str:

@@ -30,7 +30,7 @@ def render(audit: Audit, lines: Lines, width: int | None = None) -> str:
     if audit.errors:
         pieces.append(("\n", ""))
     pieces.append((closing(audit.summary) + "\n", "bold"))
-    return "".join(text for text, _ in pieces) if width is None else _coloured(pieces)
+    return "".join(text for text, _ in pieces) if width is None else coloured(pieces)
 
 
 def closing(summary: Summary) -> str:
@@ -98,15 +98,15 @@ def _snippet(entry: Entry, line: str, style: str) -> Iterator[Piece]:
     yield f"{number} | ", "dim"
     yield f"{shown_before}{shown_under}{_shown(after)}\n", ""
     yield f"{' ' * len(number)} | ", "dim"
-    yield " " * _columns(shown_before), ""
-    yield "^" * max(1, _columns(shown_under)) + "\n", style
+    yield " " * columns(shown_before), ""
+    yield "^" * max(1, columns(shown_under)) + "\n", style
 
 
 def _shown(source: str) -> str:
     return escaped(source.replace("\t", _TAB))
 
 
-def _columns(text: str) -> int:
+def columns(text: str) -> int:
     """How many terminal columns a text takes."""
     if text.isascii():
         return len(text)
@@ -115,7 +115,8 @@ def _columns(text: str) -> int:
     return len(text) + wide - combining
 
 
-def _coloured(pieces: list[Piece]) -> str:
+def coloured(pieces: list[Piece]) -> str:
+    """The pieces with the codes that a terminal takes for their styles."""
     from rich.console import Console
     from rich.text import Text
 

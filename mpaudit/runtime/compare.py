@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import geometric_mean, median
@@ -179,7 +180,7 @@ def _run(done: Done, cwd: Path) -> Run:
         round=done.planned.round,
         perturbed=plan.perturb,
         outcome=record.outcome,
-        sentence=record.sentence,
+        sentence=_without(cwd, record.sentence),
         steps=result.steps,
         counted=result.counted,
         optimizers=result.optimizers,
@@ -203,6 +204,11 @@ def _run(done: Done, cwd: Path) -> Run:
         output=_end(record.stderr) or _end(record.stdout) if failed else "",
         wall_s=record.wall_s,
     )
+
+
+def _without(cwd: Path, text: str) -> str:
+    """`text` with the paths in it relative."""
+    return text.replace(str(cwd).rstrip(os.sep) + os.sep, "")
 
 
 def _places(places: Iterable[protocol.Place], cwd: Path) -> tuple[Place, ...]:

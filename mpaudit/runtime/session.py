@@ -146,7 +146,7 @@ def carry_out(
                 dropped = len(queue)
                 queue = without(queue, planned.plan.variant)
                 if dropped > len(queue):
-                    change(f"{planned.plan.variant} was not run again: {record.sentence}")
+                    change(f"{planned.plan.variant} was not run again: {planned.plan.run} could not be used")
             if budget_s is not None:
                 kept = cut(queue, _expected(session), budget_s - (clock() - begin))
                 if len(kept) < len(queue):

@@ -57,7 +57,7 @@ def _look(device: str) -> Hardware | Refusal:
         return Refusal(f"torch {torch.__version__} sees no {device} device here; it sees: {', '.join(there)}")
     kind = there[0] if device == "auto" else next(name for name in there if name == device)
     capability = torch.cuda.get_device_capability() if kind == "cuda" else None
-    return Hardware(torch.__version__, kind, _name(kind), torch.get_num_threads(), capability, _native_bf16(kind))
+    return Hardware(str(torch.__version__), kind, _name(kind), torch.get_num_threads(), capability, _native_bf16(kind))
 
 
 def _native_bf16(device: Device) -> bool | None:

@@ -1,0 +1,231 @@
+"""The report of runs: what it says, in which order, how wide, and what it makes of hostile text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpaudit.audit import Audit, from_json, to_json
+from mpaudit.measured import Ceiling, Comparison, LeftOut
+from mpaudit.render import REPORT_FORMATS, report
+from mpaudit.render.profile import verdict
+from mpaudit.runtime import protocol
+from mpaudit.runtime.compare import document
+from mpaudit.runtime.hardware import Hardware
+from mpaudit.runtime.launch import RunRecord
+from mpaudit.runtime.plan import Options, plan
+from mpaudit.runtime.protocol import ChildPlan, Control, Memory, ScriptError, Target, Variant
+from mpaudit.runtime.session import Done, Session
+from tests.runtime.fakes import MB, dead, record
+
+CEILINGS = (
+    Ceiling("matmul", "512×512×512", "fp32", 0.10),
+    Ceiling("matmul", "1024×1024×1024", "fp32", 0.101),
+    Ceiling("matmul", "1024×1024×1024", "amp-bf16", 0.22),
+    Ceiling("convolution", "8×64×56×56", "fp32", 2.0),
+    Ceiling("convolution", "8×64×56×56", "amp-bf16", 3.8),
+)
+
+
+def place(line: int, what: str, path: str = "/p/engine.py") -> protocol.Place:
+    return protocol.Place(path, line, what)
+
+
+def usual(run: ChildPlan) -> RunRecord:
+    fp32 = run.variant == "fp32"
+    jitter = 1 + 0.02 * (sum(map(ord, run.run)) % 3)
+    step = (16.3 if fp32 else 10.0) * jitter
+    return record(
+        run,
+        [step] * 20,
+        losses=[2.0 + (0.002 if not fp32 else 1e-7 * run.perturb)] * 25,
+        memory=Memory(resident=(400 if fp32 else 304) * MB),
+        control=Control("neutralised" if fp32 else "overridden", (place(12, "torch.autocast"),)),
+        patched=("torch.save", "torch.autograd.backward"),
+        redirected=(place(30, "writes best.pt"),),
+        unseeded=(place(4, "numpy.random.default_rng() without a seed", "/p/data.py"),),
+        notes=("compiled code was seen",),
+    )
+
+
+def audited(answer: Any = usual, variants: tuple[Variant, ...] = ("fp32", "amp-bf16"), rounds: int = 3) -> Audit:
+    options = Options(Target("script", "train.py", ("--name", "a b")), "cpu", "/out", rounds=rounds)
+    runs = plan(options, variants)
+    session = Session(options, len(runs), [Done(run, answer(run.plan)) for run in runs])
+    hardware = Hardware("2.13.0", "cpu", "a CPU", 2, ceilings=CEILINGS)
+    return document(session, hardware, (LeftOut("amp-fp16", "too slow"),), budget_s=None, cwd=Path("/p"))
+
+
+def shown(audit: Audit, form: str = "table", width: int = 100, colour: bool = False) -> str:
+    return report(audit, form, lines=_no_lines, width=width, colour=colour)
+
+
+def _no_lines(path: str) -> Sequence[str]:
+    return ()
+
+
+def test_the_verdicts_come_first() -> None:
+    rows = shown(audited(), width=200).splitlines()
+    assert rows[0] == "train.py --name 'a b' · cpu (a CPU) · torch 2.13.0"
+    assert re.fullmatch(
+        r"amp-bf16  1\.6\d× faster than fp32 \[1\.\d\d, 1\.\d\d\], peak resident memory −24 %, "
+        r"losses differ by 0\.1 % on average",
+        rows[1],
+    )
+    assert rows[2] == "amp-fp16  left out: too slow"
+
+
+def test_what_it_rests_on() -> None:
+    text = shown(audited(), width=120)
+    headings = re.findall(r"^\n(\w[^\n]*)$", text, re.MULTILINE)
+    assert headings == [
+        "Steps",
+        "At best on this device",
+        "Losses",
+        "Precision",
+        "Kept away from your files",
+        "Not reached by the seed",
+        "Notes",
+        "Runs",
+    ]
+    assert re.search(r"^  amp-bf16 +220 GFLOP/s +2\.18× +3\.8 TFLOP/s +1\.90× +1\.6\d×$", text, re.MULTILINE)
+    assert re.search(r"^  amp-bf16 – fp32 +0\.1 % +5e-06 % +less than one rounding to bf16$", text, re.MULTILINE)
+    assert "fp32       the script's own autocast and scaler were switched off: engine.py:12  torch.autocast" in text
+    assert "engine.py:30  writes best.pt" in text
+    assert "data.py:4  numpy.random.default_rng() without a seed" in text
+    assert "mpaudit replaced 2 functions" in text
+    assert len(re.findall(r"made its 25 steps", text)) == 7
+
+
+def compared(**changes: Any) -> str:
+    usual = Comparison("fp32", "amp-bf16", 5, 1.63, (1.51, 1.76), "faster", 0.76, 1e-4, 1e-3, "within the noise floor")
+    return verdict(msgspec.structs.replace(usual, **changes), "cuda")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({}, "1.63× faster than fp32 [1.51, 1.76], peak memory −24 %, losses agree within the noise floor"),
+        (
+            {"speedup": 0.5, "interval": (0.4, 0.625), "verdict": "slower", "memory_ratio": 1.5},
+            "2.00× slower than fp32 [1.60, 2.50], peak memory +50 %, losses agree within the noise floor",
+        ),
+        (
+            {"speedup": 1.04, "interval": (0.97, 1.12), "verdict": "no measurable difference", "memory_ratio": 1.001},
+            "no measurable difference in speed from fp32 (speedup 1.04 [0.97, 1.12]), peak memory the same, "
+            "losses agree within the noise floor",
+        ),
+        (
+            {"interval": None, "verdict": "too few runs", "memory_ratio": None, "loss_verdict": "unknown"},
+            "1.63× faster than fp32 in a single round: too few for an interval",
+        ),
+        (
+            {"speedup": None, "interval": None, "memory_ratio": None, "loss_verdict": "not finite"},
+            "not measured in the same round as fp32, the loss becomes infinite or NaN",
+        ),
+        (
+            {"loss_verdict": "beyond rounding", "loss_deviation": 0.12, "memory_ratio": None},
+            "1.63× faster than fp32 [1.51, 1.76], losses differ by 12 %, more than one rounding does",
+        ),
+    ],
+)
+def test_verdicts(changes: dict[str, Any], says: str) -> None:
+    assert compared(**changes) == says
+
+
+def test_a_data_bound_script_is_told() -> None:
+    def slow(run: ChildPlan) -> RunRecord:
+        return record(run, [10.0] * 20, outside_ms=[8.0] * 20)
+
+    text = " ".join(shown(audited(slow)).split())
+    assert "fp32 80 % of a step lies outside of forward, backward and optimizer" in text
+    assert "a step would be 1.2× faster." in text
+    assert "lies outside" not in shown(audited())
+
+
+def test_a_script_that_fails() -> None:
+    audit = audited(dead)
+    text = shown(audit)
+    assert "nothing could be measured" in text
+    assert "fp32  not measured: ended with exit code 2 after 0 of 25 steps" in text
+    assert text.count("  | usage: train.py\n") == 1
+    assert "Steps" not in text
+
+
+def test_a_traceback_is_shown_once() -> None:
+    error = ScriptError("ValueError", "bad", "/p/train.py", 3, 'Traceback\n  File "train.py", line 3\nValueError: bad')
+
+    def fails(run: ChildPlan) -> RunRecord:
+        return record(run, [], outcome="exception", sentence="raised ValueError: bad at /p/train.py:3", error=error)
+
+    text = shown(audited(fails))
+    assert text.count("  | ValueError: bad\n") == 1
+    assert "raised ValueError: bad at train.py:3" in text
+
+
+def test_unfaithful_places_name_their_precisions() -> None:
+    def half(run: ChildPlan) -> RunRecord:
+        return record(run, control=Control("as-is", unfaithful=(place(41, "model.half()"),)))
+
+    assert "engine.py:41  model.half() (fp32, amp-bf16)" in shown(audited(half))
+
+
+def test_long_lists_are_cut_in_the_table_only() -> None:
+    def many(run: ChildPlan) -> RunRecord:
+        return record(run, redirected=tuple(place(line, "writes") for line in range(1, 41)))
+
+    audit = audited(many)
+    assert shown(audit).count("  writes") == 10 and "and 30 more, in the JSON" in shown(audit)
+    assert len(from_json(shown(audit, "json")).runs[0].redirected) == 40
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_it_fits_the_terminal(width: int) -> None:
+    rows = shown(audited(variants=("fp32", "tf32", "amp-bf16", "amp-fp16")), width=width).splitlines()
+    assert max(map(len, rows)) <= width
+
+
+def test_colour_changes_nothing_else() -> None:
+    audit = audited()
+    coloured = shown(audit, colour=True)
+    assert "\x1b[" in coloured
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == shown(audit)
+
+
+def test_markdown() -> None:
+    text = shown(audited(), "markdown")
+    assert re.search(r"^\*\*amp-bf16\*\* 1\.6\d× faster than fp32 \\\[1\.\d\d, 1\.\d\d\\\], peak", text, re.MULTILINE)
+    assert "\n## Steps\n\n| precision | ms/step |" in text
+    assert "\n| :-- | --: |" in text
+    assert "- engine.py:30  writes best.pt\n" in text
+
+
+@given(st.text(max_size=40))
+def test_hostile_text(text: str) -> None:
+    """No text of the user reaches the terminal as more than text, nor breaks a table or the document."""
+
+    def hostile(run: ChildPlan) -> RunRecord:
+        error = ScriptError(text, text, text, 1, text)
+        told = place(1, text, text)
+        return record(
+            run, control=Control("injected", (told,), (told,)), redirected=(told,), notes=(text,), stderr=text,
+            error=error, outcome="exception", sentence=text,
+        )  # fmt: skip
+
+    audit = audited(hostile, rounds=1)
+    assert from_json(to_json(audit)) == audit
+    for form in REPORT_FORMATS:
+        assert all(line.isprintable() for line in shown(audit, form).split("\n")), form
+    markdown = shown(audit, "markdown")
+    assert all(len(re.findall(r"(?<!\\)\|", row)) == 5 for row in markdown.splitlines() if row.startswith("| fp32-"))
+
+
+def test_an_audit_without_runs_has_no_such_report() -> None:
+    assert shown(msgspec.structs.replace(audited(), profile=None, runs=(), comparisons=())) == ""
