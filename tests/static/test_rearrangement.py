@@ -3,8 +3,6 @@ helper in a module of its own. Lines are those of the change; columns are left o
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -13,8 +11,7 @@ from mpaudit import rulebook
 from mpaudit.model import Example
 from mpaudit.settings import load
 from mpaudit.static.run import lint
-
-Files = dict[str, str]
+from tests.static.rearranged import Files, keywords, moved, renamed, wrapped
 
 
 def groups() -> list[object]:
@@ -41,82 +38,11 @@ def found(folder: Path, files: Files) -> list[tuple[str, int, str]]:
     return sorted((finding.path, finding.line, finding.code) for finding in audit.findings)
 
 
-# ------------------------------------------------------------------ renaming
-
-
-def locals_of(tree: ast.Module) -> set[str]:
-    """Names of parameters and locals that nothing but their function can mean."""
-    inside: set[str] = set()
-    taken = {keyword.arg for node in ast.walk(tree) if isinstance(node, ast.Call) for keyword in node.keywords}
-    taken |= {"self", "cls"}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef):
-            taken.add(node.name)
-            inside |= {x.id for x in ast.walk(node) if isinstance(x, ast.Name) and isinstance(x.ctx, ast.Store)}
-            inside |= {arg.arg for arg in node.args.args}
-        elif isinstance(node, ast.ClassDef):
-            taken.add(node.name)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            taken |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
-    for statement in tree.body:
-        if isinstance(statement, ast.Assign):
-            taken |= {x.id for x in ast.walk(statement) if isinstance(x, ast.Name)}
-    return inside - taken
-
-
-def keywords(texts: Iterable[str]) -> set[str | None]:
-    """Names that calls anywhere in a project pass arguments by."""
-    return {k.arg for text in texts for x in ast.walk(ast.parse(text)) if isinstance(x, ast.Call) for k in x.keywords}
-
-
-def renamed(text: str, keep: Iterable[str | None] = ()) -> str:
-    tree = ast.parse(text)
-    names = locals_of(tree) - set(keep)
-    places = {
-        (node.lineno, node.col_offset, node.id if isinstance(node, ast.Name) else node.arg)
-        for node in ast.walk(tree)
-        if (isinstance(node, ast.Name) and node.id in names) or (isinstance(node, ast.arg) and node.arg in names)
-    }
-    lines = [line.encode() for line in text.split("\n")]
-    for line, column, name in sorted(places, reverse=True):
-        before, after = lines[line - 1][:column], lines[line - 1][column + len(name.encode()) :]
-        lines[line - 1] = before + f"{name}_2".encode() + after
-    return "\n".join(line.decode() for line in lines)
-
-
 @pytest.mark.parametrize("group", groups())
 def test_other_names_for_locals(tmp_path: Path, group: tuple[Example, ...]) -> None:
     files = files_of(group)
     again = {name: renamed(text, keywords(files.values())) for name, text in files.items()}
     assert found(tmp_path / "again", again) == found(tmp_path / "before", files)
-
-
-# ------------------------------------------------------------------ wrapping
-
-
-def wrapped(text: str) -> str:
-    """Every plain top-level function with its body in a function inside of it."""
-    lines = text.split("\n")
-    for node in reversed(ast.parse(text).body):
-        if not isinstance(node, ast.FunctionDef) or node.decorator_list or not _can_be_wrapped(node):
-            continue
-        first, last = node.body[0].lineno, node.end_lineno or node.lineno
-        body = ["    " + line if line else line for line in lines[first - 1 : last]]
-        lines[first - 1 : last] = ["    def block():", *body, "    return block()"]
-    return "\n".join(lines)
-
-
-def _can_be_wrapped(node: ast.FunctionDef) -> bool:
-    """Nothing in the body changes meaning in a function: no yield, no assignment to a parameter, no long string."""
-    params = {arg.arg for arg in node.args.args}
-    for inner in ast.walk(node):
-        if isinstance(inner, ast.Yield | ast.YieldFrom | ast.Global | ast.Nonlocal):
-            return False
-        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store) and inner.id in params:
-            return False
-        if isinstance(inner, ast.Constant) and isinstance(inner.value, str) and "\n" in inner.value:
-            return False
-    return node.lineno != node.body[0].lineno
 
 
 @pytest.mark.parametrize("group", groups())
@@ -127,40 +53,12 @@ def test_a_body_in_a_function_of_its_own(tmp_path: Path, group: tuple[Example, .
     assert sorted((path, code) for path, _, code in found(tmp_path / "again", again)) == sorted(before)
 
 
-# -------------------------------------------------------------------- moving
-
-
-def moved(text: str) -> Files | None:
-    """The first function that another one calls, in a module of its own; None where there is none."""
-    tree = ast.parse(text)
-    imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.decorator_list]
-    others = {x.name for x in tree.body if isinstance(x, ast.FunctionDef | ast.ClassDef)} | {
-        name.id for x in tree.body if isinstance(x, ast.Assign) for name in ast.walk(x) if isinstance(name, ast.Name)
-    }
-    lines = text.split("\n")
-    for node in functions:
-        used = {x.id for x in ast.walk(node) if isinstance(x, ast.Name)}
-        calls = any(
-            isinstance(x, ast.Name) and x.id == node.name for f in tree.body if f is not node for x in ast.walk(f)
-        )
-        if calls and not used & (others - {node.name}):
-            helper = [line for x in imports for line in lines[x.lineno - 1 : x.end_lineno]]
-            helper += ["", "", *lines[node.lineno - 1 : node.end_lineno], ""]
-            rest = [*lines[: node.lineno - 1], *lines[node.end_lineno or node.lineno :]]
-            at = max((x.end_lineno or x.lineno for x in imports), default=0)
-            return {
-                "helper_2.py": "\n".join(helper),
-                "example.py": "\n".join([*rest[:at], f"from helper_2 import {node.name}", *rest[at:]]),
-            }
-    return None
-
-
 @pytest.mark.parametrize("group", groups())
 def test_a_helper_in_another_module(tmp_path: Path, group: tuple[Example, ...]) -> None:
     files = files_of(group)
-    again = moved(files["example.py"]) if list(files) == ["example.py"] else None
-    if again is not None:
+    parts = moved(files["example.py"], "helper_2") if list(files) == ["example.py"] else None
+    if parts is not None:
+        again = {"example.py": parts[0], "helper_2.py": parts[1]}
         before = sorted(code for _, _, code in found(tmp_path / "before", files))
         assert sorted(code for _, _, code in found(tmp_path / "again", again)) == before
 
@@ -182,4 +80,4 @@ def test_the_changes_change_something() -> None:
     sources = [text for param in groups() for text in files_of(param.values[0]).values()]  # type: ignore[attr-defined]
     assert sum(renamed(text) != text for text in sources) > len(sources) / 2
     assert sum(wrapped(text) != text for text in sources) > len(sources) / 3
-    assert sum(moved(text) is not None for text in sources) > 10
+    assert sum(moved(text, "helper_2") is not None for text in sources) > 10

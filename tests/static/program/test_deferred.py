@@ -223,6 +223,45 @@ def train(model, loader):
 """,
 }
 
+DICTS = {
+    "a dict made by keywords, changed, and passed on": """
+class Config:
+    def __init__(self, lr, steps):
+        assert steps is not None
+        self.lr, self.steps, self.device = lr, steps, torch.device("cuda")
+
+
+def train(model, loader):
+    given = dict(lr=0.1, steps=None)
+    given["steps"] = 3 if given["steps"] is None else given["steps"]
+    config = Config(**given)
+    optimizer = torch.optim.SGD(model.parameters(), lr=config.lr)
+    scaler = GradScaler("cuda")
+    for batch in loader:
+        optimizer.zero_grad()
+        scaler.scale(model(batch).mean()).backward()
+        scaler.step(optimizer)  # right
+        optimizer.step()  # wrong MPA203
+        scaler.update()
+""",
+    "a dict display, asked and passed on": """
+def step(loss, optimizer, scaler):
+    scaler.scale(loss).backward()
+    torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], 1.0)  # wrong MPA205
+    scaler.step(optimizer)
+    scaler.update()
+
+
+def train(model, loader):
+    optimizer = torch.optim.SGD([{"params": model.parameters()}], lr=0.1)
+    tools = {"optimizer": optimizer, "scaler": GradScaler("cuda", enabled=False)}  # right
+    tools = {"optimizer": optimizer, "scaler": GradScaler("cuda")}  # wrong
+    for batch in loader:
+        tools.get("optimizer").zero_grad()
+        step(model(batch).mean(), **tools)
+""",
+}
+
 MANAGERS = {
     "steps after the yield": """
 from contextlib import contextmanager
@@ -485,7 +524,7 @@ def train(model, loader):
 """,
 }
 
-PROGRAMS = {name: text for group in (LAMBDAS, FIELDS, MANAGERS, GENERATORS) for name, text in group.items()}
+PROGRAMS = {name: text for group in (LAMBDAS, FIELDS, DICTS, MANAGERS, GENERATORS) for name, text in group.items()}
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

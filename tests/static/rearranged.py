@@ -1,0 +1,222 @@
+"""Source text rearranged so that a reader would call it the same program: other names for locals, bodies in functions
+of their own, helpers in modules of their own, code that does nothing. Formatting is kept; nothing is reprinted."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import io
+import tokenize
+from collections.abc import Iterable, Iterator
+
+Files = dict[str, str]
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+# ------------------------------------------------------------------ renaming
+
+
+def keywords(texts: Iterable[str]) -> set[str | None]:
+    """Names that calls anywhere in a project pass arguments by."""
+    return {k.arg for text in texts for x in ast.walk(ast.parse(text)) if isinstance(x, ast.Call) for k in x.keywords}
+
+
+def renamed(text: str, keep: Iterable[str | None] = ()) -> str:
+    """Locals and parameters under other names; not those in `keep`."""
+    tree = ast.parse(text)
+    names = _locals_of(tree) - set(keep)
+    places = {
+        (node.lineno, node.col_offset, node.id if isinstance(node, ast.Name) else node.arg)
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Name) and node.id in names) or (isinstance(node, ast.arg) and node.arg in names)
+    }
+    lines = [line.encode() for line in text.split("\n")]
+    for line, column, name in sorted(places, reverse=True):
+        before, after = lines[line - 1][:column], lines[line - 1][column + len(name.encode()) :]
+        lines[line - 1] = before + f"{name}_2".encode() + after
+    return "\n".join(line.decode() for line in lines)
+
+
+def _locals_of(tree: ast.Module) -> set[str]:
+    """Names of parameters and locals that nothing but functions of this file can mean."""
+    inside: set[str] = set()
+    taken = {"self", "cls", *dir(builtins), *_names_outside_functions(tree)}
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                taken.add(node.name)
+                inside |= {x.id for x in ast.walk(node) if isinstance(x, ast.Name) and isinstance(x.ctx, ast.Store)}
+                inside |= {x.arg for x in ast.walk(node.args) if isinstance(x, ast.arg)}
+            case ast.ClassDef():
+                taken |= {node.name, *_stored(node.body)}
+            case ast.Import() | ast.ImportFrom():
+                taken |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+            case ast.Global() | ast.Nonlocal():
+                taken |= set(node.names)
+            case ast.ExceptHandler() | ast.MatchAs() | ast.MatchStar():
+                taken.add(node.name or "")
+            case ast.Call():
+                taken |= {keyword.arg or "" for keyword in node.keywords}
+                if isinstance(node.func, ast.Name) and node.func.id in ("locals", "vars", "eval", "exec"):
+                    return set()
+            case ast.JoinedStr():  # its names have no exact places before Python 3.12
+                taken |= {x.id for x in ast.walk(node) if isinstance(x, ast.Name)}
+            case _:
+                pass
+    return inside - taken
+
+
+def _names_outside_functions(tree: ast.Module) -> set[str]:
+    return {x.id for x in _walk_outside(tree.body) if isinstance(x, ast.Name)}
+
+
+def _stored(body: list[ast.stmt]) -> set[str]:
+    return {x.id for x in _walk_outside(body) if isinstance(x, ast.Name) and isinstance(x.ctx, ast.Store)}
+
+
+def _walk_outside(body: list[ast.stmt]) -> Iterator[ast.AST]:
+    """Nodes that are in no function."""
+    stack: list[ast.AST] = list(body)
+    while stack:
+        node = stack.pop()
+        yield node
+        if not isinstance(node, Function | ast.Lambda):
+            stack += ast.iter_child_nodes(node)
+
+
+# ------------------------------------------------------------------ wrapping
+
+
+def wrapped(text: str) -> str:
+    """Every plain function or method with its body in a function inside of it."""
+    lines = text.split("\n")
+    tree = ast.parse(text)
+    owners = [tree, *(node for node in tree.body if isinstance(node, ast.ClassDef))]
+    functions = [node for owner in owners for node in owner.body if isinstance(node, ast.FunctionDef)]
+    kept = _lines_inside_strings(text)
+    for node in sorted(functions, key=lambda f: f.lineno, reverse=True):
+        body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+        if not body or not _can_be_wrapped(node, body):
+            continue
+        first, last = body[0].lineno, node.end_lineno or node.lineno
+        if isinstance(body[0], ast.FunctionDef | ast.ClassDef) and body[0].decorator_list:
+            first = body[0].decorator_list[0].lineno
+        indent = " " * body[0].col_offset
+        moved = [
+            line if not line.strip() or number in kept else "    " + line
+            for number, line in enumerate(lines[first - 1 : last], first)
+        ]
+        lines[first - 1 : last] = [f"{indent}def body_2():", *moved, f"{indent}return body_2()"]
+    return "\n".join(lines)
+
+
+def _can_be_wrapped(node: ast.FunctionDef, body: list[ast.stmt]) -> bool:
+    """Nothing in the body changes meaning in a function: no yield, no super(), no assignment to a parameter."""
+    params = {x.arg for x in ast.walk(node.args) if isinstance(x, ast.arg)}
+    if node.decorator_list or body[0].lineno == node.lineno or "\t" in ast.unparse(node):
+        return False
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Yield | ast.YieldFrom | ast.Global | ast.Nonlocal | ast.Await | ast.Delete):
+            return False
+        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store) and inner.id in params:
+            return False
+        if isinstance(inner, ast.Name) and inner.id in ("super", "locals", "vars"):
+            return False
+    return not any(isinstance(x, ast.Import | ast.ImportFrom) and x.names[0].name == "*" for x in ast.walk(node))
+
+
+def _lines_inside_strings(text: str) -> set[int]:
+    """Lines that begin inside a string, and are no matter of indentation."""
+    return {
+        line
+        for token in tokenize.generate_tokens(io.StringIO(text).readline)
+        if token.type == tokenize.STRING or tokenize.tok_name[token.type].startswith("FSTRING")
+        for line in range(token.start[0] + 1, token.end[0] + 1)
+    }
+
+
+# -------------------------------------------------------------------- moving
+
+
+def moved(text: str, module: str) -> tuple[str, str] | None:
+    """(the file, a module `module` that it imports its helpers from): helpers are plain functions that some other code
+    of the file names and that need nothing of the file but its imports. None where there are none."""
+    tree = ast.parse(text)
+    imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    imported = {(alias.asname or alias.name).split(".")[0] for node in imports for alias in node.names}
+    own = _names_outside_functions(tree) | {"__file__", "__name__"}
+    own |= {x.name for x in ast.walk(tree) if isinstance(x, Function | ast.ClassDef)}
+    own |= {
+        (alias.asname or alias.name).split(".")[0]
+        for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom) and node not in imports
+        for alias in node.names
+    } - imported  # fmt: skip
+    helpers = [
+        node for node in tree.body if isinstance(node, ast.FunctionDef) and _is_helper(node, tree, own - imported)
+    ]
+    if not helpers or any(alias.name == "*" for node in imports for alias in node.names):
+        return None
+    lines = text.split("\n")
+    taken = [line for node in imports for line in lines[node.lineno - 1 : node.end_lineno]]
+    for node in helpers:
+        taken += ["", "", *lines[node.lineno - 1 : node.end_lineno]]
+    at = max((node.end_lineno or 0 for node in imports), default=0)
+    gone = {line for node in helpers for line in range(node.lineno, (node.end_lineno or 0) + 1)}
+    names = ", ".join(node.name for node in helpers)
+    dot = "." if any(isinstance(node, ast.ImportFrom) and node.level for node in imports) else ""
+    rest = [line for number, line in enumerate(lines, 1) if number <= at and number not in gone]
+    rest.append(f"from {dot}{module} import {names}")
+    rest += [line for number, line in enumerate(lines, 1) if number > at and number not in gone]
+    return "\n".join(rest), "\n".join([*taken, ""])
+
+
+def _is_helper(node: ast.FunctionDef, tree: ast.Module, own: set[str]) -> bool:
+    if node.decorator_list or sum(isinstance(x, ast.FunctionDef) and x.name == node.name for x in ast.walk(tree)) > 1:
+        return False
+    bound = {x.id for x in ast.walk(node) if isinstance(x, ast.Name) and isinstance(x.ctx, ast.Store)}
+    bound |= {x.arg for x in ast.walk(node) if isinstance(x, ast.arg)} | {node.name}
+    bound |= {x.name for x in ast.walk(node) if isinstance(x, Function | ast.ClassDef)}
+    used = {x.id for x in ast.walk(node) if isinstance(x, ast.Name)} - bound
+    if used & own or any(isinstance(x, ast.Global) for x in ast.walk(node)):
+        return False
+    return any(
+        isinstance(x, ast.Name) and x.id == node.name
+        for other in tree.body
+        if other is not node
+        for x in ast.walk(other)
+    )
+
+
+# ----------------------------------------------------------------- dead code
+
+UNUSED = '''
+
+def unused_2(rows):
+    """Nobody calls this."""
+    found = [row for row in rows if row]
+    while found and not found[0]:
+        found = found[1:]
+    return found
+
+
+class Unused2:
+    def total(self, rows):
+        return sum(row for row in rows)
+'''
+
+
+def with_dead_code(text: str) -> str:
+    """A function and a class that nobody uses, and in every function a first statement that does nothing."""
+    lines = text.split("\n")
+    for node in sorted(_functions(ast.parse(text)), key=lambda f: f.lineno, reverse=True):
+        body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+        if body and body[0].lineno > node.lineno and not lines[body[0].lineno - 1][: body[0].col_offset].strip():
+            first = body[0]
+            decorated = isinstance(first, Function | ast.ClassDef) and first.decorator_list
+            at = first.decorator_list[0].lineno if decorated else first.lineno  # type: ignore[attr-defined]
+            lines.insert(at - 1, lines[first.lineno - 1][: first.col_offset] + "unused_2 = 0")
+    return "\n".join(lines) + UNUSED
+
+
+def _functions(tree: ast.Module) -> list[Function]:
+    return [node for node in ast.walk(tree) if isinstance(node, Function)]
