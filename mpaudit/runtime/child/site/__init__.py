@@ -1,0 +1,1 @@
+"""Put on PYTHONPATH of a run as a folder; nothing imports it as a package."""

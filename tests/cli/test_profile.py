@@ -1,0 +1,224 @@
+"""The command: its words, its refusals, its exit codes, and scripts that it really runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mpaudit.audit import Audit, from_json
+from mpaudit.cli import profile
+from mpaudit.cli.progress import duration
+from mpaudit.errors import UsageError
+
+ROOT = Path(__file__).parents[2]
+COUNTED = """
+    import sys, torch
+    print("arguments", sys.argv[1:])
+    model = torch.nn.Linear(16, 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(1000):
+        optimizer.zero_grad()
+        model(torch.randn(8, 16)).pow(2).mean().backward()
+        optimizer.step()
+"""
+
+
+def start(*arguments: str, cwd: Path, **options: Any) -> subprocess.Popen[str]:
+    """`mpaudit profile` in a process; its temporary files lie in cwd/tmp."""
+    (cwd / "tmp").mkdir(exist_ok=True)
+    environment = {
+        **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(cwd / "tmp"), "MPAUDIT_DEBUG": "1"
+    }  # fmt: skip
+    command = [sys.executable, "-m", "mpaudit", "profile", *arguments]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd, env=environment, **options
+    )
+
+
+def run(*arguments: str, cwd: Path) -> tuple[int, str, str]:
+    process = start(*arguments, cwd=cwd)
+    out, err = process.communicate(timeout=600)
+    assert os.listdir(cwd / "tmp") == []
+    return process.returncode, out, err
+
+
+def script(folder: Path, text: str, name: str = "train.py") -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(textwrap.dedent(text))
+    return path
+
+
+SHORT = ("--device", "cpu", "--warmup", "1", "--steps", "3")
+
+
+def test_a_script_is_measured_and_its_options_are_its_own(tmp_path: Path) -> None:
+    script(tmp_path, COUNTED)
+    arguments = ("train.py", "--steps", "7", "--format", "x", "-m", "--", "--help")
+    code, out, err = run(
+        *SHORT, "--variants", "fp32", "--runs", "2", "--out", "kept", "--format", "json", *arguments, cwd=tmp_path
+    )
+    assert code == 0, err
+    audit = from_json(out)
+    assert audit == from_json((tmp_path / "kept" / "audit.json").read_bytes())
+    assert audit.profile is not None
+    assert audit.profile.command == arguments
+    assert [run.run for run in audit.runs] == ["fp32-1", "fp32-2", "fp32-perturbed"]
+    assert all(run.outcome == "bounded" and len(run.step_ms) == 3 and len(run.losses) >= 4 for run in audit.runs)
+    assert {ceiling.variant for ceiling in audit.profile.ceilings} == {"fp32", "amp-bf16"}
+    assert audit.environment["torch"]
+    assert (tmp_path / "kept" / "fp32-1" / "result.json").exists()
+    assert "fp32-1: made its 4 steps" in err and "the whole plan of 3 runs takes about" in err
+    again = subprocess.run(
+        [sys.executable, "-m", "mpaudit", "report", "kept/audit.json"],
+        **{"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(ROOT)}},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert again.stdout.startswith("train.py --steps 7 --format x -m -- --help · cpu (")
+
+
+def test_a_module(tmp_path: Path) -> None:
+    script(tmp_path, COUNTED, "package/train.py")
+    options = ("--variants", "fp32", "--runs", "1", "--format", "json", "-m", "package.train", "--lr", "1")
+    code, out, err = run(*SHORT, *options, cwd=tmp_path)
+    assert code == 0, err
+    audit = from_json(out)
+    assert audit.profile is not None and audit.profile.command == ("-m", "package.train", "--lr", "1")
+
+
+def test_a_script_that_fails_exits_with_1(tmp_path: Path) -> None:
+    script(tmp_path, "import torch\nraise ValueError('no data')\n")
+    code, out, _ = run(*SHORT, "train.py", cwd=tmp_path)
+    assert code == 1
+    assert "nothing could be measured" in out
+    assert "raised ValueError: no data at train.py:2 after 0 of 4 steps" in " ".join(out.split())
+    assert "  | ValueError: no data\n" in out
+
+
+def test_an_interrupt_keeps_what_was_measured_and_leaves_no_process(tmp_path: Path) -> None:
+    slow = "import os, time\nopen(f'started-{os.getpid()}', 'w').close()\ntime.sleep(600)\n"
+    # the second run hangs: the first leaves a mark
+    script(
+        tmp_path,
+        "import os\nif os.path.exists('first'):\n" + textwrap.indent(slow, "    ")
+        + "open('first', 'w').close()\n" + textwrap.dedent(COUNTED),
+    )  # fmt: skip
+    process = start(
+        *SHORT, "--allow-writes", "--variants", "fp32", "--runs", "2", "--out", "kept", "train.py",
+        cwd=tmp_path, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 300
+    while not (marks := list(tmp_path.glob("started-*"))):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "interrupted after 1 of 3 runs" in out
+    audit = from_json((tmp_path / "kept" / "audit.json").read_bytes())
+    assert [run.run for run in audit.runs] == ["fp32-1"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(marks[0].name.rpartition("-")[2]), 0)
+
+
+def test_without_torch_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = script(tmp_path, COUNTED)
+    monkeypatch.setattr(profile, "find_spec", lambda name: None)
+    with pytest.raises(UsageError) as refused:
+        profile.command.main([str(path)], standalone_mode=False)
+    assert str(refused.value) == "`mpaudit profile` needs torch: python -m pip install 'mpaudit[profile]'"
+
+
+def test_the_parent_does_not_import_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from mpaudit.cli import profile, progress, report\n"
+        "from mpaudit.runtime import compare, hardware, launch, plan, session\n"
+        "assert 'torch' not in sys.modules and 'rich' not in sys.modules and 'numpy' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path, check=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (
+            ["--variants", "fp32,amp-bf17", "train.py"],
+            "--variants: 'amp-bf17' is none of fp32, tf32, amp-bf16, amp-fp16",
+        ),
+        (["--variants", ",", "train.py"], "--variants: name some of fp32, tf32, amp-bf16, amp-fp16"),
+        (["missing.py"], "missing.py: there is no such file"),
+        (["--out", "full", "train.py"], "full: the folder is not empty"),
+        (["--out", "train.py", "train.py"], "train.py: File exists"),
+    ],
+)
+def test_refusals(arguments: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script(tmp_path, COUNTED)
+    script(tmp_path, "", "full/notes.txt")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError) as refused:
+        profile.command.main(arguments, standalone_mode=False)
+    assert str(refused.value).startswith(says)
+
+
+def test_fp16_on_a_cpu_is_refused_with_its_reason(tmp_path: Path) -> None:
+    script(tmp_path, COUNTED)
+    code, out, err = run("--device", "cpu", "--variants", "amp-fp16", "train.py", cwd=tmp_path)
+    assert (code, out) == (2, "")
+    assert (
+        err
+        == "mpaudit: amp-fp16: fp16 on a CPU is about a hundred times slower than fp32: its times would say nothing\n"
+    )
+
+
+def test_a_device_that_is_not_there(tmp_path: Path) -> None:
+    import torch
+
+    if torch.backends.mps.is_available():
+        pytest.skip("it is there")
+    script(tmp_path, COUNTED)
+    code, _, err = run("--device", "mps", "train.py", cwd=tmp_path)
+    assert code == 2 and "sees no mps device here; it sees:" in err
+
+
+def test_report_refuses_what_is_no_audit(tmp_path: Path) -> None:
+    from mpaudit.cli import report
+
+    for text, says in (("{}", "this is not an audit"), (None, "No such file")):
+        path = tmp_path / "audit.json"
+        path.unlink(missing_ok=True)
+        if text is not None:
+            path.write_text(text)
+        with pytest.raises(UsageError, match=says):
+            report.command.main([str(path)], standalone_mode=False)
+
+
+def test_report_shows_findings_too(tmp_path: Path) -> None:
+    project = ROOT / "sample_projects" / "char_gpt_wrapper"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def mpaudit(*arguments: str) -> str:
+        command = [sys.executable, "-m", "mpaudit", *arguments]
+        return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True).stdout
+
+    audit = mpaudit("lint", "--no-cache", "--format", "json")
+    (tmp_path / "audit.json").write_text(audit)
+    assert mpaudit("report", str(tmp_path / "audit.json")) == mpaudit("lint", "--no-cache")
+    assert json.loads(mpaudit("report", "--format", "json", str(tmp_path / "audit.json"))) == json.loads(audit)
+    assert isinstance(from_json(audit), Audit)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")]
+)
+def test_durations(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
