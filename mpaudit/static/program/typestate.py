@@ -328,7 +328,7 @@ def unscale(p: Protocol, s: Id, o: Id, site: Site, report: Report) -> None:
                 new = Grad(Kind.MIXED, s, "MPA202", state.backward or site)
             case Kind.SCALED if _distinct(grad.scaler, s):
                 new = Grad(Kind.MIXED, s, "MPA224", state.backward or site)
-            case Kind.UNSCALED:
+            case Kind.UNSCALED if state.fed:
                 new = Grad(Kind.MIXED, s, "MPA228", site)
             case Kind.STALE:
                 new = Grad(Kind.MIXED, s, "MPA210", grad.site)
@@ -366,7 +366,7 @@ def step(p: Protocol, s: Id, o: Id, site: Site, report: Report) -> None:
                 report(Violation("MPA224", state.backward or site, "other-scaler", s, o, site, sure))
             case Kind.SCALED if not divides:
                 report(Violation("MPA212", state.backward or site, "scaled", s, o, site, sure))
-            case Kind.UNSCALED if divides and pair.stage is Stage.READY:
+            case Kind.UNSCALED if divides and pair.stage is Stage.READY and state.fed:
                 report(Violation("MPA228", site, "divided-twice", s, o, state.step, sure))
             case Kind.STALE:
                 report(Violation("MPA210", grad.site or site, "stale", s, o, site, sure))

@@ -399,3 +399,118 @@ def test_a_loop_s_back_edge_and_a_path_that_leaves_the_iteration() -> None:
     assert (p.pairs[S, OPT].crossed, p.pairs[S, OPT].left) == (True, "continue")
     ts.stay_in_iteration(p)
     assert p.pairs[S, OPT].left is None
+
+
+# ------------------------------------------------------- the tables, as they are
+
+# The states of the columns; a cell is the state after the event, «= 228» one that is so where the gradients were used.
+TABLE = {
+    #                        EMPTY     RAW             SCALED       UNSCALED        STALE        MIXED
+    "backward, scaled":     ("scaled", "224 = 228",    "scaled",    "212 = 228",    "210",       "same"),
+    "backward, of another": ("other",  "224 = 228",    "224",       "212 = 228",    "210",       "same"),
+    "backward, unscaled":   ("raw",    "raw",          "224",       "same = 228",   "210",       "same"),
+    "zero":                 ("empty",  "empty",        "empty",     "empty",        "empty",     "empty"),
+}  # fmt: skip
+COLUMNS = ("empty", "raw", "scaled", "unscaled", "stale", "mixed")
+CELLS = [
+    (event, column, used, cell)
+    for event, cells in TABLE.items()
+    for column, cell in zip(COLUMNS, cells, strict=True)
+    for used in (Used.NO, Used.YES, Used.TOP)
+]
+
+
+def _after(cell: str, before: str, used: Used) -> str:
+    """What a cell of TABLE says, as `grad` names it."""
+    usual, _, if_used = cell.partition(" = ")
+    said = if_used if if_used and used is Used.YES else usual
+    same = {"mixed": "mixed 224"}.get(before, before)
+    return {"same": same, "other": "scaled by another"}.get(said, f"mixed {said}" if said.isdigit() else said)
+
+
+@pytest.mark.parametrize(("event", "before", "used", "cell"), CELLS)
+def test_every_cell_of_backward_and_zero(event: str, before: str, used: Used, cell: str) -> None:
+    p = start(before, used=used)
+    match event:
+        case "zero":
+            ts.zero(p, OPT, "here")
+        case "backward, unscaled":
+            ts.backward(p, OPT, None, "here")
+        case _:
+            ts.backward(p, OPT, S if event == "backward, scaled" else T, "here")
+    assert (grad(p), p.optimizers[OPT].used) == (_after(cell, before, used), Used.NO)
+
+
+@pytest.mark.parametrize("call", [ts.unscale, ts.step])
+@pytest.mark.parametrize("stage", list(Stage))
+@pytest.mark.parametrize("before", GRADS)
+def test_whatever_was_an_event_proves_what_it_proves(before: str, stage: Stage, call: object) -> None:
+    p = start(before, stage)
+    call(p, S, OPT, "here", Reports())  # type: ignore[operator]
+    assert p.scalers[S].scale is Scale.SET
+    assert p.pairs[S, OPT].stage is (Stage.STEPPED if call is ts.step else Stage.UNSCALED)
+    assert call is not ts.step or (grad(p), p.optimizers[OPT].used) == ("unscaled", Used.YES)
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+@pytest.mark.parametrize("used", list(Used))
+@pytest.mark.parametrize("before", GRADS)
+def test_one_event_has_one_finding(before: str, stage: Stage, used: Used) -> None:
+    for event in (
+        lambda p, r: ts.unscale(p, S, OPT, "here", r),
+        lambda p, r: ts.step(p, S, OPT, "here", r),
+        lambda p, r: ts.raw_step(p, OPT, "here", r),
+        lambda p, r: ts.clip(p, OPT, "here", r),
+        lambda p, r: ts.update(p, S, "here", r),
+    ):
+        reports = Reports()
+        event(start(before, stage, used=used), reports)
+        assert len(reports) <= 1
+
+
+# ----------------------------------------- where the engine is quieter than the tables
+
+
+@pytest.mark.parametrize("call", [ts.unscale, ts.step])
+def test_a_scale_never_set_is_no_matter_where_no_backward_is_in_sight(call: object) -> None:
+    """The table says MPA202. What ran the backward (a trainer of another package, a callback) may have scaled."""
+    p, reports = start("scaled", scale=Scale.UNSET, fed=False), Reports()
+    call(p, S, OPT, "here", reports)  # type: ignore[operator]
+    assert reports == []
+
+
+@pytest.mark.parametrize("unscales", [False, True])
+def test_without_a_backward_in_sight_it_is_open_whether_gradients_are_used(unscales: bool) -> None:
+    """The tables say used = yes, and unscaled gradients: a loop whose backward is elsewhere would be MPA209 or MPA228
+    in its second turn."""
+    p, reports = start("top", Stage.READY, fed=False), Reports()
+    for _ in range(2):
+        if unscales:
+            ts.unscale(p, S, OPT, "unscale", reports)
+        ts.step(p, S, OPT, "step", reports)
+        ts.update(p, S, "update", reports)
+    assert (reports, p.optimizers[OPT].used) == ([], Used.TOP)
+
+
+def test_unscaled_gradients_are_divided_twice_only_if_the_stage_is_known_to_be_ready() -> None:
+    """The table has one row for every stage that does not say UNSCALED; an unknown one may be."""
+    for stage, codes in ((Stage.READY, ["228"]), (Stage.TOP, [])):
+        p, reports = start("unscaled", stage), Reports()
+        ts.step(p, S, OPT, "here", reports)
+        assert reports.codes == codes
+
+
+def test_a_raw_step_that_bypasses_the_scaler_is_also_why_nothing_is_recorded() -> None:
+    """The table says MPA210 at the update as well. One cause, one finding."""
+    p, reports = start("scaled"), Reports()
+    ts.raw_step(p, OPT, "raw", reports)
+    ts.update(p, S, "update", reports)
+    assert reports == [("203", "raw")]
+
+
+def test_the_gradients_of_another_scaler_are_mixed_when_they_are_stepped() -> None:
+    """The table of steps has no column for them; that of unscale_ says MPA224."""
+    for stage in (Stage.READY, Stage.UNSCALED):
+        p, reports = start("scaled by another", stage), Reports()
+        ts.step(p, S, OPT, "here", reports)
+        assert reports.codes == ["224"]
