@@ -1,0 +1,314 @@
+"""Frameworks that own the protocol: what they drive is not the user's to get wrong; plain code beside them is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mpaudit import rulebook
+from mpaudit.settings import Settings
+from mpaudit.static.run import lint
+from tests.static.program.test_flow import HEAD
+
+LOOP = """
+    model = model.cuda()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+"""
+
+FRAMEWORKS = {
+    "accelerate": f"""
+from accelerate import Accelerator
+
+
+def main(model, loader):{LOOP}
+    accelerator = Accelerator(mixed_precision="fp16", gradient_accumulation_steps=4)
+    model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+    for batch, target in loader:
+        with accelerator.accumulate(model):
+            loss = nn.functional.cross_entropy(model(batch.cuda()), target)
+            accelerator.backward(loss)
+            if accelerator.sync_gradients:
+                accelerator.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+""",
+    "lightning": """
+import lightning as L
+
+
+class Lit(L.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = False
+        self.net = nn.Linear(2, 2).cuda()
+
+    def training_step(self, batch, index):
+        optimizer = self.optimizers()
+        loss = self.net(batch).mean()
+        self.manual_backward(loss)
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters())
+
+
+def main(loader):
+    L.Trainer(precision="16-mixed", accelerator="gpu").fit(Lit(), loader)
+""",
+    "pytorch_lightning": """
+import pytorch_lightning as pl
+
+
+class Lit(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(2, 2).cuda()
+
+    def training_step(self, batch, index):
+        return self.net(batch).mean()
+
+    def optimizer_step(self, epoch, index, optimizer, closure):
+        optimizer.step(closure=closure)
+        optimizer.zero_grad()
+
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters())
+""",
+    "fabric": f"""
+from lightning.fabric import Fabric
+
+
+def main(model, loader):
+    fabric = Fabric(accelerator="cuda", precision="16-mixed"){LOOP}
+    model, optimizer = fabric.setup(model, optimizer)
+    loader = fabric.setup_dataloaders(loader)
+    for batch in loader:
+        optimizer.zero_grad()
+        loss = model(batch.cuda()).mean()
+        fabric.backward(loss)
+        fabric.clip_gradients(model, optimizer, max_norm=1.0)
+        optimizer.step()
+""",
+    "transformers": """
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+
+class Own(Trainer):
+    def compute_loss(self, model, inputs, return_outputs=False):
+        return model(**inputs).loss
+
+    def training_step(self, model, inputs, count=None):
+        model.train()
+        loss = self.compute_loss(model, inputs)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        self.optimizer.step()
+        return loss.detach()
+
+
+def main(data):
+    model = AutoModelForCausalLM.from_pretrained("gpt2").cuda()
+    Own(model=model, args=TrainingArguments("out", fp16=True), train_dataset=data).train()
+""",
+    "deepspeed": f"""
+import deepspeed
+
+
+def main(model, loader, args):{LOOP}
+    engine, optimizer, _, _ = deepspeed.initialize(args=args, model=model, optimizer=optimizer)
+    for batch in loader:
+        loss = engine(batch.cuda()).mean()
+        engine.backward(loss)
+        engine.step()
+""",
+    "composer": """
+from composer import Trainer
+from composer.models import ComposerModel
+
+
+class Own(ComposerModel):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(2, 2).cuda()
+
+    def forward(self, batch):
+        return self.net(batch)
+
+    def loss(self, outputs, batch):
+        return outputs.mean()
+
+
+def main(loader):
+    model = Own()
+    optimizer = torch.optim.AdamW(model.parameters())
+    Trainer(model=model, optimizers=optimizer, train_dataloader=loader, precision="amp_fp16", device="gpu").fit()
+""",
+    "ignite": f"""
+from ignite.engine import create_supervised_trainer
+
+
+def main(model, loader):{LOOP}
+    trainer = create_supervised_trainer(
+        model, optimizer, nn.functional.cross_entropy, device="cuda", amp_mode="amp", scaler=True
+    )
+    trainer.run(loader, max_epochs=10)
+""",
+    "fastai": """
+from fastai.callback.core import Callback
+from fastai.learner import Learner
+
+
+class Own(Callback):
+    def before_step(self):
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+
+
+def main(loaders):
+    model = nn.Linear(2, 2).cuda()
+    Learner(loaders, model, loss_func=nn.functional.mse_loss, cbs=[Own()]).to_fp16().fit(3)
+""",
+    "mmengine": f"""
+from mmengine.model import BaseModel
+from mmengine.optim import AmpOptimWrapper
+
+
+class Own(BaseModel):
+    def train_step(self, data, optim_wrapper):
+        with optim_wrapper.optim_context(self):
+            loss = self(data).mean()
+        optim_wrapper.update_params(loss)
+        return loss
+
+
+def main(model, loader):{LOOP}
+    wrapper = AmpOptimWrapper(optimizer=optimizer, clip_grad=dict(max_norm=1.0))
+    for batch in loader:
+        with wrapper.optim_context(model):
+            loss = model(batch.cuda()).mean()
+        wrapper.update_params(loss)
+""",
+    "monai": f"""
+from monai.engines import SupervisedTrainer
+
+
+def main(model, loader):{LOOP}
+    SupervisedTrainer(
+        device=torch.device("cuda"), max_epochs=2, train_data_loader=loader, network=model, optimizer=optimizer,
+        loss_function=nn.functional.cross_entropy, amp=True,
+    ).run()
+""",
+    "detectron2": """
+from detectron2.engine import AMPTrainer, DefaultTrainer
+
+
+class Own(DefaultTrainer):
+    def run_step(self):
+        self.optimizer.zero_grad()
+        losses = self.model(next(self._data_loader_iter))
+        sum(losses.values()).backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+
+
+def main(model, loader):
+    AMPTrainer(model.cuda(), loader, torch.optim.SGD(model.parameters(), lr=0.1)).train(0, 100)
+""",
+    "ultralytics": """
+from ultralytics import YOLO
+from ultralytics.models.yolo.detect import DetectionTrainer
+
+
+class Own(DetectionTrainer):
+    def optimizer_step(self):
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_norm=10.0)
+        self.scaler.step(self.optimizer)
+        self.optimizer.zero_grad()
+
+
+def main():
+    YOLO("yolo11n.pt").train(data="coco8.yaml", amp=True, trainer=Own)
+""",
+    "apex": f"""
+from apex import amp
+
+
+def main(model, loader):{LOOP}
+    model, optimizer = amp.initialize(model, optimizer, opt_level="O1")
+    for batch in loader:
+        optimizer.zero_grad()
+        loss = model(batch.cuda()).mean()
+        with amp.scale_loss(loss, optimizer) as scaled_loss:
+            scaled_loss.backward()
+        torch.nn.utils.clip_grad_norm_(amp.master_params(optimizer), 1.0)
+        optimizer.step()
+""",
+}
+
+PLAIN = """
+
+def plain(model, loader):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = GradScaler("cuda")
+    for batch in loader:
+        optimizer.zero_grad()
+        with autocast("cuda"):
+            loss = model(batch).mean()
+        scaler.scale(loss).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # MPA205
+        scaler.step(optimizer)
+        scaler.update()
+"""
+FLOAT32 = """
+
+def float32(model, loader):
+    model = model.cuda()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for batch in loader:
+        optimizer.zero_grad()
+        loss = model(batch.cuda()).mean()  # MPA101
+        loss.backward()
+        optimizer.step()
+"""
+
+
+def found(folder: Path, files: dict[str, str]) -> list[tuple[str, int, str]]:
+    (folder / ".git").mkdir(parents=True)
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    settings = Settings(root=str(folder), codes=tuple(rulebook.headers()))
+    audit = lint(["."], settings, cwd=folder, use_cache=False)
+    return [(finding.path, finding.line, finding.code) for finding in audit.findings]
+
+
+def marks(files: dict[str, str]) -> list[tuple[str, int, str]]:
+    return [
+        (name, number, line[-6:])
+        for name, text in sorted(files.items())
+        for number, line in enumerate(text.split("\n"), 1)
+        if line[-8:-3] == "# MPA"
+    ]
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_what_a_framework_drives_is_left_alone(name: str, tmp_path: Path) -> None:
+    assert found(tmp_path, {"train.py": HEAD + FRAMEWORKS[name]}) == []
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_plain_code_beside_it_is_not(name: str, tmp_path: Path) -> None:
+    """In the same file, in a file that it imports, and in one of its own."""
+    framework = HEAD + FRAMEWORKS[name]
+    same = {"train.py": framework + PLAIN}
+    linked = {"train.py": f"import plain\n{framework}", "plain.py": HEAD + PLAIN}
+    for folder, files in (("same", same), ("linked", linked)):
+        assert found(tmp_path / folder, files) == marks(files)
+
+
+@pytest.mark.parametrize("name", [name for name in FRAMEWORKS if name != "apex"])
+def test_a_float32_loop_beside_it_is_reported_too(name: str, tmp_path: Path) -> None:
+    """Not beside apex, whose `initialize` patches the functions of torch for the whole process."""
+    files = {"train.py": HEAD + FRAMEWORKS[name] + FLOAT32}
+    assert found(tmp_path, files) == marks(files)
