@@ -1,0 +1,129 @@
+"""Traces of real steps: as this project reads them, as torch-tb-profiler does, and over HTTP in TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mpaudit.runtime import traces
+from tests.runtime.child import zygote
+
+SCRIPT = """
+import torch, torch.nn as nn
+from mpaudit.runtime.child.probes import trace
+probe = trace.install({folder!r}, {first}, {count})
+model = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+optimizer = torch.optim.AdamW(model.parameters())
+for step in range({steps}):
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(torch.randn(2, 4, 16)).float().pow(2).mean()
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    probe.step_finished(step + 1)
+probe.stop()
+"""
+
+
+def traced(folder: Path, first: int = 1, count: int = 3, steps: int = 7) -> list[Path]:
+    done = zygote.run(SCRIPT.format(folder=str(folder), first=first, count=count, steps=steps))
+    assert done.code == 0, done.stderr
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def log_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("logs")
+    assert len(traced(folder / "amp-bf16")) == 1
+    return folder
+
+
+def test_one_trace_with_the_steps_that_were_asked_for(log_directory: Path) -> None:
+    (path,) = (log_directory / "amp-bf16").iterdir()
+    assert path.name.endswith(".pt.trace.json.gz") and path.name.count(".") >= 5
+    assert traces.steps(traces.read(path)) == 3
+    assert {"aten::addmm", "aten::_to_copy"} <= {one.name for one in traces.operators(traces.read(path))}
+
+
+def test_a_script_that_ends_early_leaves_what_was_traced(tmp_path: Path) -> None:
+    (path,) = traced(tmp_path, count=50)
+    assert traces.steps(traces.read(path)) >= 4
+
+
+def test_from_the_first_step_on(tmp_path: Path) -> None:
+    (path,) = traced(tmp_path, first=0, count=2)
+    assert traces.steps(traces.read(path)) == 2
+
+
+def test_operators_agree_with_torch_tb_profilers_own_table(log_directory: Path, tmp_path: Path) -> None:
+    data = pytest.importorskip("torch_tb_profiler.profiler.data")
+    (path,) = (log_directory / "amp-bf16").iterdir()
+    theirs = {
+        row.name: (row.calls, row.self_host_duration)
+        for row in data.RunProfileData.parse("worker", "1", str(path), str(tmp_path)).op_list_groupby_name
+    }
+    ours = {row.name: (row.calls, row.self_us) for row in traces.operators(traces.read(path))}
+    assert ours.keys() == theirs.keys() and len(ours) > 30
+    for name, (calls, self_us) in ours.items():
+        assert calls == theirs[name][0]
+        assert self_us == pytest.approx(theirs[name][1], rel=0.02, abs=0.02), name
+
+
+@pytest.fixture(scope="module")
+def tensorboard(log_directory: Path) -> Iterator[str]:
+    pytest.importorskip("torch_tb_profiler")
+    pytest.importorskip("tensorboard")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(log_directory), "--load_fast=false"]
+    with open(log_directory.parent / "tensorboard.log", "w") as log:
+        server = subprocess.Popen([*command, "--host", "127.0.0.1", "--port", str(port)], stdout=log, stderr=log)
+    base = f"http://127.0.0.1:{port}/data/plugin/pytorch_profiler/"
+    try:
+        deadline = time.monotonic() + 300
+        while not _loaded(base) and time.monotonic() < deadline and server.poll() is None:
+            time.sleep(0.5)
+        yield base
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def get(base: str, page: str, **query: str) -> bytes:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with direct.open(f"{base}{page}?{urllib.parse.urlencode(query)}") as answer:
+        return bytes(answer.read())
+
+
+def _loaded(base: str) -> bool:
+    try:
+        return bool(json.loads(get(base, "runs"))["runs"])
+    except (urllib.error.URLError, ConnectionError):
+        return False
+
+
+def test_tensorboard_opens_the_log_directory(tensorboard: str) -> None:
+    def answer(page: str, **query: str) -> Any:
+        return json.loads(get(tensorboard, page, **query))
+
+    assert answer("runs")["runs"] == ["amp-bf16"]
+    assert answer("views", run="amp-bf16") == ["Overview", "Operator", "Trace"]
+    (worker,) = answer("workers", run="amp-bf16", view="Overview")
+    (span,) = answer("spans", run="amp-bf16", worker=worker)
+    where = {"run": "amp-bf16", "worker": worker, "span": span}
+    assert len(answer("overview", **where)["steps"]["rows"]) == 3
+    table = answer("operation/table", **where, group_by="Operation")["data"]
+    assert "aten::addmm" in {row["name"] for row in table}
+    assert get(tensorboard, "trace", **where)[:2] in (b"\x1f\x8b", b"{\n", b'{"')
