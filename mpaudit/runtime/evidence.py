@@ -1,4 +1,7 @@
-"""What evidence runs saw, as data: ops with their lines, dtypes and times; lines joined across variants."""
+"""What evidence runs saw, as data: ops with lines, dtypes and times; memory by category; gradients and the scaler.
+
+`mpaudit.runtime.optables` joins the ops of two variants into tables.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ from typing import Literal
 
 import msgspec
 
-from mpaudit.runtime.kernels import TensorCores
+from mpaudit.runtime.kernels import Capability, TensorCores, judge_all, multiplies_matrices
+from mpaudit.runtime.loss_scaling import GradientEvidence
 
 Phase = Literal["forward", "backward", "optimizer", "other"]
 """`other` is what runs in none of them: clipping, zeroing, metrics, data."""
@@ -45,6 +49,8 @@ class OpRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of all calls; as `torch.utils.flop_counter` counts (a multiply-add is two)."""
     bytes: float = 0.0
     """Of all calls: inputs read and outputs written once; none for views."""
+    layout: Literal["", "NCHW", "NHWC"] = ""
+    """Of a convolution's input."""
 
     @property
     def total_us(self) -> float:
@@ -59,6 +65,20 @@ class OpRow(msgspec.Struct, frozen=True, omit_defaults=True):
             and all("float" in name for name in (*self.inputs[:1], *self.outputs[:1]))
         )
 
+    @property
+    def dtype_used(self) -> str:
+        """That it computes in: of a product of matrices its inputs', else its float output's; of a cast both ends."""
+        if self.is_cast:
+            return f"{self.inputs[0]}→{self.outputs[0]}"
+        groups = (self.inputs, self.outputs) if multiplies_matrices(self.op) else (self.outputs, self.inputs)
+        known = [name for group in groups for name in group]
+        return next((name for name in known if "float" in name), known[0] if known else "")
+
+    @property
+    def tensor_cores(self) -> TensorCores | None:
+        """None where it ran no kernel on a device."""
+        return judge_all([kernel.tensor_cores for kernel in self.kernels]) if self.kernels else None
+
 
 class OpEvidence(msgspec.Struct, frozen=True):
     """Of one evidence run."""
@@ -67,6 +87,11 @@ class OpEvidence(msgspec.Struct, frozen=True):
     rows: tuple[OpRow, ...]
     """Unattributed ones included."""
     device: str = "cpu"
+    capability: Capability | None = None
+    """Compute capability of the GPU."""
+    tf32_matmul: bool = False
+    tf32_convolution: bool = False
+    """Whether TF32 was allowed."""
     unlinked_us: float = 0.0
     """Of device events that no op launched in a profiled step (a captured graph, another thread)."""
     notes: tuple[str, ...] = ()
@@ -76,3 +101,44 @@ class OpEvidence(msgspec.Struct, frozen=True):
         """The share of op time that has a line of the user's code; 1 where no time was seen."""
         total = sum(row.total_us for row in self.rows) + self.unlinked_us
         return sum(row.total_us for row in self.rows if row.path) / total if total else 1.0
+
+
+class MemoryByCategory(msgspec.Struct, frozen=True):
+    """Bytes, at the backward pass of a step that is the largest: what is held then."""
+
+    parameters: int = 0
+    gradients: int = 0
+    """As many as there are at the end of that pass."""
+    optimizer_state: int = 0
+    activations: int = 0
+    """Saved for the backward pass, casts left out; each storage once."""
+    casts: int = 0
+    """Saved copies of other tensors in another float dtype."""
+
+    @property
+    def total(self) -> int:
+        return self.parameters + self.gradients + self.optimizer_state + self.activations + self.casts
+
+
+class ScalerStep(msgspec.Struct, frozen=True):
+    """One step of a loss scaler."""
+
+    step: int
+    scale: float
+    skipped: bool
+
+
+class RunEvidence(msgspec.Struct, frozen=True):
+    """All that one evidence run gave; what was not asked for is None."""
+
+    run: str
+    variant: str
+    ops: OpEvidence | None = None
+    gradients: GradientEvidence | None = None
+    memory: MemoryByCategory | None = None
+    scaler: tuple[ScalerStep, ...] = ()
+    trace: str | None = None
+    """The folder of the trace, absolute."""
+    emulated: bool = False
+    """CUDA's autocast on a CPU: numerics only, no time of this run may be shown."""
+    notes: tuple[str, ...] = ()

@@ -128,7 +128,6 @@ def why_unused(
     capability: Capability,
     *,
     tf32: bool,
-    groups: int = 1,
     channels_last: bool | None = None,
 ) -> Unused | None:
     """Why `op` (an aten name) of these inputs ran on no tensor cores where its GPU has some; None where it could not
@@ -144,9 +143,11 @@ def why_unused(
     if not has_tensor_cores_for(dtype, capability, tf32):
         return Unused("dtype", _about_dtype(dtype, capability))
     if "conv" in name:
-        if groups > 1:
-            return Unused("shape", f"{groups} groups: grouped and depthwise convolutions seldom have such kernels")
-        weight = shapes[2 if "backward" in name else 1] if len(shapes) > 1 else ()
+        known = [shape for shape in shapes if len(shape) > 2]
+        given, weight = known[-2:] if len(known) > 1 else ((), ())  # a backward has the gradient before them
+        if len(given) > 1 and weight[1] and given[1] > weight[1]:
+            count = given[1] // weight[1]
+            return Unused("shape", f"{count} groups: grouped and depthwise convolutions seldom have such kernels")
         if odd := [size for size in weight[:2] if size % 8]:
             return Unused("shape", f"channels of {_sizes(odd)}, no multiple of 8")
         if channels_last is False:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch._C._profiler import _RecordFunctionFast
@@ -45,6 +45,7 @@ class _Row:
     owner: Owner
     flops: float
     bytes: float
+    layout: Literal["", "NCHW", "NHWC"]
     calls: float = 0.0
 
 
@@ -314,7 +315,18 @@ def _row(
         owner,
         float(count(*args, **kwargs, out_val=output)) if count else 0.0,
         float(moved),
+        _layout(func, tensors),
     )
+
+
+def _layout(func: Any, tensors: list[torch.Tensor]) -> Literal["", "NCHW", "NHWC"]:
+    inputs = [tensor for tensor in tensors if tensor.dim() in (4, 5)]
+    if "convolution" not in func._schema.name or not inputs:
+        return ""
+    # of a backward the gradient comes before the input
+    given = inputs[-2] if len(inputs) > 1 else inputs[0]
+    last = torch.channels_last if given.dim() == 4 else torch.channels_last_3d
+    return "NHWC" if given.is_contiguous(memory_format=last) else "NCHW"
 
 
 def _dtype(dtype: torch.dtype) -> str:
@@ -356,11 +368,22 @@ def _evidence(probe: OpsProbe) -> OpEvidence:
             kernels=_kernels(row, used) if used else (),
             flops=row.flops * row.calls,
             bytes=row.bytes * row.calls,
+            layout=row.layout,
         )
         for row, times, used in zip(probe.rows, us, kernels, strict=True)
     )
     lost = max(device_time(events) - linked, 0) / 1000 if cuda else 0.0
-    return OpEvidence(steps, rows, "cuda" if cuda else "cpu", lost)
+    if not cuda:
+        return OpEvidence(steps, rows)
+    return OpEvidence(
+        steps,
+        rows,
+        "cuda",
+        torch.cuda.get_device_capability(),
+        torch.backends.cuda.matmul.allow_tf32,
+        torch.backends.cudnn.allow_tf32,
+        lost,
+    )
 
 
 def _kernels(row: _Row, used: dict[str, list[float]]) -> tuple[Kernel, ...]:
