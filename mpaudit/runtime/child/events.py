@@ -7,9 +7,11 @@ in which they subscribed, at a `..._end` in the reverse order. Everything runs i
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 import torch
@@ -33,15 +35,21 @@ class Events:
     """Of the outermost `step` of an optimizer."""
     step_end: list[Callable[[Optimizer], None]] = field(default_factory=list)
     backward_begin: list[Callable[[Roots], Roots]] = field(default_factory=list)
-    """Gets the roots of an outermost backward and returns those to use instead: the same, or scaled ones."""
+    """Gets the roots of an outermost backward and returns those to use instead."""
+    scaling: list[Callable[[Roots], Roots]] = field(default_factory=list)
+    """The same, after all others, who so see the script's own loss: where a loss is scaled."""
     backward_end: list[Callable[[], None]] = field(default_factory=list)
     """Also after a backward that raised."""
     gradient_begin: list[Callable[[], None]] = field(default_factory=list)
-    """Of `torch.autograd.grad`."""
+    """Of `torch.autograd.grad`, where the script or a transform of torch.func calls it."""
+    differentiated: list[Callable[[Roots], None]] = field(default_factory=list)
+    """Gets the outputs whose gradient is asked for, after `gradient_begin`."""
     gradient_end: list[Callable[[], None]] = field(default_factory=list)
-    forward_begin: list[Callable[[torch.nn.Module], None]] = field(default_factory=list)
-    """Of an outermost `nn.Module.__call__`: one that no other module's call is around."""
-    forward_end: list[Callable[[torch.nn.Module], None]] = field(default_factory=list)
+    forward_begin: list[Callable[[Any], None]] = field(default_factory=list)
+    """Of an outermost call: of a module or a compiled function that no other such call is around. Gets the callee."""
+    forward_end: list[Callable[[Any], None]] = field(default_factory=list)
+    returned: list[Callable[[Any, Any], None]] = field(default_factory=list)
+    """At the end of an outermost call that did not raise, before `forward_end`: gets the callee and its result."""
     scaler_step_begin: list[Callable[[Any, Optimizer], None]] = field(default_factory=list)
     """Of the script's own GradScaler; the optimizer's own step may follow inside, or be skipped."""
     scaler_step_end: list[Callable[[Any, Optimizer], None]] = field(default_factory=list)
@@ -54,7 +62,23 @@ class Events:
 class _Depth(threading.local):
     forward = 0
     backward = 0
-    step = 0
+
+    def __init__(self) -> None:
+        self.steps: list[FrameType] = []
+        """The frames of the steps that are under way."""
+
+
+def in_backward() -> bool:
+    """Whether this thread is executing a node of an autograd graph, as recomputation under checkpointing is."""
+    return torch._C._current_autograd_node() is not None
+
+
+def tracing(caller: FrameType) -> bool:
+    """Whether a compiler asks for a gradient, to trace it."""
+    return str(caller.f_globals.get("__name__", "")).startswith(_COMPILERS)
+
+
+_COMPILERS = ("torch._functorch._aot_autograd", "torch._functorch.aot_autograd", "torch._dynamo", "torch.fx")
 
 
 def install(events: Events, patches: Patches) -> None:
@@ -64,44 +88,55 @@ def install(events: Events, patches: Patches) -> None:
     _watch_backward(events, patches, depth)
     _watch_scaler(events, patches)
     _watch_parameters(events, patches)
-    patches.replace(torch.nn.Module, "__call__", lambda original: _outermost(original, events, depth))
+    _watch_forwards(events, patches, depth)
 
 
 def _watch_steps(events: Events, patches: Patches, depth: _Depth) -> None:
+    # a subclass whose step calls super().step() comes here twice, and a step that raises never comes to its end
     def before(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        depth.step += 1
-        if depth.step == 1:
+        if depth.steps and not _running(depth.steps[-1]):
+            depth.steps.clear()
+        depth.steps.append(sys._getframe(1))
+        if len(depth.steps) == 1:
             for subscriber in events.step_begin:
                 subscriber(optimizer)
 
     def after(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        # a subclass whose step calls super().step() comes here twice; one that raised has left the depth too high
-        depth.step -= 1
-        if depth.step == 0:
+        depth.steps.pop()
+        if not depth.steps:
             for subscriber in reversed(events.step_end):
                 subscriber(optimizer)
 
-    register_optimizer_step_pre_hook(before)
-    register_optimizer_step_post_hook(after)
-    patches.note("torch.optim.optimizer.register_optimizer_step_pre_hook")
-    patches.note("torch.optim.optimizer.register_optimizer_step_post_hook")
+    began = register_optimizer_step_pre_hook(before)
+    ended = register_optimizer_step_post_hook(after)
+    patches.note("torch.optim.optimizer.register_optimizer_step_pre_hook", began.remove)
+    patches.note("torch.optim.optimizer.register_optimizer_step_post_hook", ended.remove)
+
+
+def _running(frame: FrameType) -> bool:
+    current: FrameType | None = sys._getframe(1)
+    while current is not None and current is not frame:
+        current = current.f_back
+    return current is not None
 
 
 def _watch_backward(events: Events, patches: Patches, depth: _Depth) -> None:
     def backward(original: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(original)
         def wrapper(tensors: Roots, *args: Any, **kwargs: Any) -> None:
-            if depth.backward:  # checkpointing calls backward inside of one
+            # checkpointing calls backward inside of one, on a GPU in a thread of the device
+            if depth.backward or in_backward():
                 original(tensors, *args, **kwargs)
                 return
-            depth.backward += 1
-            depth.step = 0
+            depth.backward = 1
             try:
                 for subscriber in events.backward_begin:
                     tensors = subscriber(tensors)
+                for subscriber in events.scaling:
+                    tensors = subscriber(tensors)
                 original(tensors, *args, **kwargs)
             finally:
-                depth.backward -= 1
+                depth.backward = 0
                 for done in reversed(events.backward_end):
                     done()
 
@@ -109,14 +144,18 @@ def _watch_backward(events: Events, patches: Patches, depth: _Depth) -> None:
 
     def grad(original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
+        def wrapper(outputs: Roots, *args: Any, **kwargs: Any) -> Any:
+            if torch.compiler.is_dynamo_compiling() or tracing(sys._getframe(1)):
+                return original(outputs, *args, **kwargs)
             for subscriber in events.gradient_begin:
                 subscriber()
+            for told in events.differentiated:
+                told(outputs)
             try:
-                return original(*args, **kwargs)
+                return original(outputs, *args, **kwargs)
             finally:
-                for subscriber in reversed(events.gradient_end):
-                    subscriber()
+                for done in reversed(events.gradient_end):
+                    done()
 
         return wrapper
 
@@ -167,19 +206,49 @@ def _watch_parameters(events: Events, patches: Patches) -> None:
     patches.replace(Optimizer, "add_param_group", add)
 
 
+def _watch_forwards(events: Events, patches: Patches, depth: _Depth) -> None:
+    def compiling(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def compile(model: Any = None, *args: Any, **kwargs: Any) -> Any:
+            if model is None:  # the decorator with arguments
+                return lambda function: compile(function, *args, **kwargs)
+            compiled = original(model, *args, **kwargs)
+            plain = not isinstance(compiled, (torch.nn.Module, type))
+            return _function(compiled, events, depth) if plain else compiled
+
+        return compile
+
+    patches.replace(torch.nn.Module, "__call__", lambda original: _outermost(original, events, depth))
+    patches.replace(torch, "compile", compiling)
+
+
 def _outermost(original: Callable[..., Any], events: Events, depth: _Depth) -> Callable[..., Any]:
     @functools.wraps(original)
-    def call(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
-        if depth.forward or not events.forward_begin:
+    def call(module: Any, *args: Any, **kwargs: Any) -> Any:
+        # the first test is a constant under compilation: traced code knows nothing of us
+        if torch.compiler.is_dynamo_compiling() or depth.forward or not events.forward_begin:
             return original(module, *args, **kwargs)
         depth.forward = 1
         try:
             for subscriber in events.forward_begin:
                 subscriber(module)
-            return original(module, *args, **kwargs)
+            result = original(module, *args, **kwargs)
+            for told in events.returned:
+                told(module, result)
+            return result
         finally:
             depth.forward = 0
-            for subscriber in reversed(events.forward_end):
-                subscriber(module)
+            for done in reversed(events.forward_end):
+                done(module)
 
     return call
+
+
+def _function(compiled: Callable[..., Any], events: Events, depth: _Depth) -> Callable[..., Any]:
+    call = _outermost(lambda function, *args, **kwargs: compiled(*args, **kwargs), events, depth)
+
+    @functools.wraps(compiled)
+    def function(*args: Any, **kwargs: Any) -> Any:
+        return call(function, *args, **kwargs)
+
+    return function

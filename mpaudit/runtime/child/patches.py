@@ -16,6 +16,7 @@ class Patch:
     original: Any
     """What the owner itself held; absent where the attribute was inherited."""
     label: str
+    undo: Callable[[], object] | None = None
 
 
 @dataclass(slots=True)
@@ -31,9 +32,9 @@ class Patches:
         setattr(owner, name, wrap(current))
         self.applied.append(Patch(owner, name, own, _label(owner, name)))
 
-    def note(self, label: str) -> None:
+    def note(self, label: str, undo: Callable[[], object] | None = None) -> None:
         """Names a change that is no attribute: a registered hook, an environment variable."""
-        self.applied.append(Patch(None, "", _ABSENT, label))
+        self.applied.append(Patch(None, "", _ABSENT, label, undo))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -44,8 +45,9 @@ class Patches:
         while self.applied:
             patch = self.applied.pop()
             if patch.owner is None:
-                continue
-            if patch.original is _ABSENT:
+                if patch.undo is not None:
+                    patch.undo()
+            elif patch.original is _ABSENT:
                 delattr(patch.owner, patch.name)
             else:
                 setattr(patch.owner, patch.name, patch.original)

@@ -14,6 +14,7 @@ from mpaudit.runtime.results import PROGRESS_FILE
 from . import environment, events, real
 from .bound import Bound
 from .patches import Patches
+from .precision import control
 from .probes import loss, memory, timing
 from .steps import Steps
 
@@ -93,7 +94,7 @@ def begin(plan: ChildPlan, patches: Patches, finish: Callable[[], None]) -> Trai
         bound=Bound(steps, plan.stop, lambda: _reached(training, finish)),
         timing=clock,
         losses=losses,
-        control=_control(plan, sources, patches),
+        control=control.install(plan, sources, patches).report,
         progress=real.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644),
     )
     steps.ended.append(training.step_ended)
@@ -104,12 +105,6 @@ def begin(plan: ChildPlan, patches: Patches, finish: Callable[[], None]) -> Trai
 def _reached(training: Training, finish: Callable[[], None]) -> None:
     finish()
     training.show()
-
-
-def _control(plan: ChildPlan, sources: events.Events, patches: Patches) -> Callable[[], Control]:
-    if plan.variant != "fp32":
-        raise NotImplementedError(f"{plan.variant}: precision control is not there yet")
-    return lambda: Control("as-is")
 
 
 def _rank() -> int:

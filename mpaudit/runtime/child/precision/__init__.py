@@ -1,1 +1,1 @@
-"""How a run gets its precision: autocast put on a script that has none, or the script's own overridden or put off."""
+"""Brings a script to the precision of a variant, bit for bit as if its author had written it so."""
