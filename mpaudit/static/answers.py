@@ -48,6 +48,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
     from .program.linker import ModuleInfo, Project, Site
     from .program.traits import (
         computes_in_float64,
+        kernel_files,
         low_precision_files,
         lowers_otherwise,
         resumes,
@@ -70,6 +71,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
         simulators=simulator_files(project),
         low_precision=low_precision_files(project),
         lowers_otherwise=lowers_otherwise(project),
+        kernels=kernel_files(project),
         resumes=resumes(project),
     )
     found = {

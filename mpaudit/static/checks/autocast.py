@@ -59,7 +59,8 @@ def missing_autocast(seen: Seen) -> Iterator[Draft]:
         sites.add(first.site)
         done.append(loops)
         name = name_of(trace, first.module, "the model")
-        waits = {first.site.path, at.path} & seen.simulators
+        places = {first.site.path, at.path, trace.sources.get(first.module, "")}
+        waits = places & (seen.simulators | seen.kernels)
         yield Draft(
             "MPA101", first.site,
             f"{name} is trained on CUDA in float32 without autocast: tensor cores stay unused, which usually costs a "

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterator
 from mpaudit.model import Confidence, Severity
 
 from ..program.linker import Site
-from ..program.trace import Basis, Hit, Scaled, Step, Trace, is_feasible, is_mode, is_sure
+from ..program.trace import Basis, Hit, Saved, Scaled, Step, Trace, is_feasible, is_mode, is_sure
 from ..program.values import Cast, Const, Key, Ref, Sym, Tensor
 from .draft import Draft, Seen, name_of
 
@@ -289,14 +289,16 @@ def state_not_saved(seen: Seen) -> Iterator[Draft]:
     trace = seen.trace
     with_state = {saved.site for saved in trace.saved if saved.open or saved.scalers}
     kept = {scaler for saved in trace.saved for scaler in saved.scalers}
+    remade = {draft.site for draft in created_in_loop(seen)}
+    remade_too = {scaler for scaler, made in trace.made.items() if made.site in remade}  # each epoch forgets it anyway
     done: set[Site] = set()
     for saved in trace.saved:
         if saved.site in with_state or saved.site in done or saved.basis.exceptional:
             continue
         scalers = {
             step.scaler for step in trace.steps
-            if step.scaler is not None and step.scaler not in kept
-            and step.optimizer in saved.optimizers and _really_enabled(trace, step.scaler)
+            if step.scaler is not None and step.scaler not in kept and step.scaler not in remade_too
+            and _holds(trace, saved, step) and _really_enabled(trace, step.scaler)
             and _compatible(step.basis, saved.basis)
         }  # fmt: skip
         if not scalers:
@@ -312,6 +314,16 @@ def state_not_saved(seen: Seen) -> Iterator[Draft]:
             f"add {name}.state_dict() to the checkpoint and load it on resume",
             Confidence.LIKELY if seen.resumes else Confidence.POSSIBLE, related,
         )  # fmt: skip
+
+
+def _holds(trace: Trace, saved: Saved, step: Step) -> bool:
+    """The stepped optimizer, or what is called by the same attribute of `self` in the same file: methods that no path
+    joins (the trainer is made elsewhere) know it by different origins."""
+    if step.optimizer in saved.optimizers:
+        return True
+    name = trace.names.get(step.optimizer, "")
+    same_file = name.startswith("self.") and step.site.path == saved.site.path
+    return same_file and any(trace.names.get(o) == name for o in saved.optimizers)
 
 
 def _compatible(a: Basis, b: Basis) -> bool:
@@ -337,8 +349,11 @@ def with_bf16(seen: Seen) -> Iterator[Draft]:
         on = {key for key, taken in scaled.basis.guards if taken} | ({made.enabled} if made is not None else set())
         by_scaler.setdefault(scaled.scaler, []).append((scaled.site, _dtype_of_loss(scaled.loss, on)))
     for scaler, dtypes in by_scaler.items():
-        if {dtype for _, dtype in dtypes} - {"none"} != {"bfloat16"}:
-            continue  # "none": a path without autocast, on a CPU or with AMP off, where nothing is float16 either
+        found = {dtype for _, dtype in dtypes} - {"none"}
+        # "none": a path without autocast, on a CPU or with AMP off, where nothing is float16 either; "unseen": a loss
+        # of forwards that are not in sight, where bfloat16 is the only dtype that is ever asked for
+        if found - ({"unseen"} if trace.cast_dtypes == {"bfloat16"} else set()) != {"bfloat16"}:
+            continue
         made = trace.made.get(scaler)
         if made is not None and made.enabled is False:
             continue
@@ -397,13 +412,14 @@ def _is_made_in_sight(module: Hashable) -> bool:
 
 
 def _dtype_of_loss(loss: Tensor | None, on: set[bool | Key]) -> str:
-    """The one low precision that a loss came from: 'bfloat16', 'float16', 'none', or '?'. `on`: decisions that hold."""
+    """The one low precision that a loss came from: 'bfloat16', 'float16', 'none', 'unseen' where no forward or none of
+    its contexts is in sight, or '?'. `on`: decisions that hold."""
     if loss is None or not loss.uses:
-        return "?"
+        return "unseen"
     found = set()
     for use in loss.uses:
         if use.casts is None:
-            return "?"
+            return "unseen"
         inner = use.casts[-1] if use.casts else None
         if inner is None:
             continue

@@ -77,6 +77,8 @@ def make_autocast(
         on = classes.truth_key(st.settle(enabled))
     elif unknown:
         on = ("truth", ("call", site))
+    if on is not False:
+        run.trace.cast_dtypes.add(named)
     run.trace.casts_made.setdefault(site, CastMade(site, text, False))
     if on is not False:
         run.trace.casts_on.add(site)

@@ -118,6 +118,8 @@ def call_python(
                         return [(st, Device(option.type + ":str", option.index))]
             return [(st, Sym(("pcall", last, *(operators.key_of(a) for a in args))))]
         case "range":
+            if args == (Const(1),) and _is_fixed(fr, expr.args[0], st):
+                return [(st, Tup((Const(0),)))]
             return [(st, Sym(("pcall", "range", *(operators.key_of(a) for a in args))))]
         case "print":
             return [(st, NONE)]
@@ -146,6 +148,13 @@ def _isinstance(value: Value, kind: Value) -> bool | None:
         if kind.name in ("builtins.list", "builtins.tuple") and isinstance(value, Ref | Tensor):
             return isinstance(value, Ref) and value.kind == "list"
     return None
+
+
+def _is_fixed(fr: Frame, expr: ir.Expr, st: PathState) -> bool:
+    """A literal, or a constant of the module: not a parameter that others may give another value."""
+    return isinstance(expr, ir.Const) or (
+        isinstance(expr, ir.Name) and fr.info is not None and st.heap.get((fr.id, expr.id)) is None
+    )
 
 
 def _nth(known: tuple[Value, ...] | None, source: Value, i: int) -> Value:

@@ -173,6 +173,8 @@ class Trace:
     losses: list[LossCall] = field(default_factory=list)
     saved: list[Saved] = field(default_factory=list)
     leaks: dict[tuple[Site, Site], Leak] = field(default_factory=dict)
+    cast_dtypes: set[str] = field(default_factory=set)
+    """Dtypes of all autocasts that may be on; '' where one is not known."""
     casts_made: dict[Site, CastMade] = field(default_factory=dict)
     casts_on: set[Site] = field(default_factory=set)
     """Autocast calls that are not turned off for good."""

@@ -91,6 +91,14 @@ def _loads_optimizer(node: object) -> bool:
     return isinstance(node.func.base, ir.Sub) or any(word in text.lower() for text in texts for word in ("opt", "scal"))
 
 
+def kernel_files(project: Project) -> frozenset[str]:
+    """Files that compile CUDA kernels of their own: these have one dtype, which autocast does not know."""
+    return frozenset(
+        module.path for module in project.modules.values()
+        if any(source.startswith("torch.utils.cpp_extension") for _, source, _ in module.outline.imports)
+    )  # fmt: skip
+
+
 def simulator_files(project: Project) -> frozenset[str]:
     return frozenset(module.path for module in project.modules.values() if module.imported_roots & SIMULATORS)
 
