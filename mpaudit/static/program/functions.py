@@ -28,6 +28,8 @@ def call_function(
         kind = "generator_context" if _is_context_manager(node) else "generator"
         return [(st, Ref(kind, (func, args, keywords)))]
     run.reached.add(info)
+    if info.cls is not None and _is_hook(node):
+        return [(st, _result_of_cold(run, info, everything, site, st))]
     if info in run.stack or len(run.stack) >= MAX_DEPTH:
         events.havoc(run, everything, st)
         if func.self_value is not None and info not in run.stack:
@@ -99,6 +101,16 @@ def lambda_value(run: Run, fr: Frame, expr: ir.Lambda) -> Value:
     info = run.project.lambda_in(fr.module, fr.info, expr, fr.first_line)
     return (
         Func(info, None, None if fr.info is None else fr.id) if info.live else Sym(("lambda", fr.id, len(expr.params)))
+    )
+
+
+def _is_hook(node: ir.FunctionDef) -> bool:
+    """A method that is there to be overridden: what a subclass makes of it is unknown."""
+    return all(
+        (isinstance(stmt, ir.ExprStmt) and isinstance(stmt.value, ir.Const))
+        or (isinstance(stmt, ir.Return) and stmt.value is None)
+        or (isinstance(stmt, ir.Raise) and "NotImplemented" in text_of(stmt.value or ir.Opaque()))
+        for stmt in node.body
     )
 
 

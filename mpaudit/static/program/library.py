@@ -19,6 +19,7 @@ from .values import (
     Dtype,
     Ext,
     Func,
+    Gradient,
     Owned,
     Params,
     Phi,
@@ -78,6 +79,9 @@ def call_external(
         if not by_scale and not makers.is_norm_only(bound, expr):
             events.clip(run, target if target is not None else NONE, site, st)
         return [(st, functions.fresh(site, st))]
+    if name in ("torch.clamp", "torch.clip") and args and isinstance(args[0], Gradient):
+        events.clip(run, args[0], site, st)
+        return [(st, args[0])]
     if torch_api.MODULE_WRAPPERS.search(name) and top in ("torch", "apex", "fairscale"):
         if args and isinstance(args[0], Ref | Phi | Choice | Sym):
             return [(st, args[0])]

@@ -92,7 +92,7 @@ DEFAULT_AUTOCAST_DTYPE = {"cpu": "bfloat16", "cuda": "float16", "xpu": "float16"
 
 CLIP = re.compile(
     r"^(torch\.nn\.utils(\.clip_grad)?\.clip_grad(_norm|_value|s_with_norm)_?"
-    r"|timm\.utils(\..*)?\.dispatch_clip_grad|fairscale\..*clip_grad_norm_?)$"
+    r"|timm\.utils(\..*)?\.(dispatch_clip_grad|agc\.adaptive_clip_grad|adaptive_clip_grad)|fairscale\..*clip_grad_norm_?)$"
 )
 NO_GRAD = frozenset(
     {"torch.no_grad", "torch.inference_mode", "torch.autograd.no_grad", "torch.autograd.grad_mode.no_grad"}

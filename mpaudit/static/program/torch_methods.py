@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from ..facts import ir
@@ -140,12 +141,20 @@ def gradient_method(
         if name != "detach_":
             events.zero_params(run, base.params, st, site)
         return [(st, base)]
-    if name in ("clamp_", "clip_"):
+    if name in ("clamp_", "clip_") or (name in ("mul_", "div_") and _is_clip(expr)):
         events.clip(run, base, site, st)
         return [(st, base)]
     if name in ("data", "detach", "clone", "float"):
         return [(st, base)]
     return [(st, functions.fresh(site, st))]
+
+
+_CLIPS = re.compile(r"clip|coef|norm|clamp")
+
+
+def _is_clip(expr: ir.Call) -> bool:
+    """`p.grad.mul_(clip_coef)`: clipping by hand; by a weight or the number of ranks it is none."""
+    return any(_CLIPS.search(text_of(arg).lower()) for arg in expr.args)
 
 
 def module_method(
