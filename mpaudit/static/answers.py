@@ -53,6 +53,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
         lowers_otherwise,
         resumes,
         simulator_files,
+        toy_files,
         turns_tf32_on,
         version_shims,
     )
@@ -72,6 +73,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
         low_precision=low_precision_files(project),
         lowers_otherwise=lowers_otherwise(project),
         kernels=kernel_files(project),
+        toys=toy_files(project),
         resumes=resumes(project),
     )
     found = {

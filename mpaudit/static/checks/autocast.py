@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Hashable, Iterator
 
 from mpaudit.model import Confidence
@@ -46,9 +47,12 @@ def missing_autocast(seen: Seen) -> Iterator[Draft]:
         ):
             continue
         first = _primary(uses, trace)
-        if first is None or is_test(first.site) or _in_tf32(first.site, seen.tf32):
+        if first is None or is_test(first.site) or _is_aside(first.site) or _in_tf32(first.site, seen.tf32):
             continue
-        if {first.site.path, at.path, trace.sources.get(first.module, "")} & seen.low_precision:
+        places = {first.site.path, at.path, trace.sources.get(first.module, "")}
+        made = {trace.made[step.optimizer].site.path for _, step in entries if step.optimizer in trace.made}
+        roots = {trace.scripts.get(step.basis.root, "") for _, step in entries}
+        if (places | made) & seen.low_precision or (places | made | roots) & seen.toys:
             continue
         found += [(step.loops, first, at) for _, step in entries]
     done: list[tuple[Hashable, ...]] = []
@@ -93,6 +97,19 @@ def _primary(uses: set[Use], trace: Trace) -> Use | None:
         key=lambda use: (_is_loss(name_of(trace, use.module, "")), use.site.path, use.site.line, use.site.column),
     )
     return ranked[0] if ranked and not _is_loss(name_of(trace, ranked[0].module, "")) else None
+
+
+_ASIDE = frozenset(
+    ("tutorial", "tutorials", "archive", "archived", "archives", "deprecated", "benchmark", "benchmarks")
+)
+_WORD = re.compile(r"[A-Za-z]+")
+
+
+def _is_aside(site: Site) -> bool:
+    """Code that is kept or shown, or that measures, by the names of its folders and file; a search for a learning rate
+    is over after some hundred steps."""
+    path = site.path.lower()
+    return bool(_ASIDE & set(_WORD.findall(path))) or "lr_finder" in path or "find_lr" in path
 
 
 def _is_loss(name: str) -> bool:

@@ -45,6 +45,8 @@ class Seen:
     """Something computes in a low precision without autocast."""
     simulators: frozenset[str] = frozenset()
     """Files of reinforcement learning."""
+    toys: frozenset[str] = frozenset()
+    """Files that load very small data."""
     kernels: frozenset[str] = frozenset()
     """Files that compile CUDA kernels of their own."""
     resumes: bool = True

@@ -40,6 +40,7 @@ def _is_foreign(module: ModuleInfo) -> bool:
 
 def _script(project: Project, module: ModuleInfo, trace: Trace, number: int) -> set[FunctionInfo]:
     run = Run(project, trace, number, limit=_limit(module))
+    trace.scripts[number] = module.path
     states = [PathState()]
     try:
         for unit, stmts in module.chunks:
@@ -58,6 +59,7 @@ def _script(project: Project, module: ModuleInfo, trace: Trace, number: int) -> 
 
 def _function(project: Project, info: FunctionInfo, trace: Trace, number: int) -> set[FunctionInfo]:
     run = Run(project, trace, number, limit=_limit(info.module))
+    trace.scripts[number] = info.module.path
     state = PathState(outer_unknown=True)
     node = info.node
     assert node is not None

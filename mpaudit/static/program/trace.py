@@ -189,6 +189,8 @@ class Trace:
     """Decisions under which any event of the protocol happens."""
     loose: set[Hashable] = field(default_factory=set)
     """Optimizers of tensors that were made by hand: an input or a latent is fitted, no network is trained."""
+    scripts: dict[int, str] = field(default_factory=dict)
+    """Root → the file that it starts in."""
     cuda_roots: set[int] = field(default_factory=set)
     optimizers: dict[int, set[Hashable]] = field(default_factory=dict)
     """Optimizers met, per root."""

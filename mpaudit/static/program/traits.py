@@ -47,7 +47,7 @@ def turns_tf32_on(project: Project) -> frozenset[str]:
 _LOW_PRECISION = frozenset(
     (
         "GradScaler", "amp", "autocast", "bf16", "bfloat16", "float16", "float8_e4m3fn", "fp16", "half",
-        "mixed_precision", "use_amp", "use_fp16",
+        "mixed_precision", "use_amp", "use_fp16", "MixedPrecision", "MixedPrecisionPolicy",
     )
 )  # fmt: skip
 
@@ -91,6 +91,19 @@ def _loads_optimizer(node: object) -> bool:
     return isinstance(node.func.base, ir.Sub) or any(word in text.lower() for text in texts for word in ("opt", "scal"))
 
 
+_TOYS = frozenset(
+    ("MNIST", "FashionMNIST", "KMNIST", "EMNIST", "QMNIST", "load_digits", "load_iris", "make_moons", "make_blobs",
+     "make_circles", "make_classification", "make_regression")
+)  # fmt: skip
+
+
+def toy_files(project: Project) -> frozenset[str]:
+    """Files that load data so small that the networks for it wait for the CPU."""
+    return frozenset(
+        module.path for module in project.modules.values() if any(_names(b, _TOYS) for b in _bodies(module))
+    )
+
+
 def kernel_files(project: Project) -> frozenset[str]:
     """Files that compile CUDA kernels of their own: these have one dtype, which autocast does not know."""
     return frozenset(
@@ -106,14 +119,15 @@ def simulator_files(project: Project) -> frozenset[str]:
 def low_precision_files(project: Project) -> frozenset[str]:
     """Files that speak of a low precision in code: what they compute in float32 they do on purpose."""
     return frozenset(
-        module.path for module in project.modules.values() if any(map(_speaks_of_low_precision, _bodies(module)))
+        module.path for module in project.modules.values() if any(_names(b, _LOW_PRECISION) for b in _bodies(module))
     )
 
 
-def _speaks_of_low_precision(body: tuple[ir.Stmt, ...]) -> bool:
+def _names(body: tuple[ir.Stmt, ...], wanted: frozenset[str]) -> bool:
+    """Whether one of the names occurs, plain or as an attribute."""
     for node in walk_nodes(body):
         name = node.name if isinstance(node, ir.Attr) else node.id if isinstance(node, ir.Name) else ""
-        if name in _LOW_PRECISION:
+        if name in wanted:
             return True
     return False
 
