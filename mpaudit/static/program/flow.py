@@ -8,21 +8,40 @@ from ..facts import ir
 from . import conditions, containers, contexts, expressions, functions, loops, operators, scopes, typestate
 from .frame import Frame, Run, text_of
 from .linker import walk_nodes, walk_statements
+from .liveness import Lives, lives
 from .state import Decision, PathState, is_counter, merge
 from .values import NONE, Cast, Cls, Const, Ext, Func, Params, Ref, Sym, Tensor, Tup, Value
 
 
 def execute(run: Run, fr: Frame, stmts: Sequence[ir.Stmt], states: list[PathState]) -> list[PathState]:
     """Paths after the statements; those that jump are left with the frame."""
+    known = lives_of(run, fr)
     for stmt in stmts:
+        if known is not None and id(stmt) in known.dead:
+            continue
         after: list[PathState] = []
         for st in states:
             run.tick()
             after += execute_one(run, fr, stmt, st)
-        states = merge(after, loops.node_of(fr, stmt)) if len(after) > 1 else after
+        if len(after) > 1:
+            if known is not None:
+                for st in after:
+                    st.heap.keep(fr.id, known.after[id(stmt)])
+            after = merge(after, loops.node_of(fr, stmt))
+        states = after
         if not states:
             break
     return states
+
+
+def lives_of(run: Run, fr: Frame) -> Lives | None:
+    """What is known of the locals of the frame; None for a module, whose names are seen from elsewhere."""
+    if fr.info is None or fr.info.node is None:
+        return None
+    known = run.project.lives.get(fr.info)
+    if known is None:
+        known = run.project.lives[fr.info] = lives(run.project, fr.info)
+    return known
 
 
 def execute_one(run: Run, fr: Frame, stmt: ir.Stmt, st: PathState) -> list[PathState]:

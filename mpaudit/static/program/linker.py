@@ -7,7 +7,7 @@ import sys
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from ..facts import ir
 
@@ -305,10 +305,16 @@ class Project:
         self.followed: set[Hashable] = set()
         """Calls that an earlier root has followed; see Run.shapes."""
         self._active: dict[int, bool] = {}
+        self.lives: dict[FunctionInfo, Any] = {}
+        """What is known of the locals of functions that were followed; see liveness."""
         self._index = ModuleIndex(((module.parts, module) for module in self.modules.values()), name)
         for module in self.modules.values():
             _define(module)
         _mark_live(self)
+        self.live_functions = frozenset(
+            [info.name for module in self.modules.values() for info in module.nested if info.live]
+            + [cls.name for module in self.modules.values() for cls in module.classes.values() if cls.live]
+        )
 
     def find(self, importer: ModuleInfo, dotted: str) -> ModuleInfo | None:
         """The module of the project that `dotted` means in `importer`; None: outside the project or ambiguous."""

@@ -202,11 +202,14 @@ def _fixed_point(run, fr, stmt, st, enter, root) -> list[PathState]:  # type: ig
     leaving: list[PathState] = []
     unentered: list[PathState] = []
     ends: list[PathState] = []
+    known = flow.lives_of(run, fr)
     run.loops.append(root)
     try:
         for number in range(MAX_PASSES + 1):
             new: list[PathState] = []
             for state in frontier:
+                if known is not None:
+                    state.heap.keep(fr.id, known.head[id(stmt)])
                 _add_head(heads, state, new, node)
             if not new:
                 break

@@ -91,6 +91,13 @@ class Heap:
         del self._owners[place[0]][place[1]]
         return value
 
+    def keep(self, owner: Hashable, names: frozenset[str]) -> None:
+        """Forgets what an owner holds under other names."""
+        held = self._owners.get(owner)
+        if held is not None and not held.keys() <= names:
+            self._owners[owner] = {name: value for name, value in held.items() if name in names}
+            self._exclusive.add(owner)
+
     def drop(self, owner: Hashable) -> None:
         """Forgets all that an owner holds."""
         self._owners.pop(owner, None)
@@ -288,7 +295,17 @@ def _renamed(value: Value, names: dict[Value, Value]) -> Value:
 def _twins(a: PathState, b: PathState) -> dict[Value, Value]:
     """Optimizers (scalers) of `b` that stand where another one stands in `a`, each unknown to the other path: what a
     factory with a branch per algorithm makes is one optimizer, whichever it is."""
+    strangers = [
+        (kind, ours.keys() - theirs.keys(), theirs.keys() - ours.keys())
+        for kind, ours, theirs in (
+            ("optimizer", a.protocol.optimizers, b.protocol.optimizers),
+            ("scaler", a.protocol.scalers, b.protocol.scalers),
+        )
+    ]
+    unmet = {kind: (only_a, only_b) for kind, only_a, only_b in strangers if only_a and only_b}
     twins: dict[Value, Value] = {}
+    if not unmet:
+        return twins
     theirs_by_owner = b.heap.owners()
     for owner, names in a.heap.owners().items():
         others = theirs_by_owner.get(owner)
@@ -296,11 +313,9 @@ def _twins(a: PathState, b: PathState) -> dict[Value, Value]:
             continue
         for name, value in names.items():
             mine, other = _one_object(value), _one_object(others.get(name))
-            if mine is not None and other is not None and mine.kind == other.kind and mine != other:
-                known_a, known_b = (
-                    (s.protocol.optimizers if mine.kind == "optimizer" else s.protocol.scalers) for s in (a, b)
-                )
-                if mine in known_a and other in known_b and mine not in known_b and other not in known_a:
+            if mine is not None and other is not None and mine.kind == other.kind and mine.kind in unmet:
+                only_a, only_b = unmet[mine.kind]
+                if mine in only_a and other in only_b:
                     twins.setdefault(other, mine)
     return twins
 

@@ -1,0 +1,345 @@
+"""Which locals of a function are still read, and which statements make no difference: a backward pass over its body.
+
+Strongly live variables (Nielson, Nielson and Hankin, *Principles of Program Analysis*, 2.1 and its exercises): what
+only a dead assignment reads is dead itself. A metric that is logged, a progress bar, a counter that is printed: none
+of them splits a path or keeps a loop from its fixed point.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from ..facts import ir
+from . import torch_api
+from .linker import FunctionInfo, Project, is_protocol_node, walk_nodes, walk_statements
+
+Names = frozenset[str]
+_NONE: Names = frozenset()
+
+QUIET = frozenset(
+    (
+        "argparse", "collections", "copy", "cv2", "datetime", "glob", "itertools", "json", "logging", "math",
+        "matplotlib", "numpy", "os", "pandas", "pathlib", "platform", "pprint", "psutil", "random", "re", "shutil",
+        "sklearn", "string", "subprocess", "sys", "tabulate", "tensorboard", "tensorboardX", "termcolor", "time",
+        "tqdm", "warnings", "wandb", "yaml",
+    )
+)  # fmt: skip
+"""Packages whose functions act on no scaler, optimizer or module that they are given."""
+
+_METHODS = frozenset(
+    (
+        "add_image", "add_scalar", "add_scalars", "append", "astype", "cpu", "critical", "debug", "detach", "dim",
+        "endswith", "error", "exists", "flush", "format", "get", "info", "is_dir", "is_file", "item", "items", "join",
+        "keys", "lower", "max", "mean", "min", "mkdir", "numel", "numpy", "replace", "round", "set_description",
+        "set_description_str", "set_epoch", "set_postfix", "set_postfix_str", "size", "split", "startswith", "std",
+        "strip", "sum", "tolist", "unlink", "upper", "values", "warning", "write",
+    )
+)  # fmt: skip
+"""Methods of texts, tensors, paths, loggers and progress bars that only give a value or write something out."""
+
+_BUILTINS = frozenset(dir(builtins)) - {"eval", "exec", "next", "setattr", "super", "globals", "locals", "vars"}
+
+
+@dataclass(slots=True)
+class Lives:
+    """Of one function, by the identity of its statements."""
+
+    dead: set[int] = field(default_factory=set)
+    """Statements that need not be followed."""
+    after: dict[int, Names] = field(default_factory=dict)
+    """The locals that may be read after a statement."""
+    head: dict[int, Names] = field(default_factory=dict)
+    """The locals that may be read at the start of a pass over a loop, or after the loop."""
+
+
+def lives(project: Project, info: FunctionInfo) -> Lives:
+    """The analysis of `info`, which has a body."""
+    assert info.node is not None
+    found = Lives()
+    scope = _Scope(project, info)
+    pass_ = _Pass(found, scope)
+    pass_.block(info.node.body, _NONE, _Exits(_NONE, _NONE, _NONE))
+    return found
+
+
+class _Scope:
+    """What the names in a function mean, as far as it takes to know that an expression has no effect."""
+
+    def __init__(self, project: Project, info: FunctionInfo) -> None:
+        assert info.node is not None
+        first = frozenset(param.name for param in info.node.params[:1])  # `super()` reads it unseen
+        self.always = _seen_from_inside(info.node) | first
+        self._live = project.live_functions
+        self._locals = _bound(info.node)
+        self._imports = info.module.imports
+        self._inert: dict[int, bool] = {}
+        self._reads: dict[int, Names] = {}
+
+    def reads(self, expr: ir.Expr | None) -> Names:
+        if expr is None:
+            return _NONE
+        known = self._reads.get(id(expr))
+        if known is None:
+            known = self._reads[id(expr)] = frozenset(_read(expr))
+        return known
+
+    def inert(self, expr: ir.Expr | None) -> bool:
+        """Whether evaluating does nothing but give a value."""
+        if expr is None:
+            return True
+        known = self._inert.get(id(expr))
+        if known is None:
+            known = self._inert[id(expr)] = all(self._has_no_effect(node) for node in walk_nodes(expr))
+        return known
+
+    def _has_no_effect(self, node: object) -> bool:
+        if isinstance(node, ir.Call):
+            return not is_protocol_node(node) and self._is_harmless(node.func)
+        if isinstance(node, ir.Attr | ir.Name):
+            return not is_protocol_node(node)
+        return not isinstance(node, ir.Yield | ir.Await | ir.Walrus)
+
+    def _is_harmless(self, callee: ir.Expr) -> bool:
+        if isinstance(callee, ir.Name):
+            if callee.id in self._live:
+                return False
+            if callee.id in self._locals:
+                return False
+            if callee.id in self._imports:
+                return self._from_quiet(callee.id)
+            return callee.id in _BUILTINS or torch_api.HARMLESS.search(callee.id) is not None
+        if not isinstance(callee, ir.Attr) or callee.name in self._live:
+            return False
+        root = callee.base
+        while isinstance(root, ir.Attr):
+            root = root.base
+        if isinstance(root, ir.Name) and root.id not in self._locals and root.id in self._imports:
+            return self._from_quiet(root.id)
+        return callee.name in _METHODS or torch_api.HARMLESS.search(callee.name) is not None
+
+    def _from_quiet(self, name: str) -> bool:
+        return all(module.partition(".")[0] in QUIET for module, _ in self._imports[name])
+
+
+@dataclass(frozen=True, slots=True)
+class _Exits:
+    """What is read where control goes other than to the next statement."""
+
+    at_break: Names
+    at_continue: Names
+    at_raise: Names
+    """By handlers and `finally` blocks around."""
+
+
+@dataclass(slots=True)
+class _Pass:
+    found: Lives
+    scope: _Scope
+
+    def block(self, stmts: Sequence[ir.Stmt], out: Names, exits: _Exits) -> Names:
+        """The names read from the start of `stmts` on, where `out` are those read after them."""
+        for stmt in reversed(stmts):
+            self.found.after[id(stmt)] = out | self.scope.always | exits.at_raise
+            self.found.dead.discard(id(stmt))
+            out = self.statement(stmt, out, exits) | exits.at_raise
+        return out
+
+    def skip(self, stmt: ir.Stmt, out: Names) -> Names:
+        self.found.dead.add(id(stmt))
+        return out
+
+    def all_dead(self, *bodies: Sequence[ir.Stmt]) -> bool:
+        return all(id(stmt) in self.found.dead for body in bodies for stmt in body)
+
+    def statement(self, stmt: ir.Stmt, out: Names, exits: _Exits) -> Names:
+        scope = self.scope
+        match stmt:
+            case ir.ExprStmt():
+                return self.skip(stmt, out) if scope.inert(stmt.value) else out | scope.reads(stmt.value)
+            case ir.Assign():
+                return self.assign(stmt, out)
+            case ir.AugAssign():
+                return self.augmented(stmt, out)
+            case ir.If():
+                inside = self.block(stmt.body, out, exits) | self.block(stmt.orelse, out, exits)
+                if scope.inert(stmt.test) and self.all_dead(stmt.body, stmt.orelse):
+                    return self.skip(stmt, out)
+                return inside | scope.reads(stmt.test)
+            case ir.For():
+                names = frozenset(_targets(stmt.target))
+                head = self.loop(stmt, names, _NONE, out, exits)
+                unused = not names & (out | scope.always) and _only_names(stmt.target)
+                if unused and scope.inert(stmt.iterable) and self.all_dead(stmt.body, stmt.orelse):
+                    return self.skip(stmt, out)
+                return head | scope.reads(stmt.iterable)
+            case ir.While():
+                head = self.loop(stmt, _NONE, scope.reads(stmt.test), out, exits)
+                if scope.inert(stmt.test) and self.all_dead(stmt.body, stmt.orelse):
+                    return self.skip(stmt, out)
+                return head
+            case ir.With():
+                return self.with_(stmt, out, exits)
+            case ir.Try():
+                return self.try_(stmt, out, exits)
+            case ir.Match():
+                inside = out | scope.reads(stmt.subject)
+                for _, constants, guard, body in stmt.cases:
+                    inside |= self.block(body, out, exits) | scope.reads(guard)
+                    for constant in constants:
+                        inside |= scope.reads(constant)
+                return inside
+            case ir.Return() | ir.Raise():
+                return scope.reads(stmt.value)
+            case ir.Break():
+                return exits.at_break
+            case ir.Continue():
+                return exits.at_continue
+            case ir.Assert():
+                return out | scope.reads(stmt.test)
+            case ir.Delete():
+                return out
+            case ir.Import():
+                return out - {name for name, _, _ in stmt.bindings}
+            case _:  # definitions: what they read counts as read everywhere
+                return out
+
+    def assign(self, stmt: ir.Assign, out: Names) -> Names:
+        scope = self.scope
+        names = frozenset(name for target in stmt.targets for name in _targets(target))
+        if all(map(_only_names, stmt.targets)):
+            if not names & (out | scope.always) and scope.inert(stmt.value):
+                return self.skip(stmt, out)
+            return (out - names) | scope.reads(stmt.value)
+        into = frozenset(name for target in stmt.targets for name in _read_by_target(target))
+        return (out - names) | into | scope.reads(stmt.value)
+
+    def augmented(self, stmt: ir.AugAssign, out: Names) -> Names:
+        scope = self.scope
+        read = scope.reads(stmt.value) | scope.reads(stmt.target)
+        if isinstance(stmt.target, ir.Name) and stmt.target.id not in out | scope.always and scope.inert(stmt.value):
+            if stmt.op != "+" or isinstance(stmt.value, ir.Const):  # `+=` may grow a list that has another name too
+                return self.skip(stmt, out)
+        return out | read
+
+    def loop(self, stmt: ir.For | ir.While, bound: Names, read: Names, out: Names, exits: _Exits) -> Names:
+        """The names read at the head of a loop; `bound` are assigned by each pass, `read` at its start."""
+        leaving = self.block(stmt.orelse, out, exits)
+        head = leaving | read
+        while True:
+            inside = replace(exits, at_break=out, at_continue=head)
+            grown = head | (self.block(stmt.body, head, inside) - bound)
+            if grown == head:
+                break
+            head = grown
+        self.found.head[id(stmt)] = head | self.scope.always | exits.at_raise
+        return head
+
+    def with_(self, stmt: ir.With, out: Names, exits: _Exits) -> Names:
+        scope = self.scope
+        inside = self.block(stmt.body, out, exits)
+        names = frozenset(name for _, target, _ in stmt.items if target is not None for name in _targets(target))
+        harmless = all(scope.inert(expr) and (target is None or _only_names(target)) for expr, target, _ in stmt.items)
+        if harmless and not names & (out | scope.always) and self.all_dead(stmt.body):
+            return self.skip(stmt, out)
+        inside -= names
+        for expr, target, _ in stmt.items:
+            inside |= scope.reads(expr) | frozenset(_read_by_target(target) if target is not None else ())
+        return inside
+
+    def try_(self, stmt: ir.Try, out: Names, exits: _Exits) -> Names:
+        after = self.block(stmt.finalbody, out, exits)
+        outer = replace(
+            exits,
+            at_break=exits.at_break | after,
+            at_continue=exits.at_continue | after,
+            at_raise=exits.at_raise | (after if stmt.finalbody else _NONE),
+        )
+        handled = _NONE
+        for kind, name, body in stmt.handlers:
+            handled |= (self.block(body, after, outer) - {name}) | self.scope.reads(kind)
+        orelse = self.block(stmt.orelse, after, outer)
+        inside = self.block(stmt.body, orelse, replace(outer, at_raise=outer.at_raise | handled))
+        if self.all_dead(stmt.body, stmt.orelse, stmt.finalbody, *(body for _, _, body in stmt.handlers)):
+            return self.skip(stmt, out)
+        return inside | handled
+
+
+# ------------------------------------------------------------------- names
+
+
+def _read(node: object) -> Iterator[str]:
+    """The names that evaluating reads; those that a comprehension or a lambda binds are its own."""
+    stack = [node]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, ir.Name):
+            yield node.id
+        elif isinstance(node, ir.Comp):
+            own = {name for target, _, _ in node.clauses for name in _targets(target)}
+            parts = (node.key, node.element, *(part for _, source, tests in node.clauses for part in (source, *tests)))
+            yield from (name for part in parts for name in _read(part) if name not in own)
+        elif isinstance(node, ir.Lambda):
+            own = {param.name for param in node.params}
+            yield from (name for name in _read(node.body) if name not in own)
+            stack += [param.default for param in node.params]
+        elif isinstance(node, tuple):
+            stack += node
+        elif hasattr(node, "__struct_fields__"):
+            stack += [getattr(node, name) for name in node.__struct_fields__]
+
+
+def _targets(target: ir.Expr) -> Iterator[str]:
+    """The names that an assignment binds."""
+    if isinstance(target, ir.Name):
+        yield target.id
+    elif isinstance(target, ir.Star):
+        yield from _targets(target.value)
+    elif isinstance(target, ir.Seq):
+        for item in target.items:
+            yield from _targets(item)
+
+
+def _only_names(target: ir.Expr) -> bool:
+    if isinstance(target, ir.Seq):
+        return all(map(_only_names, target.items))
+    return isinstance(target, ir.Name) or (isinstance(target, ir.Star) and _only_names(target.value))
+
+
+def _read_by_target(target: ir.Expr) -> Iterator[str]:
+    """What must be evaluated to know where to store: `x` and `i` of `x[i] = …`."""
+    if isinstance(target, ir.Seq):
+        for item in target.items:
+            yield from _read_by_target(item)
+    elif not isinstance(target, ir.Name):
+        yield from _read(target)
+
+
+def _seen_from_inside(node: ir.FunctionDef) -> Names:
+    """What nested functions and classes read, and names that are not the function's own."""
+    found: set[str] = set()
+    for stmt in walk_statements(node.body):
+        if isinstance(stmt, ir.FunctionDef | ir.ClassDef):
+            found |= {inner.id for inner in walk_nodes(stmt) if isinstance(inner, ir.Name)}
+        elif isinstance(stmt, ir.Global):
+            found |= set(stmt.names)
+    return frozenset(found)
+
+
+def _bound(node: ir.FunctionDef) -> Names:
+    """Parameters, and names that are assigned anywhere in the function."""
+    found = {param.name for param in node.params}
+    for stmt in walk_statements(node.body):
+        targets: Iterable[ir.Expr | None] = ()
+        match stmt:
+            case ir.Assign():
+                targets = stmt.targets
+            case ir.For() | ir.AugAssign():
+                targets = (stmt.target,)
+            case ir.With():
+                targets = (target for _, target, _ in stmt.items)
+            case _:
+                pass
+        found |= {name for target in targets if target is not None for name in _targets(target)}
+    return frozenset(found)
