@@ -58,8 +58,6 @@ class Run:
     resolving: set[tuple[Hashable, str]] = field(default_factory=set)
     half: dict[Hashable, Site] = field(default_factory=dict)
     """Module → the call that made its weights fp16."""
-    inert: dict[Hashable, int] = field(default_factory=dict)
-    """Calls (function and kinds of arguments) that had no event and gave nothing of interest → how often."""
     events: int = 0
     maybe_cuda: bool = False
     """Something was moved to a device that is not known."""

@@ -44,8 +44,9 @@ def call_function(
                     st.heap.pop((func.self_value, name))
         return [(st, _result_of_cold(run, info, everything, site, st))]
     shape = _call_shape(func, args, keywords)
+    outline = _call_outline(func, args, keywords)
     given_up = bool(run.stack) and info in run.project.exhausting
-    done_before = given_up or shape in run.project.followed or run.inert.get(shape, 0) >= MAX_INERT
+    done_before = given_up or shape in run.project.followed or run.project.inert.get(outline, 0) >= MAX_INERT
     if done_before and not run.lazy:
         return [(st, _result_of_cold(run, info, everything, site, st))]
     events_before = run.events
@@ -69,7 +70,7 @@ def call_function(
     plain = all(isinstance(value, Sym | Const | Tensor | Tup) for _, value in results)
     results = conditions.join_results(results, ("return", frame.id, site))
     if run.events == events_before and plain:
-        run.inert[shape] = run.inert.get(shape, 0) + 1
+        run.project.inert[outline] = run.project.inert.get(outline, 0) + 1
     out: Results = []
     for s, value in results:
         if not any(isinstance(v, Func) and v.closure == frame.id for v in options(value)) and not _captured(frame, s):
@@ -119,6 +120,19 @@ def _call_shape(func: Func, args: Args, keywords: Keywords) -> tuple[object, ...
     values = (*args, *(v for _, v in keywords))
     kinds = tuple(v if isinstance(v, Const) else (type(v).__name__, getattr(v, "kind", "")) for v in values)
     return (func.info, func.self_value if isinstance(func.self_value, Ref) else None, kinds)
+
+
+def _call_outline(func: Func, args: Args, keywords: Keywords) -> tuple[object, ...]:
+    """The shape of a call without its texts and numbers, and without the object it is a method of: a call that does
+    nothing of interest for one name or size does nothing for another."""
+    values = (*args, *(v for _, v in keywords))
+    kinds = tuple(
+        v.value
+        if isinstance(v, Const) and (v.value is None or isinstance(v.value, bool))
+        else (type(v).__name__, getattr(v, "kind", ""))
+        for v in values
+    )
+    return (func.info, func.self_value is None, kinds)
 
 
 def _is_plain(value: Value) -> bool:

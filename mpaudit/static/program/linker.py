@@ -304,6 +304,8 @@ class Project:
         """Functions that no root could be followed through; they are followed on their own, once."""
         self.followed: set[Hashable] = set()
         """Calls that an earlier root has followed; see Run.shapes."""
+        self.inert: dict[Hashable, int] = {}
+        """Calls (function and kinds of arguments) that had no event and gave nothing of interest → how often."""
         self._active: dict[int, bool] = {}
         self.lives: dict[FunctionInfo, Any] = {}
         """What is known of the locals of functions that were followed; see liveness."""
