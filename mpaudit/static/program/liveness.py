@@ -317,13 +317,13 @@ def _read_by_target(target: ir.Expr) -> Iterator[str]:
 
 
 def _seen_from_inside(node: ir.FunctionDef) -> Names:
-    """What nested functions and classes read, and names that are not the function's own."""
+    """What nested functions, classes and lambdas read, and names that are not the function's own."""
     found: set[str] = set()
-    for stmt in walk_statements(node.body):
-        if isinstance(stmt, ir.FunctionDef | ir.ClassDef):
-            found |= {inner.id for inner in walk_nodes(stmt) if isinstance(inner, ir.Name)}
-        elif isinstance(stmt, ir.Global):
-            found |= set(stmt.names)
+    for inner in walk_nodes(node.body):
+        if isinstance(inner, ir.FunctionDef | ir.ClassDef | ir.Lambda):
+            found |= {name.id for name in walk_nodes(inner) if isinstance(name, ir.Name)}
+        elif isinstance(inner, ir.Global):
+            found |= set(inner.names)
     return frozenset(found)
 
 
