@@ -101,12 +101,12 @@ def wrapped(text: str) -> str:
         first, last = body[0].lineno, node.end_lineno or node.lineno
         if isinstance(body[0], ast.FunctionDef | ast.ClassDef) and body[0].decorator_list:
             first = body[0].decorator_list[0].lineno
-        indent = " " * body[0].col_offset
+        indent, name = " " * body[0].col_offset, f"body_of_{node.name.strip('_')}_{node.lineno}"
         moved = [
             line if not line.strip() or number in kept else "    " + line
             for number, line in enumerate(lines[first - 1 : last], first)
         ]
-        lines[first - 1 : last] = [f"{indent}def body_2():", *moved, f"{indent}return body_2()"]
+        lines[first - 1 : last] = [f"{indent}def {name}():", *moved, f"{indent}return {name}()"]
     return "\n".join(lines)
 
 
