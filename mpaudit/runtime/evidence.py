@@ -142,3 +142,40 @@ class RunEvidence(msgspec.Struct, frozen=True):
     emulated: bool = False
     """CUDA's autocast on a CPU: numerics only, no time of this run may be shown."""
     notes: tuple[str, ...] = ()
+
+
+EVIDENCE_FILE = "evidence.json"
+TRACE_FOLDER = "trace"
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """Which probe works at which step of an evidence run, by the number of steps that are finished before it."""
+
+    gradients: frozenset[int]
+    """Two early steps and the last two."""
+    memory: int
+    ops: int
+    ops_steps: int
+    trace: int
+    """The first step under the profiler; it is not kept, those after it are."""
+    trace_steps: int
+
+
+OPS_STEPS, TRACE_STEPS = 5, 3
+EVIDENCE_WARMUP = 3
+EVIDENCE_STEPS = 1 + OPS_STEPS + 1 + TRACE_STEPS + 2
+"""The least: memory, ops, the trace with a step to start it, the last gradients."""
+
+
+def layout(warmup: int, steps: int) -> Layout:
+    """Of `warmup` + `steps` steps; a script that makes fewer leaves out what comes last."""
+    last = warmup + max(steps, EVIDENCE_STEPS)
+    ops = warmup + 1
+    return Layout(
+        gradients=frozenset([*range(max(warmup - 2, 0), warmup), last - 2, last - 1]),
+        memory=warmup,
+        ops=ops,
+        ops_steps=OPS_STEPS,
+        trace=ops + OPS_STEPS,
+        trace_steps=TRACE_STEPS,
+    )

@@ -58,6 +58,8 @@ class ChildPlan(msgspec.Struct, frozen=True):
     """Of this run, absolute: results, redirected writes."""
     perturb: bool = False
     """Every parameter is moved by one unit in the last place when an optimizer takes it: the chaos floor."""
+    emulate: bool = False
+    """On a CPU: CUDA's autocast and the arithmetic of its tensor cores, for numerics only."""
     own_amp: bool | None = None
     """Whether the script has autocast or a scaler of its own, on or switched off by its options, as an earlier run has
     shown (`Control.sites`); None where it is not known yet. A region inside of a model is otherwise met only after

@@ -59,6 +59,8 @@ class Process:
         else:
             return
         write(path, msgspec.json.encode(self._result(status)))
+        if self.training is not None:
+            self.training.keep()
 
     def _result(self, status: int | None) -> ChildResult:
         error = ending.uncaught()

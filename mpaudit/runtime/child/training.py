@@ -11,8 +11,9 @@ from typing import Any
 from mpaudit.runtime.protocol import ChildPlan, Control, Memory
 from mpaudit.runtime.results import PROGRESS_FILE
 
-from . import environment, events, real
+from . import environment, events, evidence, real
 from .bound import Bound
+from .evidence import Evidence, emulate
 from .patches import Patches
 from .precision import control
 from .probes import loss, memory, timing
@@ -32,6 +33,10 @@ class Training:
     progress: int
     """A file descriptor."""
     shown: float = 0.0
+    evidence: Evidence | None = None
+    """The probes of an evidence run."""
+    emulation: object = None
+    """Lasts as long as it is held."""
 
     def step_ended(self) -> None:
         """After the clock: all that costs time comes here, and the bound last."""
@@ -58,6 +63,11 @@ class Training:
         self.timing.forget()
         self.losses.seen.clear()
         self.bound.fired = False
+
+    def keep(self) -> None:
+        """Writes what the probes of an evidence run have found, where this process is the one that trains."""
+        if self.evidence is not None and self.steps.made and _rank() == 0:
+            self.evidence.write()
 
     def measured(self) -> dict[str, Any]:
         """The fields of a ChildResult that a training has."""
@@ -88,15 +98,21 @@ def begin(plan: ChildPlan, patches: Patches, finish: Callable[[], None]) -> Trai
     steps.watch(sources)
     clock.watch(sources)
     losses.watch(sources)
+    emulation = emulate(patches) if plan.emulate else None
+    controller = control.install(plan, sources, patches)
     training = Training(
         plan=plan,
         steps=steps,
         bound=Bound(steps, plan.stop, lambda: _reached(training, finish)),
         timing=clock,
         losses=losses,
-        control=control.install(plan, sources, patches).report,
+        control=controller.report,
         progress=real.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644),
     )
+    training.emulation = emulation
+    if plan.kind == "evidence":
+        training.evidence = evidence.begin(plan, steps, sources, controller.loss_scale)
+        steps.ended.append(training.evidence.step_ended)  # before the bound, which does not come back
     steps.ended.append(training.step_ended)
     steps.passed.append(training.pass_ended)
     return training

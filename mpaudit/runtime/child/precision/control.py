@@ -57,6 +57,10 @@ class Controller:
             skipped=scaling.skipped if scaling is not None and scaled else own.skipped,
         )
 
+    def loss_scale(self) -> float:
+        """By which the backward pass that is under way was scaled here; 1 where it was not."""
+        return self._scaling.under_way if self._scaling is not None else 1.0
+
     def _mode(self) -> Literal["as-is", "injected", "overridden", "neutralised"]:
         if self._own.changed:
             return "overridden" if self._span is not None else "neutralised"

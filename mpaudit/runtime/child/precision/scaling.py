@@ -66,6 +66,11 @@ class Scaling:
         events.step_end.append(self._step_end)
         patches.replace(torch.autograd, "grad", self._grad)
 
+    @property
+    def under_way(self) -> float:
+        """The scale of a backward pass that is running, 1 where none is."""
+        return self.scale if self._scaled else 1.0
+
     def _parameters(self, optimizer: Optimizer, taken: list[torch.Tensor]) -> None:
         self._optimizers.setdefault(optimizer, _Flags())
 

@@ -59,14 +59,22 @@ class GradientProbe:
     before: dict[int, torch.Tensor] = field(default_factory=dict)
     hooks: list[Any] = field(default_factory=list)
     scale: float = 1.0
+    """That the script's own scaler put on the loss."""
+    injected: Callable[[], float] = lambda: 1.0
+    """That was put on it beside, in the backward pass that is under way."""
 
     def evidence(self) -> GradientEvidence:
         return GradientEvidence(tuple(self.gradients), tuple(self.updates))
 
 
-def install(events: Events, step: Callable[[], int], wanted: Callable[[int], bool]) -> GradientProbe:
+def install(
+    events: Events,
+    step: Callable[[], int],
+    wanted: Callable[[int], bool],
+    injected: Callable[[], float] = lambda: 1.0,
+) -> GradientProbe:
     """To be called once, after `events.install`; the probe's evidence is read when the script has been stopped."""
-    probe = GradientProbe(step, wanted)
+    probe = GradientProbe(step, wanted, injected=injected)
 
     def took(optimizer: Optimizer, parameters: list[torch.Tensor]) -> None:
         probe.parameters.update((id(parameter), parameter) for parameter in parameters)
@@ -114,7 +122,7 @@ def _watch_parameters(probe: GradientProbe) -> None:
         if parameter.requires_grad and parameter.is_leaf:
             module, name = _name(probe, parameter)
             hook: Any = parameter.register_hook  # not annotated in torch
-            probe.hooks.append(hook(_recorder(probe, module, name, "parameter", probe.scale)))
+            probe.hooks.append(hook(_recorder(probe, module, name, "parameter")))
 
 
 def _watch_outputs(probe: GradientProbe, module: torch.nn.Module, output: Any) -> None:
@@ -124,15 +132,15 @@ def _watch_outputs(probe: GradientProbe, module: torch.nn.Module, output: Any) -
     for number, tensor in enumerate(_tensors(output)):
         if tensor.requires_grad and tensor.is_floating_point():
             hook: Any = tensor.register_hook  # not annotated in torch
-            hook(_recorder(probe, path, str(number), "activation", None))
+            hook(_recorder(probe, path, str(number), "activation"))
 
 
-def _recorder(probe: GradientProbe, module: str, name: str, kind: Kind, scale: float | None) -> Callable[[Any], None]:
+def _recorder(probe: GradientProbe, module: str, name: str, kind: Kind) -> Callable[[Any], None]:
     step = probe.step()
 
     def record(gradient: torch.Tensor) -> None:
         # the scale is known once the loss has been scaled, which is after the forward pass
-        divisor = probe.scale if scale is None else scale
+        divisor = probe.scale * probe.injected()
         if gradient.layout is torch.strided:
             dtype = str(gradient.dtype).removeprefix("torch.")
             probe.gradients.append(Gradients(step, module, name, kind, dtype, histogram(gradient, divisor)))

@@ -11,6 +11,7 @@ from types import CodeType
 import torch.autograd.graph
 
 _OURS = str(Path(__file__).resolve().parents[3])
+_PROBES = str(Path(__file__).resolve().parent)
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _INSTALLED = ("site-packages", "dist-packages")
 _ENGINE = getattr(torch.autograd.graph, "_engine_run_backward", torch.autograd.backward).__code__
@@ -26,27 +27,34 @@ def is_user_file(name: str) -> bool:
     return not name.startswith(_LIBRARIES) and not any(part in _INSTALLED for part in Path(name).parts)
 
 
-def finder(is_user: Callable[[str], bool] = is_user_file) -> Callable[[], Site]:
+def finder(is_user: Callable[[str], bool] = is_user_file, ours: str = "") -> Callable[[], Site | None]:
     """A function that gives file and line of the innermost frame of the user's code, up to a running backward pass.
 
-    What lies outside of that pass is only where it was started: its ops belong to lines of the forward pass.
+    What lies outside of that pass is only where it was started: its ops belong to lines of the forward pass. None
+    where a probe is at work (other than the file `ours`, which asks).
     """
-    known: dict[CodeType, bool] = {}
+    known: dict[CodeType, bool | None] = {}
 
-    def find() -> Site:
+    def kind(name: str) -> bool | None:
+        if name.startswith(_PROBES) and name != ours:
+            return None
+        return is_user(name)
+
+    def find() -> Site | None:
         frame = sys._getframe(1)
-        while frame is not None:
+        while True:
             code = frame.f_code
             if code is _ENGINE:
                 return NOWHERE
-            user = known.get(code)
+            if code not in known:
+                known[code] = kind(code.co_filename)
+            user = known[code]
             if user is None:
-                user = known[code] = is_user(code.co_filename)
+                return None
             if user:
                 return code.co_filename, frame.f_lineno
             if frame.f_back is None:
                 return NOWHERE
             frame = frame.f_back
-        return NOWHERE
 
     return find

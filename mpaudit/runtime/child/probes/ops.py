@@ -55,7 +55,7 @@ class OpsProbe:
 
     first: int
     count: int
-    find: Callable[[], Site]
+    find: Callable[[], Site | None]
     paths: ModulePaths = field(default_factory=ModulePaths)
     mode: Any = None
     profiler: Any = None
@@ -113,7 +113,7 @@ def install(events: Events, first: int, count: int, is_user: Callable[[str], boo
     """To be called once, after `events.install`. A dispatch mode ends at the border of a compiled region, so such
     regions run eagerly from here on."""
     os.environ["TORCHDYNAMO_DISABLE"] = "1"
-    probe = OpsProbe(first, count, finder(is_user))
+    probe = OpsProbe(first, count, finder(is_user, ours=__file__))
 
     def forward(module: torch.nn.Module) -> None:
         probe.paths.learn(module)
@@ -178,7 +178,10 @@ class _Mode(_Base):  # type: ignore[misc]
             return func(*args, **kwargs)
         probe = self.probe
         node = torch._C._current_autograd_node()
-        path, line = probe.find()
+        found = probe.find()
+        if found is None:
+            return func(*args, **kwargs)
+        path, line = found
         tensors, signature = _signature(args, kwargs)
         phase = _phase(probe, node, tensors)
         owner = (path, line, probe.modules[-1] if probe.modules else "")

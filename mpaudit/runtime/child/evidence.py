@@ -1,0 +1,92 @@
+"""The probes of an evidence run, one after the other: none works while another does, so none sees another's ops."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from mpaudit.runtime.evidence import EVIDENCE_FILE, TRACE_FOLDER, RunEvidence, ScalerStep, layout
+from mpaudit.runtime.protocol import ChildPlan
+
+from .events import Events
+from .patches import Patches
+from .probes import gradients, held, ops, trace
+from .steps import Steps
+from .writer import write
+
+
+@dataclass(slots=True)
+class Evidence:
+    plan: ChildPlan
+    steps: Steps
+    gradients: gradients.GradientProbe
+    held: held.HeldProbe | None = None
+    ops: ops.OpsProbe | None = None
+    trace: trace.TraceProbe | None = None
+    scaler: list[ScalerStep] = field(default_factory=list)
+    seen: int = 0
+    scale: Callable[[], float | None] = lambda: None
+
+    def step_ended(self) -> None:
+        """At the end of each step of any optimizer: goes on where it closed a training step."""
+        made = self.steps.made
+        if made == self.seen:
+            return
+        self.seen = made
+        for probe in (self.held, self.ops, self.trace):
+            if probe is not None:
+                probe.step_finished(made)
+
+    def write(self) -> None:
+        """What is known, into the folder of the run. May be called again."""
+        for probe in (self.held, self.trace):
+            if probe is not None:
+                probe.stop()
+        found = RunEvidence(
+            run=self.plan.run,
+            variant=self.plan.variant,
+            ops=self.ops.evidence() if self.ops is not None else None,
+            gradients=self.gradients.evidence(),
+            memory=self.held.result if self.held is not None else None,
+            scaler=tuple(self.scaler),
+            trace=os.path.abspath(self.trace.folder) if self.trace is not None else None,
+            emulated=self.plan.emulate,
+        )
+        write(os.path.join(self.plan.folder, EVIDENCE_FILE), msgspec.json.encode(found))
+
+
+def begin(plan: ChildPlan, steps: Steps, events: Events, injected: Callable[[], float]) -> Evidence:
+    """To be called after precision control was installed. `injected` is the loss scale that control puts on a loss."""
+    when = layout(plan.warmup, plan.steps)
+    evidence = Evidence(
+        plan,
+        steps,
+        gradients.install(events, lambda: steps.made, lambda step: step in when.gradients, injected),
+    )
+
+    def scaler_stepped(scaler: Any, optimizer: Any) -> None:
+        evidence.scaler.append(ScalerStep(steps.made, float(scaler.get_scale()), _found_infinity(scaler, optimizer)))
+
+    events.scaler_step_end.append(scaler_stepped)
+    if plan.emulate:  # of an emulation no time may be shown
+        return evidence
+    evidence.held = held.install(events, when.memory)
+    evidence.ops = ops.install(events, when.ops, when.ops_steps)
+    evidence.trace = trace.install(os.path.join(plan.folder, TRACE_FOLDER, plan.variant), when.trace, when.trace_steps)
+    return evidence
+
+
+def emulate(patches: Patches) -> object:
+    """CUDA's autocast on this CPU, for as long as what is returned is kept."""
+    from .emulate import install
+
+    return install(patches)
+
+
+def _found_infinity(scaler: Any, optimizer: Any) -> bool:
+    state = getattr(scaler, "_per_optimizer_states", {}).get(id(optimizer), {})
+    return any(float(found) for found in state.get("found_inf_per_device", {}).values())

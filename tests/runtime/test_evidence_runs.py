@@ -1,0 +1,110 @@
+"""Evidence runs as `mpaudit profile` makes them: every probe at its steps, in one process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from mpaudit.runtime import traces
+from mpaudit.runtime.evidence import (
+    EVIDENCE_FILE,
+    EVIDENCE_STEPS,
+    EVIDENCE_WARMUP,
+    OPS_STEPS,
+    TRACE_STEPS,
+    RunEvidence,
+    layout,
+)
+from tests.runtime.launching import LOOP, launch
+
+SCRIPT = LOOP + "for _ in range(100): step()\n"
+OWN_SCALER = """
+import torch
+model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
+optimizer = torch.optim.Adam(model.parameters())
+scaler = torch.amp.GradScaler("cpu", init_scale=2.0**22)
+for _ in range(100):
+    optimizer.zero_grad()
+    with torch.autocast("cpu", torch.float16):
+        loss = model(torch.randn(8, 4)).float().pow(2).mean()
+    scaler.scale(loss).backward()
+    scaler.step(optimizer)
+    scaler.update()
+"""
+
+
+def evidence_of(home: Path, script: str, **fields: object) -> RunEvidence:
+    home.mkdir(exist_ok=True)
+    given = {"kind": "evidence", "warmup": EVIDENCE_WARMUP, "steps": EVIDENCE_STEPS} | fields
+    record = launch(home / "home", script, **given)  # type: ignore[arg-type]
+    assert record.result is not None and record.outcome == "bounded", (record.sentence, record.stderr)
+    path = home / "run" / EVIDENCE_FILE
+    return msgspec.json.decode(path.read_bytes(), type=RunEvidence)
+
+
+def test_every_probe_has_its_own_steps() -> None:
+    when = layout(EVIDENCE_WARMUP, EVIDENCE_STEPS)
+    ops = range(when.ops, when.ops + when.ops_steps)
+    traced = range(when.trace, when.trace + 1 + when.trace_steps)
+    assert sorted([*when.gradients, when.memory, *ops, *traced]) == list(range(1, EVIDENCE_WARMUP + EVIDENCE_STEPS))
+
+
+def test_a_run_gives_everything(tmp_path: Path) -> None:
+    found = evidence_of(tmp_path, SCRIPT)
+    assert found.ops is not None and found.ops.steps == OPS_STEPS and found.ops.attributed >= 0.95
+    assert {Path(row.path).name for row in found.ops.rows} == {"train.py"}
+    # nothing of the other probes: the losses are copied, gradients counted, tensors weighed
+    assert not {row.op for row in found.ops.rows} & {"aten::bincount", "aten::clone"}
+    assert found.gradients is not None
+    assert sorted({one.step for one in found.gradients.gradients}) == [1, 2, 13, 14]
+    assert {one.name for one in found.gradients.updates} == {"weight", "bias"}
+    assert found.memory is not None
+    assert (found.memory.parameters, found.memory.gradients) == (4 * 10, 4 * 10)
+    assert found.trace is not None
+    (trace,) = Path(found.trace).iterdir()
+    assert traces.steps(traces.read(trace)) == TRACE_STEPS
+
+
+def test_under_autocast_casts_are_held_apart_from_activations(tmp_path: Path) -> None:
+    found = evidence_of(tmp_path, SCRIPT, variant="amp-bf16")
+    assert found.memory is not None and found.ops is not None
+    assert found.memory.casts >= 2 * (8 * 4)  # the input, kept for the gradient of the weight
+    addmm = [row for row in found.ops.rows if row.op == "aten::addmm"]
+    assert addmm and all(row.dtype_used == "bfloat16" for row in addmm)
+
+
+def test_the_scale_that_precision_control_injects_is_divided_out(tmp_path: Path) -> None:
+    plain = evidence_of(tmp_path / "a", SCRIPT)
+    scaled = evidence_of(tmp_path / "b", SCRIPT, variant="amp-fp16")
+    assert plain.gradients is not None and scaled.gradients is not None
+
+    def highest(found: RunEvidence, kind: str) -> int:
+        assert found.gradients is not None
+        return max(max(g.histogram.binades) for g in found.gradients.gradients if g.kind == kind)
+
+    for kind in ("parameter", "activation"):
+        assert abs(highest(plain, kind) - highest(scaled, kind)) <= 1
+
+
+def test_the_history_of_the_scripts_own_scaler(tmp_path: Path) -> None:
+    found = evidence_of(tmp_path, OWN_SCALER, variant="amp-fp16")
+    assert found.scaler[0].skipped and found.scaler[0].scale == 2.0**22
+    assert found.scaler[-1].scale < 2.0**22 and not all(step.skipped for step in found.scaler)
+
+
+def test_an_emulation_has_numbers_and_no_times(tmp_path: Path) -> None:
+    found = evidence_of(tmp_path, SCRIPT, variant="amp-fp16", emulate=True)
+    assert found.emulated and found.gradients is not None
+    assert (found.ops, found.trace) == (None, None)
+    assert {one.dtype for one in found.gradients.gradients if one.kind == "activation"} == {"float16"}
+
+
+@pytest.mark.parametrize("steps", [6, 2])
+def test_a_script_that_ends_early_leaves_what_was_seen(tmp_path: Path, steps: int) -> None:
+    script = LOOP + f"for _ in range({steps}): step()\n"
+    launch(tmp_path / "home", script, kind="evidence", warmup=EVIDENCE_WARMUP, steps=EVIDENCE_STEPS)
+    found = msgspec.json.decode((tmp_path / "run" / EVIDENCE_FILE).read_bytes(), type=RunEvidence)
+    assert found.ops is not None and found.ops.steps == max(steps - EVIDENCE_WARMUP - 1, 0)
+    assert found.gradients is not None and found.gradients.gradients
