@@ -83,10 +83,9 @@ def call_external(
         events.clip(run, args[0], site, st)
         return [(st, args[0])]
     if torch_api.MODULE_WRAPPERS.search(name) and top in ("torch", "apex", "fairscale"):
-        if args and isinstance(args[0], Ref | Phi | Choice | Sym):
-            return [(st, args[0])]
-        if args and isinstance(args[0], Func):
-            return [(st, args[0])]
+        wrapped = makers.argument(args, keywords, 0, "module")
+        if isinstance(wrapped, Ref | Phi | Choice | Sym | Func):
+            return [(st, wrapped)]
     if name == "torch.device":
         return [(st, makers.make_device(args[0] if args else NONE))]
     if name == "torch.utils.data.DataLoader" or name == "torch.utils.data.dataloader.DataLoader":
