@@ -55,8 +55,8 @@ def _violation(trace: Trace, hit: Hit) -> Draft:
         if not b.exceptional and not b.inexact and is_feasible(b, trace) and is_sure(violation, b, trace)
     ]  # fmt: skip
     share = len(hit.bases) / max(1, trace.visits.get(hit.event, 1)) if hit.event else 1.0
-    if violation.code in ("MPA224", "MPA228") and violation.variant == "mixed" and share < 0.1:
-        sound = []  # a sum of gradients on one path in ten: most likely two decisions that belong together
+    if (violation.code == "MPA202" or violation.variant == "mixed") and share < 0.1:
+        sound = []  # a raw backward on one path in ten: most likely two decisions that belong together
     if violation.code == "MPA211" and share < 0.6:
         sound = []  # emptied on some paths only: a step that is skipped on purpose
     if violation.variant == "raw" and not _uses_scaler(trace, hit) and (violation.code == "MPA209" or share < 0.99):
