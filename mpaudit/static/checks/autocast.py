@@ -100,7 +100,7 @@ def _primary(uses: set[Use], trace: Trace) -> Use | None:
 
 
 _ASIDE = frozenset(
-    ("tutorial", "tutorials", "archive", "archived", "archives", "deprecated", "benchmark", "benchmarks")
+    ("tutorial", "tutorials", "archive", "archived", "archives", "deprecated", "legacy", "benchmark", "benchmarks")
 )
 _WORD = re.compile(r"[A-Za-z]+")
 
