@@ -63,11 +63,18 @@ _VERBS = re.compile(
 )
 
 
+_REGISTRY_NAME = re.compile(
+    r"(?i)(__dict__|globals\(\)|registry|(^|[._])\w*(dict|map|zoo|classes|factory|factories|types|table|builders"
+    r"|constructors|entrypoints))$"
+)
+"""`MODEL_MAP[name](args)` makes a model; `models["net"](x)` runs one."""
+
+
 def _is_model_name(path: str) -> bool:
     """`model(x)`, `self.netG(z)`; not `Model()`, which makes one, nor `build_model()`."""
     if "[" in path:
         path = path.split("[", 1)[0]
-        if path.endswith(("__dict__", "globals()", "registry", "REGISTRY")):
+        if _REGISTRY_NAME.search(path):
             return False
     last = path.rsplit(".", 1)[-1]
     return last[:1].islower() and not _VERBS.match(last) and MODEL_NAME.search(path) is not None
