@@ -15,6 +15,15 @@ ENGINE_TRIGGERS = (
 )  # fmt: skip
 """What makes a statement worth a parse once its file matters: also where scalers, optimizers and devices come from."""
 
+MATERIAL_TRIGGERS = frozenset(
+    (
+        r"\bfrom_numpy\s*\(", r"\btorch\.(?:as_)?tensor\s*\(", r"bfloat16", r"\bfloat16\b", r"\.half\(\s*\)",
+        r"torch\.half\b", r"\.state_dict\(\s*\)",
+    )
+)  # fmt: skip
+"""Triggers of rules that report only what a training loop does with it: without one that it is linked with, a file
+that holds nothing else can have no finding."""
+
 HELPER_LINES = 12
 """A function of at most so many lines is parsed where parsed code calls it by name."""
 

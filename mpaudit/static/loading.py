@@ -9,7 +9,7 @@ cached by their hash; an unchanged component is answered without a parse.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache as once
 from hashlib import blake2b
@@ -23,7 +23,7 @@ from mpaudit.model import Problem
 from .answers import ANSWER, Part, Question, Stored
 from .cache import Cache
 from .facts import ir
-from .heat import ENGINE_TRIGGERS, units_to_parse
+from .heat import ENGINE_TRIGGERS, MATERIAL_TRIGGERS, units_to_parse
 from .parsing import LOWER, OUTLINE, ToOutline
 from .pool import Lost, Pool, Task
 from .program.linker import ModuleIndex
@@ -33,6 +33,19 @@ from .triggers import Scanner, import_lines
 
 IMPORTER_LEVELS = 4
 """How far up the importers of a file with precision code are followed: the script that runs the epochs is above."""
+
+IMPORT_LEVELS = 4
+"""How far down the imports of these are followed: the data and the model are below."""
+
+MAX_IMPORTERS = 40
+"""A file that more files import is a library's foundation, no part of a training loop: they are not followed."""
+
+MAX_ADMITTED = 6_000_000
+"""Bytes. What is linked with the files that hold precision code is followed, level by level, as long as all of it
+together stays below: in a library of thousands of files everything imports everything."""
+
+MAX_IMPORTS = 100
+"""A file that imports more of the project is an index of it: these are not followed."""
 
 _PARSING = ("outline.py", "syntax.py", "complexity.py", "triggers.py", "parsing.py", "facts")
 """The sources of this package that the facts of a file depend on."""
@@ -45,6 +58,9 @@ class _Scan(msgspec.Struct, array_like=True, frozen=True):
     """The byte scan of one file. A file with a problem has no text."""
 
     hot: bool
+    """It holds what may be a finding by itself."""
+    material: bool
+    """It holds what a training loop elsewhere may make a finding of."""
     imports: tuple[tuple[str, str, str], ...]
     problem: ir.SyntaxProblem | None = None
 
@@ -57,6 +73,7 @@ class File:
     parts: tuple[str, ...]
     is_package: bool
     digest: bytes
+    size: int
     scan: _Scan
     data: bytes | None = None
 
@@ -177,7 +194,7 @@ def _contents(
         name = _below(str(root), path)
         parts = tuple(name.removesuffix(".py").split("/"))
         is_package = parts[-1] == "__init__"
-        yield File(path, name, parts[:-1] if is_package else parts, is_package, digest, _UNSCANNED, data)
+        yield File(path, name, parts[:-1] if is_package else parts, is_package, digest, status.st_size, _UNSCANNED, data)
     cache.remember(fresh)
 
 
@@ -192,7 +209,7 @@ def _below(root: str, path: str) -> str:
     return name
 
 
-_UNSCANNED = _Scan(False, ())
+_UNSCANNED = _Scan(False, False, ())
 
 
 def _scanned(
@@ -209,7 +226,7 @@ def _scanned(
             file.scan = decoder.decode(stored[key])
         else:
             try:
-                file.scan = _scan(file.contents(), _scanner(patterns))
+                file.scan = _scan(file.contents(), _scanners(patterns))
             except _Unreadable as error:
                 problems.append(Problem(file.path, 0, str(error)))
                 continue
@@ -222,19 +239,23 @@ def _scanned(
     return scanned
 
 
-def _scan(data: bytes, scanner: Scanner[bytes]) -> _Scan:
+def _scan(data: bytes, scanners: tuple[Scanner[bytes], Scanner[bytes]]) -> _Scan:
     if not data.isascii() or b"\0" in data or b"coding" in data[:200]:
         from .syntax import decode as strict
 
         text = strict(data)
         if isinstance(text, ir.SyntaxProblem):
-            return _Scan(False, (), text)
-    return _Scan(scanner.search(data), import_lines(data))
+            return _Scan(False, False, (), text)
+    seeds, material = scanners
+    hot = seeds.search(data)
+    return _Scan(hot, hot or material.search(data), import_lines(data))
 
 
 @once
-def _scanner(patterns: tuple[str, ...]) -> Scanner[bytes]:
-    return Scanner(patterns, bytes)
+def _scanners(patterns: tuple[str, ...]) -> tuple[Scanner[bytes], Scanner[bytes]]:
+    """For what may be a finding by itself, and for what may become one."""
+    alone = [pattern for pattern in patterns if pattern not in MATERIAL_TRIGGERS]
+    return Scanner(alone, bytes), Scanner(MATERIAL_TRIGGERS.intersection(patterns), bytes)
 
 
 def _admit(files: Sequence[File], name: str) -> tuple[dict[File, None], dict[File, list[File]]]:
@@ -246,13 +267,27 @@ def _admit(files: Sequence[File], name: str) -> tuple[dict[File, None], dict[Fil
         for target in targets:
             importers.setdefault(target, []).append(file)
     admitted = dict.fromkeys(file for file in files if file.scan.hot)
+    size = sum(file.size for file in admitted)
+
+    def neighbours(level: Iterable[File], links: Mapping[File, Sequence[File]], most: int) -> dict[File, None]:
+        known = (links.get(file, ()) for file in level)
+        return dict.fromkeys(f for group in known if len(group) <= most for f in group if f not in admitted)
+
     level = list(admitted)
     for _ in range(IMPORTER_LEVELS):
-        above = dict.fromkeys(f for file in level for f in importers.get(file, ()) if f not in admitted)
-        admitted |= above
-        level = list(above)
-    for file in list(admitted):
-        admitted |= dict.fromkeys(imports[file])
+        level = list(neighbours(level, importers, MAX_IMPORTERS))
+        size += sum(file.size for file in level)
+        if size > MAX_ADMITTED:
+            break
+        admitted |= dict.fromkeys(level)
+    size, level = sum(file.size for file in admitted), list(admitted)
+    for number in range(IMPORT_LEVELS):
+        # beyond what these import themselves: only what holds something
+        level = [f for f in neighbours(level, imports, MAX_IMPORTS) if not number or f.scan.material or f.is_package]
+        size += sum(file.size for file in level)
+        if size > MAX_ADMITTED:
+            break
+        admitted |= dict.fromkeys(level)
     return dict.fromkeys(file for file in files if file in admitted), imports
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ..facts import ir
 from . import classes, functions, generators
 from .flow import execute
-from .frame import MAX_STEPS, MAX_TEST_STEPS, Frame, OutOfBudget, Run
+from .frame import MAX_ALL_STEPS, MAX_STEPS, MAX_TEST_STEPS, Frame, OutOfBudget, Run
 from .linker import ClassInfo, FunctionInfo, ModuleInfo, Project, walk_nodes
 from .objects import find_method
 from .state import PathState
@@ -39,7 +39,7 @@ def _is_foreign(module: ModuleInfo) -> bool:
 
 
 def _script(project: Project, module: ModuleInfo, trace: Trace, number: int) -> set[FunctionInfo]:
-    run = Run(project, trace, number, limit=_limit(module))
+    run = Run(project, trace, number, limit=_limit(project, module))
     trace.scripts[number] = module.path
     states = [PathState()]
     try:
@@ -58,7 +58,7 @@ def _script(project: Project, module: ModuleInfo, trace: Trace, number: int) -> 
 
 
 def _function(project: Project, info: FunctionInfo, trace: Trace, number: int) -> set[FunctionInfo]:
-    run = Run(project, trace, number, limit=_limit(info.module))
+    run = Run(project, trace, number, limit=_limit(project, info.module))
     trace.scripts[number] = info.module.path
     state = PathState(outer_unknown=True)
     node = info.node
@@ -138,12 +138,13 @@ def _given_up(run: Run) -> set[FunctionInfo]:
     return set(run.exhausted) - set(kept)
 
 
-def _limit(module: ModuleInfo) -> int:
+def _limit(project: Project, module: ModuleInfo) -> int:
     tests = any(part in ("tests", "test", "testing") or part.startswith("test_") for part in module.parts)
-    return MAX_TEST_STEPS if tests else MAX_STEPS
+    return MAX_TEST_STEPS if tests or project.steps > MAX_ALL_STEPS else MAX_STEPS
 
 
 def _finish(run: Run) -> None:
+    run.project.steps += run.steps
     run.project.followed |= {shape for shape in run.shapes if _is_big(shape)}
     if run.cuda or (run.maybe_cuda and run.project.mentions_cuda):
         run.trace.cuda_roots.add(run.root)

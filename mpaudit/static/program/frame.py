@@ -15,6 +15,8 @@ MAX_DEPTH = 12
 MAX_STEPS = 8_000
 """Statement executions per entry point; on typical training code a few hundred are used."""
 
+MAX_ALL_STEPS = 150_000
+"""The same for all entry points of a component together; beyond, each gets no more than a test does."""
 
 MAX_TEST_STEPS = 1_000
 """The same for a test, which runs the project over and over in small."""

@@ -304,6 +304,8 @@ class Project:
         """Functions that no root could be followed through; they are followed on their own, once."""
         self.followed: set[Hashable] = set()
         """Calls that an earlier root has followed; see Run.shapes."""
+        self.steps = 0
+        """Statement executions so far."""
         self.inert: dict[Hashable, int] = {}
         """Calls (function and kinds of arguments) that had no event and gave nothing of interest → how often."""
         self._active: dict[int, bool] = {}
