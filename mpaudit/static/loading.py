@@ -194,7 +194,9 @@ def _contents(
         name = _below(str(root), path)
         parts = tuple(name.removesuffix(".py").split("/"))
         is_package = parts[-1] == "__init__"
-        yield File(path, name, parts[:-1] if is_package else parts, is_package, digest, status.st_size, _UNSCANNED, data)
+        yield File(
+            path, name, parts[:-1] if is_package else parts, is_package, digest, status.st_size, _UNSCANNED, data
+        )
     cache.remember(fresh)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from mpaudit.static.cache import Cache
-from mpaudit.static.loading import Tree, survey
+from mpaudit.static.loading import MAX_IMPORTERS, MAX_IMPORTS, Tree, survey
 
 SEED = "import torch\nscaler = torch.cuda.amp.GradScaler()\n"
 
@@ -43,3 +45,48 @@ def test_a_key_changes_with_its_component_only(tmp_path: Path) -> None:
     after = {c.files[0].name: c.key for c in surveyed(tmp_path / "one", {**files, "c.py": "import b\n#\n"}).components}
     assert after["a.py"] == before["a.py"]
     assert after["b.py"] != before["b.py"]
+
+
+MATERIAL = "import torch\nx = torch.tensor(1.0)\n"
+
+
+def admitted(root: Path, files: dict[str, str]) -> set[str]:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    triggers = ["GradScaler", r"\btorch\.(?:as_)?tensor\s*\("]
+    tree = survey(root, [root / name for name in files], Cache(None), triggers)
+    return {file.name for component in tree.components for file in component.files}
+
+
+def test_what_only_training_can_make_a_finding_of_needs_training(tmp_path: Path) -> None:
+    files = {
+        "train.py": SEED + "from data import sets\n", "data/__init__.py": "", "data/sets.py": "from data import images\n",
+        "data/images.py": MATERIAL, "alone.py": MATERIAL,
+    }  # fmt: skip
+    assert admitted(tmp_path, files) == files.keys() - {"alone.py"}
+
+
+def test_a_library_foundation_does_not_admit_the_library(tmp_path: Path) -> None:
+    users = {f"model_{i}.py": "import base\n" for i in range(MAX_IMPORTERS + 1)}
+    assert admitted(tmp_path, {"base.py": SEED, **users}) == {"base.py"}
+    few = dict(list(users.items())[:3])
+    assert admitted(tmp_path / "small", {"base.py": SEED, **few}) == {"base.py", *few}
+
+
+def test_an_index_of_a_library_does_not_admit_the_library(tmp_path: Path) -> None:
+    names = [f"model_{i}" for i in range(MAX_IMPORTS + 1)]
+    files = {
+        "train.py": SEED + "".join(f"import {name}\n" for name in names),
+        **{f"{name}.py": MATERIAL for name in names},
+    }
+    assert admitted(tmp_path, files) == {"train.py"}
+
+
+def test_admission_is_bounded_in_bytes_but_never_leaves_out_precision_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"train.py": SEED + "import data\n", "data.py": MATERIAL, "main.py": "import train\n"}
+    assert admitted(tmp_path, files) == {"train.py", "data.py", "main.py"}
+    monkeypatch.setattr("mpaudit.static.loading.MAX_ADMITTED", 10)
+    assert admitted(tmp_path, files) == {"train.py"}
