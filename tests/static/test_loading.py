@@ -61,8 +61,8 @@ def admitted(root: Path, files: dict[str, str]) -> set[str]:
 
 def test_what_only_training_can_make_a_finding_of_needs_training(tmp_path: Path) -> None:
     files = {
-        "train.py": SEED + "from data import sets\n", "data/__init__.py": "", "data/sets.py": "from data import images\n",
-        "data/images.py": MATERIAL, "alone.py": MATERIAL,
+        "train.py": SEED + "from data import sets\n", "data/__init__.py": "", "alone.py": MATERIAL,
+        "data/sets.py": "from data import images\n", "data/images.py": MATERIAL,
     }  # fmt: skip
     assert admitted(tmp_path, files) == files.keys() - {"alone.py"}
 

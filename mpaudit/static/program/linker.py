@@ -304,6 +304,8 @@ class Project:
         """Functions that no root could be followed through; they are followed on their own, once."""
         self.followed: set[Hashable] = set()
         """Calls that an earlier root has followed; see Run.shapes."""
+        self.usages: dict[object, dict[str, set[str]]] = {}
+        """Function, class or module → the methods called on each access path in it."""
         self.steps = 0
         """Statement executions so far."""
         self.inert: dict[Hashable, int] = {}

@@ -35,26 +35,24 @@ def _usage(run: Run, fr: Frame, path: str) -> set[str]:
         while info is not None and info.cls is None:
             info = info.parent
         if info is not None and info.cls is not None:
-            return _cached_usage(info.cls).get(path, set())
+            return _cached_usage(run, info.cls).get(path, set())
     while info is not None:
-        found |= _cached_usage(info).get(path, set())
+        found |= _cached_usage(run, info).get(path, set())
         info = info.parent
     if fr.info is None or not found:
-        found |= _cached_usage(fr.module).get(path, set())
+        found |= _cached_usage(run, fr.module).get(path, set())
     return found
 
 
-_USAGE: dict[object, dict[str, set[str]]] = {}
-
-
-def _cached_usage(holder: object) -> dict[str, set[str]]:
-    if holder not in _USAGE:
+def _cached_usage(run: Run, holder: object) -> dict[str, set[str]]:
+    known = run.project.usages
+    if holder not in known:
         if isinstance(holder, FunctionInfo | ClassInfo):
-            _USAGE[holder] = usage(holder.node)
+            known[holder] = usage(holder.node)
         else:
             chunks = tuple(stmts or () for _, stmts in holder.chunks)  # type: ignore[attr-defined]
-            _USAGE[holder] = usage(chunks)
-    return _USAGE[holder]
+            known[holder] = usage(chunks)
+    return known[holder]
 
 
 _VERBS = re.compile(
