@@ -57,13 +57,13 @@ class ClassInfo:
 
     @cached_property
     def attribute_assigns(self) -> dict[str, list[tuple[FunctionInfo, ir.Expr]]]:
-        """`self.name = expr` in any method, in source order."""
+        """`self.name = expr` in any method, and in the functions inside it that share its self; in source order."""
         found: dict[str, list[tuple[FunctionInfo, ir.Expr]]] = {}
         for method in self.methods.values():
             if method.node is None or not method.node.params:
                 continue
             me = method.node.params[0].name
-            for stmt in walk_statements(method.node.body):
+            for stmt in _statements_that_share(method.node, me):
                 if isinstance(stmt, ir.Assign):
                     for target in stmt.targets:
                         for name, value in _attribute_targets(target, stmt.value, me):
@@ -81,6 +81,14 @@ class ClassInfo:
             for target in stmt.targets
             if isinstance(target, ir.Name)
         }
+
+
+def _statements_that_share(node: ir.FunctionDef, name: str) -> Iterator[ir.Stmt]:
+    """The statements of a function, and of those inside it in which `name` is still the same."""
+    for stmt in walk_statements(node.body):
+        yield stmt
+        if isinstance(stmt, ir.FunctionDef) and all(param.name != name for param in stmt.params):
+            yield from _statements_that_share(stmt, name)
 
 
 def _attribute_targets(target: ir.Expr, value: ir.Expr, me: str) -> Iterator[tuple[str, ir.Expr]]:
