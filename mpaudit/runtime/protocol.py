@@ -61,9 +61,8 @@ class ChildPlan(msgspec.Struct, frozen=True):
     emulate: bool = False
     """On a CPU: CUDA's autocast and the arithmetic of its tensor cores, for numerics only."""
     own_amp: bool | None = None
-    """Whether the script has autocast or a scaler of its own, on or switched off by its options, as an earlier run has
-    shown (`Control.sites`); None where it is not known yet. A region inside of a model is otherwise met only after
-    autocast was injected around it, and the first step is then neither (and `Control.unfaithful` says so)."""
+    """`Control.own_amp` of an earlier run; None where there was none. A region inside of a model is otherwise met only
+    after autocast was injected around it, and the first step is then neither (and `Control.unfaithful` says so)."""
 
 
 class Place(msgspec.Struct, frozen=True, order=True):
@@ -94,6 +93,8 @@ class Control(msgspec.Struct, frozen=True):
     """Where the script's own autocast, scaler or raw switch was met."""
     unfaithful: tuple[Place, ...] = ()
     """What could not be brought to this precision faithfully (half weights, a raw switch), with the reason."""
+    own_amp: bool = False
+    """The script has autocast or a scaler of its own, on or switched off by its options."""
     scale: float | None = None
     """The loss scale at the end, where one was in use."""
     skipped: int = 0

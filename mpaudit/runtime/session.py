@@ -115,7 +115,7 @@ def carry_out(
 
     try:
         while queue:
-            planned = queue.pop(0)
+            planned = _informed(queue.pop(0), session)
             rest_s = float("inf") if budget_s is None else budget_s - (clock() - begin)
             if session.done and rest_s <= 0:
                 change(f"the budget of {budget_s:g} s was spent: {_runs(1 + len(queue))} not made")
@@ -161,6 +161,13 @@ def carry_out(
     except KeyboardInterrupt:
         session.interrupted = True
     return session
+
+
+def _informed(planned: Planned, session: Session) -> Planned:
+    """With what an earlier run has shown of the script's own precision."""
+    results = [done.record.result for done in session.done if done.record.result is not None]
+    own = any(result.control.own_amp for result in results) if results else None
+    return msgspec.structs.replace(planned, plan=msgspec.structs.replace(planned.plan, own_amp=own))
 
 
 def _shorter(session: Session) -> Options | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from mpaudit.runtime.launch import RunRecord
 from mpaudit.runtime.plan import Options
-from mpaudit.runtime.protocol import ChildPlan, Target
+from mpaudit.runtime.protocol import ChildPlan, Control, Target
 from mpaudit.runtime.session import Changed, Ended, Estimated, Event, Session, Started, Stepped, carry_out
 from tests.runtime.fakes import Clock, dead, machine, record
 
@@ -126,3 +126,14 @@ def test_an_interrupt_keeps_what_was_measured() -> None:
     asked, session, _ = carried(interrupted)
     assert asked == PLAN[:3]
     assert session.interrupted and [done.planned.plan.run for done in session.done] == PLAN[:2]
+
+
+def test_what_a_run_has_shown_of_own_precision_is_told_to_the_next() -> None:
+    told: list[bool | None] = []
+
+    def answer(plan: ChildPlan) -> RunRecord:
+        told.append(plan.own_amp)
+        return record(plan, control=Control("neutralised", own_amp=plan.variant == "fp32"))
+
+    carried(answer)
+    assert told == [None, True, True, True, True]

@@ -53,6 +53,7 @@ class Controller:
             mode=self._mode(),
             sites=tuple(self._record.sites),
             unfaithful=tuple(unfaithful),
+            own_amp=own.present,
             scale=scaling.scale if scaling is not None and scaled else own.scale(),
             skipped=scaling.skipped if scaling is not None and scaled else own.skipped,
         )
