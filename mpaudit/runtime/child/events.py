@@ -81,6 +81,12 @@ def tracing(caller: FrameType) -> bool:
 _COMPILERS = ("torch._functorch._aot_autograd", "torch._functorch.aot_autograd", "torch._dynamo", "torch.fx")
 
 
+def by_user(caller: FrameType) -> bool:
+    """Whether this is code of the user or of a library of the user's: neither torch nor mpaudit."""
+    name = str(caller.f_globals.get("__name__", ""))
+    return name != "torch" and not name.startswith(("torch.", "mpaudit."))
+
+
 def install(events: Events, patches: Patches) -> None:
     """Makes torch report to `events`. To be called once, right after torch was imported."""
     depth = _Depth()

@@ -47,7 +47,9 @@ FORMS = {
     "torch.autocast": loop(WITH.format("torch.autocast('cpu', HALF)")),
     "torch.amp.autocast": loop(WITH.format("torch.amp.autocast('cpu', dtype=HALF, enabled=True)")),
     "torch.cpu.amp.autocast": loop(WITH.format("torch.cpu.amp.autocast(True, HALF)")),
-    "another name": loop(WITH.format("cast('cpu', dtype=HALF)"), "from torch.amp.autocast_mode import autocast as cast"),
+    "another name": loop(
+        WITH.format("cast('cpu', dtype=HALF)"), "from torch.amp.autocast_mode import autocast as cast"
+    ),
     "one region for all": loop(WITH.format("region"), "region = torch.autocast('cpu', dtype=HALF)"),
     "entered by a stack": loop(
         "with contextlib.ExitStack() as stack:\n    stack.enter_context(torch.autocast('cpu', HALF))\n"
@@ -233,6 +235,9 @@ def test_inputs_of_custom_functions_are_recast(drive: Drive, script: Script) -> 
     assert answers["none:fp32"]["losses"] == drive(plain, "none:off")["none:off"]["losses"]
 
 
+SCALED = "scaler.scale(loss).backward()\n    scaler.step(optimizer)\n    scaler.update()"
+
+
 @pytest.mark.parametrize(
     "scaler",
     ["torch.amp.GradScaler('cpu')", "torch.amp.grad_scaler.GradScaler(device='cpu', enabled=True)", "Mine('cpu')"],
@@ -246,7 +251,10 @@ def test_scalers_are_off_where_they_are_not_wanted(drive: Drive, script: Script,
         scaler, seen = {scaler}, []
         """,
     )
-    body = body.replace("loss.backward()\n    optimizer.step()", "scaler.scale(loss).backward()\n    scaler.step(optimizer)\n    scaler.update()")
+    body = body.replace(
+        "loss.backward()\n    optimizer.step()",
+        SCALED,
+    )
     body += "\nlosses += [torch.tensor(value) for value in seen]"
     answers = drive(script(body), "none:fp32", "none:amp-bf16", "none:amp-fp16")
     seen = {word: {float.fromhex(value) for value in answers[word]["losses"][4:]} for word in answers}

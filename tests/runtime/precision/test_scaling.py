@@ -38,6 +38,9 @@ scaler.step(optimizer)
 losses.append(loss.detach())
 """
 
+SMALL = STEP.replace("* 32", "/ 32")
+"""Nothing overflows."""
+
 
 def loop(optimizer: str, step: str = STEP) -> str:
     return LOOP.format(optimizer=optimizer, step=textwrap.indent(textwrap.dedent(step).strip("\n"), "    "))
@@ -205,19 +208,63 @@ def test_a_closure_is_named(drive: Drive, script: Script) -> None:
     assert doubts(answers["none:amp-bf16"]) == []
 
 
-def test_a_hook_on_a_weight_is_named(drive: Drive, script: Script) -> None:
-    body = loop("torch.optim.SGD(weights, lr=0.1)")
-    body = body.replace("losses = []", "losses = []\nweights[0].register_hook(lambda g: g.clamp(-1, 1))")
-    answer = drive(script(body), "none:amp-fp16")["none:amp-fp16"]
-    assert doubts(answer) == ["a hook of the script on a weight gets a scaled gradient"]
-
-
-def test_a_step_inside_of_a_backward_is_named(drive: Drive, script: Script) -> None:
-    step = "loss = F.mse_loss(model(x), y)\nscaler.backward(loss)\nlosses.append(loss.detach())"
-    body = loop("torch.optim.SGD(weights, lr=0.1)", step).replace(
+def test_hooks_on_weights_see_unscaled_gradients(drive: Drive, script: Script) -> None:
+    body = loop("torch.optim.SGD(weights, lr=0.1)", SMALL)
+    hooked = body.replace(
         "for number",
-        "weights[0].register_post_accumulate_grad_hook(lambda weight: (optimizer.step(), optimizer.zero_grad()))\n"
-        "for number",
+        """
+seen = []
+weights[0].register_hook(lambda gradient: seen.append(gradient.abs().sum()) or gradient.clamp(-1e-4, 1e-4))
+weights[1].register_post_accumulate_grad_hook(lambda weight: weight.grad.clamp_(-1e-4, 1e-4))
+for number""",
     )
-    answer = drive(script(body), "none:amp-fp16")["none:amp-fp16"]
-    assert "an optimizer steps inside of a backward: its gradients are scaled" in doubts(answer)
+    clipped = body.replace(
+        "scaler.step",
+        "losses.append(weights[0].grad.abs().sum())\n    for w in weights[:2]:\n        w.grad.clamp_(-1e-4, 1e-4)\n"
+        "    scaler.step",
+    )
+    of_hook = drive(script(hooked + "\nlosses += seen"), "none:amp-fp16")["none:amp-fp16"]
+    of_loop = drive(script(clipped + "\nlosses = losses[1::2] + losses[::2]"), "none:amp-fp16")["none:amp-fp16"]
+    assert of_hook["losses"] == of_loop["losses"]
+    assert of_hook["parameters"] == of_loop["parameters"]
+    assert doubts(of_hook) == []
+
+
+def test_optimizers_that_step_inside_of_the_backward(drive: Drive, script: Script) -> None:
+    step = (
+        "with region():\n    loss = F.mse_loss(model(x), y) / 32\nscaler.backward(loss)\nlosses.append(loss.detach())"
+    )
+    inside = loop("{w: torch.optim.SGD([w], lr=0.1) for w in weights}", step).replace(
+        "for number",
+        """
+def step(weight):
+    optimizer[weight].step()
+    weight.grad = None
+for weight in weights:
+    weight.register_post_accumulate_grad_hook(step)
+for number""",
+    )
+    after = loop("torch.optim.SGD(weights, lr=0.1)", SMALL)
+    of_hooks = drive(script(inside), "none:amp-fp16")["none:amp-fp16"]
+    of_loop = drive(script(after), "none:amp-fp16")["none:amp-fp16"]
+    assert of_hooks["losses"] == of_loop["losses"]
+    assert of_hooks["parameters"] == of_loop["parameters"]
+    assert doubts(of_hooks) == []
+
+
+def test_weights_that_no_optimizer_holds_are_unscaled_too(drive: Drive, script: Script) -> None:
+    body = loop("torch.optim.SGD(weights[2:], lr=0.1)", SMALL + "losses.append(weights[0].grad.norm())")
+    body = body.replace("optimizer.zero_grad()", "model.zero_grad()")
+    answers = drive(script(body), "none:amp-fp16", "none:off")
+    injected, plain = ([float.fromhex(loss) for loss in answers[word]["losses"]] for word in answers)
+    assert injected != plain
+    assert injected == pytest.approx(plain, rel=0.02)
+
+
+def test_a_sparse_gradient_is_added_to(drive: Drive, script: Script) -> None:
+    body = loop("torch.optim.SGD(table.parameters(), lr=0.1)").replace("model(x)", "model(table(x.argmax(1)))")
+    body = body.replace("scaler = Scaler()", "table = nn.Embedding(10, 10, sparse=True)\nscaler = Scaler()")
+    body = body.replace("scaler.step(optimizer)", "if number % 2:\n        scaler.step(optimizer)")
+    body = body.replace("optimizer.zero_grad()", "if number % 2 == 0:\n        optimizer.zero_grad()")
+    injected, by_hand = both(drive, script(body + "\nweights = table.parameters()\n"))
+    assert injected["losses"] == by_hand["losses"]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import torch
 
-from ..events import Events
+from ..events import Events, by_user
 from ..patches import Patches
 from .record import Record
 
@@ -43,7 +44,7 @@ class Half:
     def _cast(self, kind: str, dtype: torch.dtype, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def cast(value: Any, *args: Any, **kwargs: Any) -> Any:
-            self._saw(kind, dtype, value, sys._getframe(1).f_globals)
+            self._saw(kind, dtype, value, sys._getframe(1))
             return original(value, *args, **kwargs)
 
         return cast
@@ -52,20 +53,16 @@ class Half:
         @functools.wraps(original)
         def to(value: Any, *args: Any, **kwargs: Any) -> Any:
             for asked in (*args, *kwargs.values()):
-                dtype = (
-                    asked.dtype if isinstance(asked, torch.Tensor) else _NAMES.get(asked) if _named(asked) else asked
-                )
+                dtype = _dtype(asked)
                 if isinstance(dtype, torch.dtype) and dtype in _HALF:
-                    self._saw(kind, dtype, value, sys._getframe(1).f_globals)
+                    self._saw(kind, dtype, value, sys._getframe(1))
             return original(value, *args, **kwargs)
 
         return to
 
-    def _saw(self, kind: str, dtype: torch.dtype, value: Any, scope: dict[str, Any]) -> None:
+    def _saw(self, kind: str, dtype: torch.dtype, value: Any, caller: FrameType) -> None:
         # torch's own modules cast as they have to; a tensor in the variant's own type changes nothing
-        if str(scope.get("__name__", "")).startswith(("torch.", "mpaudit.")) or (
-            kind == "tensor" and dtype == self._target
-        ):
+        if not by_user(caller) or (kind == "tensor" and dtype == self._target):
             return
         if kind == "tensor" and (not value.is_floating_point() or value.dtype == dtype):
             return
@@ -113,8 +110,11 @@ _NAMES = {
 }
 
 
-def _named(asked: Any) -> bool:
-    return isinstance(asked, str)
+def _dtype(asked: Any) -> Any:
+    """What `to` or `type` was asked for: a type, its name, or a tensor to be alike."""
+    if isinstance(asked, str):
+        return _NAMES.get(asked)
+    return asked.dtype if isinstance(asked, torch.Tensor) else asked
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -21,7 +21,7 @@ import torch
 from torch.amp import autocast_mode
 from torch.amp.grad_scaler import GradScaler
 
-from ..events import Events
+from ..events import Events, by_user
 from ..patches import Patches
 from .local import Local
 from .record import Record
@@ -186,7 +186,7 @@ class Own:
         @functools.wraps(original)
         def switch(*args: Any, **kwargs: Any) -> None:
             frame = sys._getframe(1)
-            if not _is_user(frame):
+            if not by_user(frame):
                 original(*args, **kwargs)
                 return
             enabled = kwargs.get("enabled", args[-1] if args else None)
@@ -215,7 +215,7 @@ class Own:
     def _switch_dtype(self, original: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(original)
         def switch(*args: Any, **kwargs: Any) -> None:
-            if _is_user(sys._getframe(1)) and self.target is not None:
+            if by_user(sys._getframe(1)) and self.target is not None:
                 written = kwargs.get("dtype", args[-1] if args else None)
                 if written in _HALF:
                     self._recast(written)
@@ -252,11 +252,6 @@ class Own:
         return float(min(scales)) if scales else None
 
 
-def _is_user(frame: FrameType) -> bool:
-    name = str(frame.f_globals.get("__name__", ""))
-    return name != "torch" and not name.startswith(("torch.", "mpaudit."))
-
-
 def _user(frame: FrameType | None) -> FrameType | None:
     """The frame that asked for a region, if it is not torch's own."""
     while frame is not None:
@@ -267,7 +262,7 @@ def _user(frame: FrameType | None) -> FrameType | None:
             if frame.f_code.co_name.startswith("decorate_"):  # custom_fwd, custom_bwd
                 return None
         elif name not in _PASSED:
-            return frame if _is_user(frame) else None
+            return frame if by_user(frame) else None
         frame = frame.f_back
     return None
 

@@ -2,9 +2,9 @@
 
 The loss is multiplied in `backward`, and the gradients are divided as soon as that backward is over, by the kernel
 that GradScaler uses, once for all parameters of an optimizer. So the script only ever sees unscaled gradients: its
-clipping, its logging and its accumulation need no change. A step whose gradients are not finite is left out, and the
-scale follows GradScaler's rule with its defaults. Scales are powers of two, so
-that multiplying and dividing are exact, also for the gradients that were there before.
+clipping, its logging, its accumulation and its hooks on weights need no change. A step whose gradients are not finite
+is left out, and the scale follows GradScaler's rule with its defaults. Scales are powers of two, so that multiplying
+and dividing are exact, also for the gradients that were there before.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary, ref
 import torch
 from torch.optim.optimizer import Optimizer
 
-from ..events import Events, in_backward, tracing
+from ..events import Events, by_user, in_backward, tracing
 from ..patches import Patches
 from . import graph
 from .local import Local
@@ -27,7 +27,7 @@ from .record import Record
 
 _SCALE, _GROWTH, _BACKOFF, _INTERVAL = 65536.0, 2.0, 0.5, 2000
 _DISCOVERED = 3
-"""Backward passes whose graphs are searched for leaves that no optimizer holds; all of them, once one was found."""
+"""Backward passes whose graphs are searched for leaves that no optimizer holds; all, where one is no weight."""
 
 
 @dataclass(slots=True)
@@ -51,11 +51,14 @@ class Scaling:
         self.skipped = 0
         self._local = local
         self._record = record
-        self._scaled = False  # a scaled backward is under way
+        self._scaled: float | None = None  # the scale of the backward that is under way
+        self._open: torch.Tensor | None = None  # a hook sees its gradient, unscaled, during that backward
+        self._inside: list[torch.Tensor] = []  # an optimizer sees their gradients so
         self._graded = False  # a gradient was scaled since the last step
         self._optimizers: WeakKeyDictionary[Optimizer, _Flags] = WeakKeyDictionary()
         self._loose: list[ref[torch.Tensor]] = []
         self._searched = 0
+        self._inputs = False  # some are no weights: they may be new each time
         self._withheld: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def install(self, events: Events, patches: Patches) -> None:
@@ -65,11 +68,13 @@ class Scaling:
         events.step_begin.append(self._step_begin)
         events.step_end.append(self._step_end)
         patches.replace(torch.autograd, "grad", self._grad)
+        patches.replace(torch.Tensor, "register_hook", self._register_hook)
+        patches.replace(torch.Tensor, "register_post_accumulate_grad_hook", self._register_accumulated)
 
     @property
     def under_way(self) -> float:
         """The scale of a backward pass that is running, 1 where none is."""
-        return self.scale if self._scaled else 1.0
+        return self._scaled or 1.0
 
     def _parameters(self, optimizer: Optimizer, taken: list[torch.Tensor]) -> None:
         self._optimizers.setdefault(optimizer, _Flags())
@@ -82,11 +87,8 @@ class Scaling:
             return roots
         held = {id(p): p for optimizer in self._optimizers for p in _parameters(optimizer)}
         self._discover(roots, held)
-        before = [p.grad for p in (*held.values(), *self._leaves()) if p.grad is not None]
-        if before:
-            with torch.no_grad():
-                torch._foreach_mul_(before, self.scale)
-        self._scaled = self.used = True
+        _multiply((*held.values(), *self._leaves()), self.scale)
+        self._scaled, self.used = self.scale, True
         return self._times(roots)
 
     def _times(self, roots: Any) -> Any:
@@ -96,29 +98,33 @@ class Scaling:
         return type(roots)(self._times(root) for root in roots) if isinstance(roots, (tuple, list)) else roots
 
     def _backward_end(self) -> None:
-        if not self._scaled:
+        scale, self._scaled = self._scaled, None
+        if scale is None:
             return
-        self._scaled = False
         done: set[int] = set()
         for optimizer, flags in self._optimizers.items():
             parameters = _parameters(optimizer)
-            flags.nonfinite = _unscale([p for p in parameters if id(p) not in done], self.scale)
+            flags.nonfinite = _unscale([p for p in parameters if id(p) not in done], scale)
             if done:  # what two optimizers hold
                 flags.nonfinite += _unscale([p for p in parameters if id(p) in done], 1.0)
-            flags.scaled = self.scale
+            flags.scaled = scale
             done.update(map(id, parameters))
-        if self._loose and any(flag.item() for flag in _unscale(self._leaves(), self.scale)):
+        nonfinite = _unscale(self._leaves(), scale) if self._loose else []
+        if not done and any(flag.item() for flag in nonfinite):
             self._record.doubt("gradients of tensors that no optimizer holds are not finite: no step can be left out")
-            self._back_off(self.scale)
+            self._back_off(scale)
 
     def _step_begin(self, optimizer: Optimizer) -> None:
         flags = self._optimizers.get(optimizer)
         if flags is None:
             return
-        if self._scaled:
-            self._record.doubt("an optimizer steps inside of a backward: its gradients are scaled")
-            return
-        if self._graded and flags.scaled is None:
+        if self._scaled is not None:
+            parameters = _parameters(optimizer)
+            self._inside = [p for p in parameters if p is not self._open]
+            flags.nonfinite = _unscale(self._inside, self._scaled)
+            flags.nonfinite += _unscale([p for p in parameters if p is self._open], 1.0)
+            flags.scaled = self._scaled
+        elif self._graded and flags.scaled is None:
             flags.nonfinite = _unscale(_parameters(optimizer), 1.0)
             flags.scaled = self.scale
         if flags.scaled is None:
@@ -138,7 +144,9 @@ class Scaling:
     def _step_end(self, optimizer: Optimizer) -> None:
         for parameter, gradient in self._withheld:
             parameter.grad = gradient
-        self._withheld = []
+        if self._scaled is not None:
+            _multiply(self._inside, self._scaled)
+        self._withheld, self._inside = [], []
 
     def _back_off(self, scale: float) -> None:
         # two optimizers that fail at one scale halve it once
@@ -150,12 +158,14 @@ class Scaling:
             flags.good = 0
 
     def _discover(self, roots: Any, held: dict[int, torch.Tensor]) -> None:
-        if self._searched >= _DISCOVERED and not self._loose:
+        if self._searched >= _DISCOVERED and not self._inputs:
             return
         self._searched += 1
         self._loose = [leaf for leaf in self._loose if leaf() is not None]
         loose = {id(leaf) for leaf in self._leaves()}
-        self._loose += [ref(leaf) for leaf in graph.leaves(roots) if id(leaf) not in held and id(leaf) not in loose]
+        found = [leaf for leaf in graph.leaves(roots) if id(leaf) not in held and id(leaf) not in loose]
+        self._loose += map(ref, found)
+        self._inputs = self._inputs or not all(isinstance(leaf, torch.nn.Parameter) for leaf in found)
 
     def _leaves(self) -> list[torch.Tensor]:
         return [leaf for reference in self._loose if (leaf := reference()) is not None]
@@ -177,9 +187,58 @@ class Scaling:
 
         return grad
 
+    def _register_hook(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def register_hook(tensor: torch.Tensor, hook: Callable[[torch.Tensor], Any]) -> Any:
+            if not tensor.is_leaf or tensor.dtype != torch.float32 or not by_user(sys._getframe(1)):
+                return original(tensor, hook)
+
+            @functools.wraps(hook)
+            def unscaled(gradient: torch.Tensor) -> Any:
+                scale = self._scaled
+                if scale is None:
+                    return hook(gradient)
+                result = hook(gradient / scale)
+                return None if result is None else result * scale
+
+            return original(tensor, unscaled)
+
+        return register_hook
+
+    def _register_accumulated(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def register_post_accumulate_grad_hook(tensor: torch.Tensor, hook: Callable[[torch.Tensor], None]) -> Any:
+            if not by_user(sys._getframe(1)):
+                return original(tensor, hook)
+
+            @functools.wraps(hook)
+            def unscaled(parameter: torch.Tensor) -> None:
+                scale = self._scaled
+                if scale is None:
+                    hook(parameter)
+                    return
+                _unscale([parameter], scale)
+                self._open = parameter
+                try:
+                    hook(parameter)
+                finally:
+                    self._open = None
+                    _multiply([parameter], scale)
+
+            return original(tensor, unscaled)
+
+        return register_post_accumulate_grad_hook
+
 
 def _parameters(optimizer: Optimizer) -> list[torch.Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+@torch.no_grad()
+def _multiply(parameters: Iterable[torch.Tensor], scale: float) -> None:
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if gradients:
+        torch._foreach_mul_(gradients, scale)
 
 
 @torch.no_grad()
