@@ -80,6 +80,10 @@ def tensor_method(
         return [(st, dtype_flow.array_method(base, name, args, keywords))]
     if name == "backward":
         assert isinstance(expr.func, ir.Attr)
+        gradient = makers.argument(args, keywords, 0, "gradient")
+        if gradient is not None and gradient != NONE and base.scaled is None:
+            # `y.backward(scaler.scale(g))`: what is handed in carries the scale
+            base = replace(base, scaled=gradient.scaled if isinstance(gradient, Tensor) else "?")
         events.backward(run, fr, base, site, _loss_text(expr), st)
         return [(st, NONE)]
     if name in ("detach", "clone_detached"):
