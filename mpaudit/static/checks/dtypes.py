@@ -26,8 +26,8 @@ def default_float64(seen: Seen) -> Iterator[Draft]:
             hit = "DoubleTensor" in str(named)
         else:
             hit = call.name == "Module.double"
-        if not hit:
-            continue
+        if not hit or (call.name == "Module.double" and not (seen.trace.cuda_roots or seen.trace.casts_made)):
+            continue  # a model on a CPU, no autocast in sight: float64 takes nothing away from it
         done.add(call.site)
         advice = seen.sciences or not trains or is_test(call.site)
         yield Draft(

@@ -97,11 +97,21 @@ _TOYS = frozenset(
 )  # fmt: skip
 
 
+_NO_TOYS = frozenset(("CIFAR10", "CIFAR100", "ImageFolder", "ImageNet", "COCO", "Cityscapes", "load_dataset"))
+
+
 def toy_files(project: Project) -> frozenset[str]:
-    """Files that load data so small that the networks for it wait for the CPU."""
+    """Files that load data so small that the networks for it wait for the CPU, or lie beside one that does where none
+    loads anything larger."""
+    folders = {
+        os.path.dirname(module.path): any(_names(b, _NO_TOYS) for b in _bodies(module))
+        for module in sorted(project.modules.values(), key=lambda m: any(_names(b, _NO_TOYS) for b in _bodies(m)))
+        if any(_names(b, _TOYS | _NO_TOYS) for b in _bodies(module))
+    }
     return frozenset(
-        module.path for module in project.modules.values() if any(_names(b, _TOYS) for b in _bodies(module))
-    )
+        module.path for module in project.modules.values()
+        if folders.get(os.path.dirname(module.path)) is False or any(_names(b, _TOYS) for b in _bodies(module))
+    )  # fmt: skip
 
 
 def kernel_files(project: Project) -> frozenset[str]:
@@ -118,9 +128,15 @@ def simulator_files(project: Project) -> frozenset[str]:
 
 def low_precision_files(project: Project) -> frozenset[str]:
     """Files that speak of a low precision in code: what they compute in float32 they do on purpose."""
+    fsdp = any(
+        attr in ("MixedPrecision", "MixedPrecisionPolicy")
+        for module in project.modules.values()
+        for _, _, attr in module.outline.imports
+    )  # a policy of the model, wherever it is trained
     return frozenset(
-        module.path for module in project.modules.values() if any(_names(b, _LOW_PRECISION) for b in _bodies(module))
-    )
+        module.path for module in project.modules.values()
+        if fsdp or any(_names(b, _LOW_PRECISION) for b in _bodies(module))
+    )  # fmt: skip
 
 
 def _names(body: tuple[ir.Stmt, ...], wanted: frozenset[str]) -> bool:
