@@ -191,6 +191,7 @@ def module_method(
         elif name in ("float", "bfloat16", "double") or any(isinstance(v, Dtype) for v in everything):
             run.half.pop(ident, None)
         if name == "double":
+            run.trace.lowered.add(ident)  # not float32 either, and autocast leaves it alone
             run.trace.calls[_api("Module.double", site, run, text_of(expr.func))] = None
         return [(st, receiver)]
     if isinstance(module, Ref):

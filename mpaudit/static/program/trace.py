@@ -167,7 +167,7 @@ class Trace:
     sources: dict[Hashable, str] = field(default_factory=dict)
     """Module → the file of its class."""
     lowered: set[Hashable] = field(default_factory=set)
-    """Modules whose weights were made fp16 or bf16."""
+    """Modules whose weights were made fp16, bf16 or float64: what is said of float32 does not hold for them."""
     remade: set[Hashable] = field(default_factory=set)
     """Objects whose construction was reached again on a path that had them already."""
     losses: list[LossCall] = field(default_factory=list)
