@@ -91,10 +91,7 @@ def _loads_optimizer(node: object) -> bool:
     return isinstance(node.func.base, ir.Sub) or any(word in text.lower() for text in texts for word in ("opt", "scal"))
 
 
-_TOYS = frozenset(
-    ("MNIST", "FashionMNIST", "KMNIST", "EMNIST", "QMNIST", "load_digits", "load_iris", "make_moons", "make_blobs",
-     "make_circles", "make_classification", "make_regression")
-)  # fmt: skip
+_TOYS = frozenset(("MNIST", "FashionMNIST", "KMNIST", "EMNIST", "QMNIST"))
 
 
 _NO_TOYS = frozenset(("CIFAR10", "CIFAR100", "ImageFolder", "ImageNet", "COCO", "Cityscapes", "load_dataset"))
