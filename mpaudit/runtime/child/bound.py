@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from mpaudit.runtime.protocol import Stop as How
 
-from .steps import Steps
 from .writer import leave
 
 
@@ -18,17 +17,15 @@ class Stop(SystemExit):
 
 @dataclass(slots=True)
 class Bound:
-    """Raises at the first step past the bound. A script that goes on (bare `except:`) is ended at the next."""
+    """Raises at the last planned step. A script that goes on (bare `except:`) is ended at the next."""
 
-    steps: Steps
     how: How
     reached: Callable[[], None]
     """Keeps what was measured; called once, before anything is raised."""
     fired: bool = False
 
-    def check(self) -> None:
-        if not self.steps.reached:
-            return
+    def end(self) -> None:
+        """Called at the end of each step from the last planned one on."""
         if self.fired:
             leave(0)
         self.fired = True

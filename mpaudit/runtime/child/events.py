@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.optim.optimizer import (
@@ -23,6 +23,7 @@ from torch.optim.optimizer import (
 
 from .patches import Patches
 
+Subscriber = TypeVar("Subscriber")
 Roots = Any
 """What `torch.autograd.backward` got as its tensors: a tensor or a sequence of them."""
 
@@ -57,6 +58,11 @@ class Events:
     """The script's own GradScaler scaled these outputs."""
     parameters: list[Callable[[Optimizer, list[torch.Tensor]], None]] = field(default_factory=list)
     """An optimizer took these parameters (`add_param_group`, also at its construction)."""
+
+
+def without(subscribers: list[Subscriber], done: Subscriber) -> list[Subscriber]:
+    """A new list, as the old one may be in use: subscribers take themselves out when they have seen enough."""
+    return [subscriber for subscriber in subscribers if subscriber != done]
 
 
 class _Depth(threading.local):
@@ -127,11 +133,13 @@ def _running(frame: FrameType) -> bool:
 
 
 def _watch_backward(events: Events, patches: Patches, depth: _Depth) -> None:
+    inside = torch._C._current_autograd_node
+
     def backward(original: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(original)
         def wrapper(tensors: Roots, *args: Any, **kwargs: Any) -> None:
             # checkpointing calls backward inside of one, on a GPU in a thread of the device
-            if depth.backward or in_backward():
+            if depth.backward or inside() is not None:
                 original(tensors, *args, **kwargs)
                 return
             depth.backward = 1
@@ -229,10 +237,12 @@ def _watch_forwards(events: Events, patches: Patches, depth: _Depth) -> None:
 
 
 def _outermost(original: Callable[..., Any], events: Events, depth: _Depth) -> Callable[..., Any]:
+    compiling = torch.compiler.is_dynamo_compiling
+
     @functools.wraps(original)
     def call(module: Any, *args: Any, **kwargs: Any) -> Any:
         # the first test is a constant under compilation: traced code knows nothing of us
-        if torch.compiler.is_dynamo_compiling() or depth.forward or not events.forward_begin:
+        if compiling() or depth.forward or not events.forward_begin:
             return original(module, *args, **kwargs)
         depth.forward = 1
         try:

@@ -14,7 +14,7 @@ from mpaudit.runtime.results import PROCESSES
 
 from . import ending, real
 from .patches import Patches
-from .writer import write
+from .writer import leave, write
 
 if TYPE_CHECKING:
     from .training import Training
@@ -61,6 +61,12 @@ class Process:
         write(path, msgspec.json.encode(self._result(status)))
         if self.training is not None:
             self.training.keep()
+
+    def end(self) -> None:
+        """After the script's own exit handlers. What is left of a stopped training need not be taken apart."""
+        self.finish()
+        if self._bounded and not self.plan.allow_writes:
+            leave(0)
 
     def _result(self, status: int | None) -> ChildResult:
         error = ending.uncaught()

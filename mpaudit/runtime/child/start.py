@@ -49,7 +49,7 @@ def start() -> None:
 
 
 def _at_the_end(process: Process, patches: Patches) -> None:
-    atexit.register(process.finish)  # the first that is registered is the last that is called
+    atexit.register(process.end)  # the first that is registered is the last that is called
     os.register_at_fork(after_in_child=process.forked)
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = ending.show

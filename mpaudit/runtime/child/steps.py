@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any
+from weakref import ReferenceType, ref
 
-from .events import Events
+if TYPE_CHECKING:
+    from .events import Events
 
 BACKWARD = "backward"
 
@@ -40,8 +41,9 @@ class Steps:
     ended: list[Callable[[], None]] = field(default_factory=list)
     """Called at the end of each step of an optimizer, after it is in the log."""
     passed: list[Callable[[], None]] = field(default_factory=list)
-    """Called at the end of each backward."""
-    _numbers: WeakKeyDictionary[Any, int] = field(default_factory=WeakKeyDictionary)
+    """Called at the end of each backward, as long as no optimizer has stepped."""
+    _numbers: dict[int, tuple[ReferenceType[Any], int]] = field(default_factory=dict)
+    """By the identity of an optimizer, which another may take over after its end: hence the reference."""
     _waiting: bool = False
     """Inside a scaler's step whose optimizer has not stepped yet."""
 
@@ -49,10 +51,6 @@ class Steps:
     def by_backward(self) -> bool:
         """Backward passes are what is counted: there is no optimizer, or none that is used."""
         return not self.log and (not self.expected or self.backwards >= 100 + 10 * self.planned)
-
-    @property
-    def reached(self) -> bool:
-        return self.made >= self.planned
 
     def positions(self) -> list[int]:
         """Where the planned steps ended in the log (by backward: which passes)."""
@@ -62,17 +60,21 @@ class Steps:
         return [place for place, number in enumerate(self.log) if number == chosen][: self.planned]
 
     def step(self, optimizer: Any) -> None:
-        number = self._numbers.get(optimizer)
-        if number is None:
-            number = self._numbers[optimizer] = len(self.names)
-            self.names.append(f"{type(optimizer).__name__}#{number + 1}")
-            self.counts.append(0)
+        known = self._numbers.get(id(optimizer))
+        number = known[1] if known is not None and known[0]() is optimizer else self._meet(optimizer)
         self.counts[number] += 1
         self.log.append(number)
-        self.made = self.counts[primary(self.counts)]
+        self.made = self.counts[0] if len(self.counts) == 1 else self.counts[primary(self.counts)]
         self._waiting = False
         for subscriber in self.ended:
             subscriber()
+
+    def _meet(self, optimizer: Any) -> int:
+        number = len(self.names)
+        self._numbers[id(optimizer)] = ref(optimizer), number
+        self.names.append(f"{type(optimizer).__name__}#{number + 1}")
+        self.counts.append(0)
+        return number
 
     def forget(self) -> None:
         """Begins anew, in the child of a fork. Optimizers that exist are still expected to step."""
@@ -94,8 +96,9 @@ class Steps:
 
     def _backward_end(self) -> None:
         self.backwards += 1
-        if not self.log:
-            self.made = self.backwards if self.by_backward else 0
+        if self.log:  # optimizers are what is counted
+            return
+        self.made = self.backwards if self.by_backward else 0
         for subscriber in self.passed:
             subscriber()
 

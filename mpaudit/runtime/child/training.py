@@ -32,6 +32,8 @@ class Training:
     control: Callable[[], Control]
     progress: int
     """A file descriptor."""
+    warm: int
+    """Steps until the measured ones begin."""
     shown: float = 0.0
     evidence: Evidence | None = None
     """The probes of an evidence run."""
@@ -44,9 +46,11 @@ class Training:
         if now - self.shown > _EVERY_S:
             self.shown = now
             self.show()
-        if self.steps.made == max(self.plan.warmup, 1):
+        made = self.steps.made
+        if made == self.warm:
             memory.begin()
-        self.bound.check()
+        if made >= self.steps.planned:
+            self.bound.end()
 
     def pass_ended(self) -> None:
         if self.steps.by_backward:
@@ -103,10 +107,11 @@ def begin(plan: ChildPlan, patches: Patches, finish: Callable[[], None]) -> Trai
     training = Training(
         plan=plan,
         steps=steps,
-        bound=Bound(steps, plan.stop, lambda: _reached(training, finish)),
+        bound=Bound(plan.stop, lambda: _reached(training, finish)),
         timing=clock,
         losses=losses,
         control=controller.report,
+        warm=max(plan.warmup, 1),
         progress=real.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644),
     )
     training.emulation = emulation

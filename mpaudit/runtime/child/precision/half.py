@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..events import Events, by_user
+from ..events import Events, by_user, without
 from ..patches import Patches
 from .record import Record
 
@@ -36,6 +36,7 @@ class Half:
         patches.replace(torch.nn.Module, "type", functools.partial(self._to, "module"))
         patches.replace(torch.Tensor, "type", functools.partial(self._to, "tensor"))
         patches.replace(torch, "set_default_dtype", self._default)
+        self._events = events
         events.parameters.append(self._parameters)
         events.forward_begin.append(self._forward_begin)
         events.returned.append(self._returned)
@@ -81,20 +82,23 @@ class Half:
         self._look("parameters that an optimizer takes", taken)
 
     def _forward_begin(self, callee: Any) -> None:
-        if self._forwards < _FIRST and isinstance(callee, torch.nn.Module):
+        if isinstance(callee, torch.nn.Module):
             self._look(f"weights of {type(callee).__name__}", [*callee.parameters(), *callee.buffers()])
 
     def _returned(self, callee: Any, result: Any) -> None:
-        if self._forwards < _FIRST:
-            self._forwards += 1
-            if self._target is None and isinstance(result, torch.Tensor):
-                self._look("the output of the model", [result])
+        if self._target is None and isinstance(result, torch.Tensor):
+            self._look("the output of the model", [result])
+        self._forwards += 1
+        if self._forwards == _FIRST:
+            self._events.forward_begin = without(self._events.forward_begin, self._forward_begin)
+            self._events.returned = without(self._events.returned, self._returned)
 
     def _backward_begin(self, roots: Any) -> Any:
-        if self._backwards < _FIRST:
-            self._backwards += 1
-            if self._target is None and isinstance(roots, torch.Tensor):
-                self._look("the loss", [roots])
+        if self._target is None and isinstance(roots, torch.Tensor):
+            self._look("the loss", [roots])
+        self._backwards += 1
+        if self._backwards == _FIRST:
+            self._events.backward_begin = without(self._events.backward_begin, self._backward_begin)
         return roots
 
     def _look(self, what: str, tensors: list[torch.Tensor]) -> None:

@@ -233,6 +233,8 @@ class Own:
         waiting: list[Any] = []
 
         def begin(scaler: Any, optimizer: Any) -> None:
+            if step not in events.step_begin:
+                events.step_begin.append(step)  # a script without a scaler need not pay for it
             waiting.append(optimizer)
 
         def step(optimizer: Any) -> None:
@@ -243,7 +245,6 @@ class Own:
             waiting.clear()
 
         events.scaler_step_begin.append(begin)
-        events.step_begin.append(step)
         events.scaler_step_end.append(end)
 
     def scale(self) -> float | None:

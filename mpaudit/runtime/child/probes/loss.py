@@ -16,13 +16,16 @@ import torch
 from ..events import Events
 from ..steps import Steps
 
+Loss = float | torch.Tensor
+"""A tensor, detached and copied, where the value is on a device that would have to be waited for."""
+
 
 @dataclass(slots=True)
 class Losses:
     steps: Steps
-    seen: list[tuple[int, int, torch.Tensor]] = field(default_factory=list)
-    """Steps and backward passes before, and the loss, detached and copied."""
-    _unscaled: list[torch.Tensor] = field(default_factory=list)
+    seen: list[tuple[int, int, Loss]] = field(default_factory=list)
+    """Steps and backward passes before, and the loss."""
+    _unscaled: list[Loss] = field(default_factory=list)
     """What the script's own GradScaler was given since the last backward."""
 
     def watch(self, events: Events) -> None:
@@ -34,10 +37,14 @@ class Losses:
         self._unscaled += [_kept(tensor) for tensor in _tensors(outputs)]
 
     def _backward(self, roots: Any) -> Any:
-        losses = self._unscaled or [_kept(tensor) for tensor in _tensors(roots)]
-        place = len(self.steps.log), self.steps.backwards
-        self.seen += [(*place, loss) for loss in losses]
-        self._unscaled.clear()
+        ends, passes = len(self.steps.log), self.steps.backwards
+        if self._unscaled:
+            self.seen += [(ends, passes, loss) for loss in self._unscaled]
+            self._unscaled.clear()
+        elif isinstance(roots, torch.Tensor):
+            self.seen.append((ends, passes, _kept(roots)))
+        else:
+            self.seen += [(ends, passes, _kept(root)) for root in _tensors(roots)]
         return roots
 
 
@@ -58,7 +65,8 @@ def _tensors(value: Any) -> Iterable[torch.Tensor]:
     return [value] if isinstance(value, torch.Tensor) else [part for part in value if isinstance(part, torch.Tensor)]
 
 
-def _kept(tensor: torch.Tensor) -> torch.Tensor:
-    # a root that is no scalar has gradients of its own; its sum stands for it
-    tensor = tensor.detach()
-    return tensor.clone() if tensor.dim() == 0 else tensor.sum()
+def _kept(tensor: torch.Tensor) -> Loss:
+    if tensor.dim():  # has gradients of its own; its sum stands for it
+        return tensor.detach().sum()
+    # the number is there at once, and costs a tenth of a copy; a copy, as the script may go on and divide the loss
+    return tensor.item() if tensor.is_cpu else tensor.detach().clone()

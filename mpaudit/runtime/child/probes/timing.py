@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ..events import Events
+from ..events import Events, without
 from ..steps import Steps
 
 Stamp = Any
@@ -57,43 +57,34 @@ class Timing:
     """The ends of backward passes, while there is no optimizer."""
     spans: list[tuple[int, int, Stamp, Stamp]] = field(default_factory=list)
     """Forward, backward, optimizer: number of steps and of backward passes before, begin, end."""
+    _events: Events | None = None
     _depth: int = 0
     _begun: Stamp = 0
     _in_step: bool = False
-    _decided: bool = False
 
     def watch(self, events: Events) -> None:
-        events.forward_begin.append(self._forward_begin)
-        events.forward_end.append(self._forward_end)
-        events.backward_begin.append(self._backward_begin)
+        self._events = events
+        events.forward_begin.append(self._open)
+        events.forward_end.append(self._close)
+        events.backward_begin += [self._decide, self._open]
         events.backward_end.append(self._close)
         events.step_begin.append(self._step_begin)
         events.step_end.append(self._step_end)
-        self.steps.ended.append(lambda: self.ends.append(self.clock.now()))
+        self.steps.ended.append(self._ended)
         self.steps.passed.append(self._passed)
 
     def forget(self) -> None:
         """Begins anew, in the child of a fork."""
-        self._depth, self._in_step, self._decided = 0, False, False
+        self._depth, self._in_step = 0, False
         self.clock = clock_of("cpu")
         self._clear()
+        if self._events is not None:
+            self._events.backward_begin = [self._decide, *without(self._events.backward_begin, self._decide)]
 
     def _clear(self) -> None:
         self.ends.clear()
         self.passes.clear()
         self.spans.clear()
-
-    def _forward_begin(self, callee: Any) -> None:
-        self._open()
-
-    def _forward_end(self, *call: Any) -> None:
-        self._close()
-
-    def _backward_begin(self, roots: Any) -> Any:
-        if not self._decided and self._depth == 0:
-            self._decide(roots)
-        self._open()
-        return roots
 
     def _step_begin(self, optimizer: Any) -> None:
         if self._in_step:  # the one before raised
@@ -105,25 +96,33 @@ class Timing:
         self._in_step = False
         self._close()
 
+    def _ended(self) -> None:
+        self.ends.append(self.clock.now())
+
     def _passed(self) -> None:
         if not self.steps.expected or self.steps.by_backward:
             self.passes.append(self.clock.now())
 
-    def _decide(self, roots: Any) -> None:
+    def _decide(self, roots: Any) -> Any:
         # the device that is trained on has the clock, not the one that was asked for
-        self._decided = True
+        if self._depth:
+            return roots
         root = roots if isinstance(roots, torch.Tensor) else next(iter(roots), None)
         if isinstance(root, torch.Tensor) and root.device.type != "cpu":
             self.clock = clock_of(root.device.type)
             self._clear()
+        if self._events is not None:
+            self._events.backward_begin = without(self._events.backward_begin, self._decide)
+        return roots
 
-    def _open(self) -> None:
+    def _open(self, subject: Any = None) -> Any:
         # a forward inside a backward (checkpointing) or inside a step (closures) belongs to it
         self._depth += 1
         if self._depth == 1:
             self._begun = self.clock.now()
+        return subject
 
-    def _close(self) -> None:
+    def _close(self, subject: Any = None) -> None:
         self._depth -= 1
         if self._depth == 0:
             self.spans.append((len(self.steps.log), self.steps.backwards, self._begun, self.clock.now()))
