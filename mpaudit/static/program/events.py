@@ -93,6 +93,9 @@ def make_scaler(run: Run, ref: Ref, site: Site, enabled: bool | Key, text: str, 
 
 def make_optimizer(run: Run, ref: Ref, site: Site, params: list[Value], text: str, st: PathState) -> None:
     modules = parameter_modules(params)
+    if modules is not None:
+        run.choices.setdefault(ref, set()).add(modules)
+        modules = frozenset().union(*run.choices[ref])
     run.parameters[ref] = modules
     if any(p.filtered for value in params for p in _all_params(value)):
         run.filtered.add(ref)
@@ -247,7 +250,10 @@ def zero_modules(run: Run, modules: frozenset[Id] | None, site: Site | None, st:
     for o in known:
         mods = run.parameters.get(o)
         if modules is not None and mods is not None:
-            if all(any(_covers(run, m, owned) for m in modules) for owned in mods):
+            if any(
+                all(any(_covers(run, m, owned) for m in modules) for owned in choice)
+                for choice in run.choices.get(o, (mods,))
+            ):
                 typestate.zero(p, o, site)
             elif any(related(run, m, owned) for m in modules for owned in mods):
                 typestate.forget_gradients(p, o)

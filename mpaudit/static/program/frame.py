@@ -47,6 +47,8 @@ class Run:
     """Scaler → whether it is enabled."""
     parameters: dict[Hashable, frozenset[Hashable] | None] = field(default_factory=dict)
     """Optimizer → modules whose parameters it has; None: unknown."""
+    choices: dict[Hashable, set[frozenset[Hashable]]] = field(default_factory=dict)
+    """Optimizer → the modules it was made for, on one path or another; `parameters` has them all."""
     filtered: set[Hashable] = field(default_factory=set)
     """Optimizers that got a selection of the parameters only."""
     contains: dict[Hashable, set[Hashable]] = field(default_factory=dict)
@@ -94,6 +96,11 @@ class Frame:
     def site(self, span: ir.Span) -> Site:
         shift = self.first_line - 1
         return Site(self.module.path, span[0] + shift, span[1], span[2] + shift, span[3])
+
+
+def receiver_text(expr: ir.Call) -> str:
+    """What stands before the dot of a method call; all of the callee where a bound method has a name of its own."""
+    return text_of(expr.func.base if isinstance(expr.func, ir.Attr) else expr.func)
 
 
 def text_of(expr: ir.Expr) -> str:

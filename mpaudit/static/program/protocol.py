@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..facts import ir
 from . import calls, events, functions, makers, operators
-from .frame import Frame, Run, text_of
+from .frame import Frame, Run, receiver_text, text_of
 from .shapes import Args, Keywords, Results
 from .state import PathState
 from .values import NONE, Choice, Const, Func, Owned, Params, Ref, State, Sym
@@ -16,10 +16,9 @@ def scaler_method(
     ident = events.identity(scaler)
     assert ident is not None
     site = fr.site(expr.span)
-    assert isinstance(expr.func, ir.Attr)
     if isinstance(scaler, Sym):
         run.roles[ident] = "scaler"
-    if not run.lazy:
+    if not run.lazy and isinstance(expr.func, ir.Attr):
         run.trace.names.setdefault(ident, text_of(expr.func.base))
     given = dict(keywords)
     if fr.owned:
@@ -75,11 +74,10 @@ def optimizer_method(
     ident = events.identity(optimizer)
     assert ident is not None
     site = fr.site(expr.span)
-    assert isinstance(expr.func, ir.Attr)
-    text = text_of(expr.func.base)
+    text = receiver_text(expr)
     if isinstance(optimizer, Sym):
         run.roles[ident] = "optimizer"
-    if not run.lazy:
+    if not run.lazy and isinstance(expr.func, ir.Attr):
         run.trace.names.setdefault(ident, text)
     if name == "step":
         if args or any(key == "closure" for key, _ in keywords):

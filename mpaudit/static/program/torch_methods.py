@@ -20,7 +20,7 @@ from . import (
     torch_api,
     unknown,
 )
-from .frame import Frame, Run, text_of
+from .frame import Frame, Run, receiver_text, text_of
 from .linker import Site
 from .shapes import Args, Keywords, Results
 from .state import PathState
@@ -79,7 +79,6 @@ def tensor_method(
     if base.array:
         return [(st, dtype_flow.array_method(base, name, args, keywords))]
     if name == "backward":
-        assert isinstance(expr.func, ir.Attr)
         gradient = makers.argument(args, keywords, 0, "gradient")
         if gradient is not None and gradient != NONE and base.scaled is None:
             # `y.backward(scaler.scale(g))`: what is handed in carries the scale
@@ -89,8 +88,7 @@ def tensor_method(
     if name in ("detach", "clone_detached"):
         return [(st, replace(base, uses=frozenset(), grad=False))]
     if name in torch_api.TESTS:
-        assert isinstance(expr.func, ir.Attr)
-        return [(st, Sym(("ucall", name, text_of(expr.func.base))))]
+        return [(st, Sym(("ucall", name, receiver_text(expr))))]
     if name in (
         "item",
         "tolist",
@@ -216,8 +214,7 @@ def unknown_method(
 ) -> Results | None:
     """A method of a value that nothing is known of, where its name says enough."""
     site = fr.site(expr.span)
-    assert isinstance(expr.func, ir.Attr)
-    path = text_of(expr.func.base)
+    path = receiver_text(expr)
     lowered = path.lower()
     framework = any(word in lowered for word in ("accelerator", "fabric", "engine", "booster", "deepspeed"))
     if name == "backward":

@@ -252,6 +252,58 @@ def train(model, loader, criterion):
 }
 
 FUNCTIONS = {
+    "methods by names of their own": """
+def train(model, loader):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = GradScaler("cuda")
+    scale, zero_grad, update = scaler.scale, optimizer.zero_grad, scaler.update
+    step, clear = optimizer.step, model.zero_grad
+    for batch in loader:
+        zero_grad()
+        loss = scale(model(batch).mean())
+        back = loss.backward
+        back()
+        scaler.step(optimizer)  # right
+        step()  # wrong MPA203
+        update()
+        clear()
+""",
+    "one of two models that a factory makes": """
+class Small(nn.Module):
+    def forward(self, x):
+        return x
+
+
+class Large(nn.Module):
+    def forward(self, x):
+        return x
+
+
+def make(name, large, device):
+    if name == "net":
+        if large:
+            model = Large()
+        else:
+            model = Small()
+    else:
+        raise NotImplementedError(name)
+    return model.to(device)
+
+
+def train(args, loader):
+    model = make("net", args.large, "cuda")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = GradScaler("cuda")
+    for i, batch in enumerate(loader):
+        if i % args.accumulate == 1:  # right
+            model.zero_grad()  # right
+        with autocast("cuda"):
+            loss = model(batch).mean()
+        scaler.scale(loss).backward()  # MPA228
+        if i % args.accumulate == 0:
+            scaler.step(optimizer)
+            scaler.update()
+""",
     "parameters of the function": """
 def train(model, loader, optimizer, scaler: GradScaler, criterion):
     for x, y in loader:
