@@ -122,7 +122,10 @@ def read(file: Path) -> dict[str, Any] | None:
 
 def prefixes(selectors: Sequence[str]) -> tuple[str, ...]:
     """Code prefixes of codes, prefixes and rule names; «ALL» is every code. Raises SettingsError."""
-    return tuple(_prefix(selector.strip()) for selector in selectors if selector.strip())
+    words = [selector.strip() for selector in selectors]
+    if words and not any(words):  # an empty variable of a shell is no wish to select nothing
+        raise SettingsError("no rule matches ''")
+    return tuple(map(_prefix, filter(None, words)))
 
 
 def torch_version(text: str) -> tuple[int, ...]:
@@ -137,6 +140,17 @@ def device(text: str) -> str:
     if text not in DEVICES:
         raise SettingsError(f"{text!r} is not a device type ({', '.join(DEVICES)}){nearest(text, DEVICES)}")
     return text
+
+
+def is_pattern(text: str) -> bool:
+    """Whether git would read a line of a .gitignore file as a pattern (or as nothing, where it is blank)."""
+    from pathspec import GitIgnoreSpec
+
+    try:
+        GitIgnoreSpec.from_lines([text])
+    except ValueError:
+        return False
+    return True
 
 
 def _prefix(selector: str) -> str:
@@ -218,6 +232,16 @@ def _texts(value: object) -> tuple[str, ...]:
     return tuple(map(_text, value))
 
 
+def _pattern(text: str) -> str:
+    if not is_pattern(text):
+        raise SettingsError(f"{text!r} is not a gitignore pattern")
+    return text
+
+
+def _patterns(value: object) -> tuple[str, ...]:
+    return tuple(map(_pattern, _texts(value)))
+
+
 def _codes(value: object) -> tuple[str, ...]:
     return prefixes(_texts(value))
 
@@ -229,7 +253,7 @@ def _table(value: object) -> dict[str, Any]:
 
 
 def _per_file_ignores(value: object) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    return tuple((glob, _codes(codes)) for glob, codes in sorted(_table(value).items()))
+    return tuple((_pattern(glob), _codes(codes)) for glob, codes in sorted(_table(value).items()))
 
 
 def _severities(value: object) -> tuple[tuple[str, Severity], ...]:
@@ -271,8 +295,8 @@ _KEYS: dict[str, Callable[[Any], Any]] = {
     "extend-select": _codes,
     "ignore": _codes,
     "per-file-ignores": _per_file_ignores,
-    "exclude": _texts,
-    "extend-exclude": _texts,
+    "exclude": _patterns,
+    "extend-exclude": _patterns,
     "severity": _severities,
     "min-severity": _severity,
     "min-confidence": _confidence,

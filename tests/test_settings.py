@@ -218,6 +218,10 @@ def test_a_config_that_is_not_there(tmp_path: Path) -> None:
         ("per-file-ignores = ['a']", "per-file-ignores: ['a'] is not a table"),
         ("per-file-ignores = { 'a.py' = 'MPA2' }", "per-file-ignores: 'MPA2' is not a list of strings"),
         ("exclude = [['a']]", "exclude: ['a'] is not a string"),
+        ("exclude = ['a', '!']", "exclude: '!' is not a gitignore pattern"),
+        ("extend-exclude = ['\\']", "extend-exclude: '\\\\' is not a gitignore pattern"),
+        ("per-file-ignores = { '!' = ['MPA2'] }", "per-file-ignores: '!' is not a gitignore pattern"),
+        ("select = ['']", "select: no rule matches ''"),
     ],
 )
 def test_mistakes_name_file_and_key(tmp_path: Path, text: str, message: str) -> None:

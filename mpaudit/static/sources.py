@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -13,7 +13,7 @@ import msgspec
 
 from mpaudit.errors import UsageError
 from mpaudit.model import Problem
-from mpaudit.settings import Settings
+from mpaudit.settings import Settings, is_pattern
 
 MAX_BYTES = 5_000_000
 """Larger files are generated data, not training code: they are named in the errors and not read."""
@@ -148,13 +148,16 @@ def _reason(error: Exception) -> str:
 
 
 class Patterns:
-    """gitignore patterns of one folder."""
+    """gitignore patterns of one folder. Lines that are none, such as a lone `!`, say nothing, as with git."""
 
-    def __init__(self, folder: str, lines: Iterable[str]) -> None:
+    def __init__(self, folder: str, lines: Sequence[str]) -> None:
         from pathspec import GitIgnoreSpec, PathSpec
 
         self.prefix = folder.rstrip(os.sep) + os.sep
-        self.files = GitIgnoreSpec.from_lines(lines)
+        try:
+            self.files = GitIgnoreSpec.from_lines(lines)
+        except ValueError:
+            self.files = GitIgnoreSpec.from_lines(line for line in lines if is_pattern(line))
         # GitIgnoreSpec lets `*` win over a later `!*/`, which git does not.
         self.folders = PathSpec(self.files.patterns)
 
@@ -243,7 +246,7 @@ class _Walk:
 def _gitignore(folder: str) -> Iterator[Patterns]:
     data = read(os.path.join(folder, ".gitignore"))
     if isinstance(data, bytes) and data.strip():
-        yield Patterns(folder, data.decode("utf-8", "replace").splitlines())
+        yield Patterns(folder, data.decode("utf-8-sig", "replace").splitlines())
 
 
 def _above(top: str) -> list[Patterns]:

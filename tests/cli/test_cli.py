@@ -83,6 +83,7 @@ def test_fail_on_of_the_settings_file(mpaudit: Run, calls: list[Any], tmp_path: 
     ("arguments", "message"),
     [
         (["lint", "--select", "MPA999"], "mpaudit: no rule matches 'MPA999'"),
+        (["lint", "--select", ""], "mpaudit: no rule matches ''"),
         (["lint", "--config", "no.toml"], "mpaudit: no.toml: No such file or directory"),
         (["lint", "--fail-on", "fatal"], "Invalid value for '--fail-on'"),
         (["lint", "--format", "xml"], "Invalid value for '--format'"),

@@ -143,6 +143,14 @@ def test_a_gitignore_that_is_no_text(tmp_path: Path) -> None:
     assert found(tmp_path) == ["a.py"]
 
 
+@pytest.mark.parametrize("text", ["!\nb.py\n", "\\\nb.py\n", "c\\\nb.py\n", "/\nb.py\n", "\ufeffb.py\n"])
+def test_a_gitignore_is_read_as_git_does(tmp_path: Path, text: str) -> None:
+    """Lines that are no pattern, and the mark that some editors put before the first."""
+    tree(tmp_path, "a.py", "b.py")
+    (tmp_path / ".gitignore").write_text(text, encoding="utf-8")
+    assert found(tmp_path) == ["a.py"]
+
+
 def test_a_missing_path_is_the_users_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no file or folder 'nowhere'"):
         discover(["nowhere"], Settings(root=str(tmp_path)), tmp_path)
