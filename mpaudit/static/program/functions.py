@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..facts import ir
 from . import calls, conditions, containers, contexts, events, expressions, flow, objects, operators, torch_api
 from .frame import MAX_DEPTH, Frame, Run, text_of
@@ -24,6 +26,11 @@ def call_function(
     everything = (*args, *(v for _, v in keywords))
     if node is None:
         return [(st, _result_of_cold(run, info, everything, site, st))]
+    if node.decorators and func.wraps is not info:
+        wrapper = _decorated(run, func, st)
+        if wrapper is not None:
+            given = args if func.self_value is None else (func.self_value, *args)
+            return call_function(run, fr, wrapper, given, keywords, st, site)
     if node.is_generator and (info.live or _is_context_manager(node)):
         kind = "generator_context" if _is_context_manager(node) else "generator"
         return [(st, Ref(kind, (func, args, keywords)))]
@@ -93,6 +100,34 @@ def open_frame(run: Run, fr: Frame, func: Func, args: Args, keywords: Keywords, 
     return frame
 
 
+def _decorated(run: Run, func: Func, st: PathState) -> Func | None:
+    """What decorators of the project that do something of interest have made of a function; None: nothing known."""
+    info, node = func.info, func.info.node
+    assert node is not None
+    if info in run.stack or len(run.stack) >= MAX_DEPTH:
+        return None
+    if any(text_of(decorator) == "classmethod" for decorator, _ in node.decorators):
+        return None
+    frame = Frame(info.module, None, ("module", info.module.path), info.first_line, parent=func.closure)
+    wrapped = Func(info, None, func.closure, wraps=info)
+    made: Func = wrapped
+    for expr, _ in reversed(node.decorators):
+        head = expr.func if isinstance(expr, ir.Call) else expr
+        if not isinstance(head, ir.Name | ir.Attr):
+            continue
+        decorator = expressions.value_of(run, frame, head, st)
+        if not isinstance(decorator, Func) or not decorator.info.live or decorator.info in run.stack:
+            continue
+        if isinstance(expr, ir.Call):
+            decorator = expressions.value_of(run, frame, expr, st)
+        if isinstance(decorator, Func) and decorator.info.node is not None:
+            found = call_function(run, frame, decorator, (made,), (), st, None)
+            value = found[0][1] if len(found) == 1 and found[0][0] is st else NONE
+            if isinstance(value, Func) and value.info.live:
+                made = replace(value, wraps=info)
+    return None if made is wrapped else made
+
+
 def _is_context_manager(node: ir.FunctionDef) -> bool:
     return any(text_of(decorator).endswith("contextmanager") for decorator, _ in node.decorators)
 
@@ -119,7 +154,7 @@ def _call_shape(func: Func, args: Args, keywords: Keywords) -> tuple[object, ...
     """What decides which way a call goes: constants among its arguments, and the kinds of the others."""
     values = (*args, *(v for _, v in keywords))
     kinds = tuple(v if isinstance(v, Const) else (type(v).__name__, getattr(v, "kind", "")) for v in values)
-    return (func.info, func.self_value if isinstance(func.self_value, Ref) else None, kinds)
+    return (func.info, func.wraps, func.self_value if isinstance(func.self_value, Ref) else None, kinds)
 
 
 def _call_outline(func: Func, args: Args, keywords: Keywords) -> tuple[object, ...]:
@@ -132,7 +167,7 @@ def _call_outline(func: Func, args: Args, keywords: Keywords) -> tuple[object, .
         else (type(v).__name__, getattr(v, "kind", ""))
         for v in values
     )
-    return (func.info, func.self_value is None, kinds)
+    return (func.info, func.wraps, func.self_value is None, kinds)
 
 
 def _is_plain(value: Value) -> bool:

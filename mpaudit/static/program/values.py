@@ -59,6 +59,8 @@ class Func:
     self_value: "Value | None" = None
     closure: Hashable = None
     """Frame in which a nested function was defined."""
+    wraps: "FunctionInfo | None" = None
+    """The function that a decorator of the project has put this one round; itself: without its decorators."""
 
 
 @dataclass(frozen=True, slots=True)

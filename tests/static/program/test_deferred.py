@@ -524,7 +524,129 @@ def train(model, loader):
 """,
 }
 
-PROGRAMS = {name: text for group in (LAMBDAS, FIELDS, DICTS, MANAGERS, GENERATORS) for name, text in group.items()}
+DECORATORS = {
+    "a decorator that unscales": """
+def unscaled(function):
+    def inner(scaler, optimizer, model):
+        scaler.unscale_(optimizer)
+        return function(scaler, optimizer, model)
+
+    return inner
+
+
+@unscaled  # right
+def finish(scaler, optimizer, model):
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # right
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # wrong MPA205
+    scaler.step(optimizer)
+    scaler.update()
+
+
+def train(model, loader):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = GradScaler("cuda")
+    for batch in loader:
+        optimizer.zero_grad()
+        with autocast("cuda"):
+            loss = model(batch).mean()
+        scaler.scale(loss).backward()
+        finish(scaler, optimizer, model)
+""",
+    "autocast by a decorator of the project's own": """
+import functools
+
+
+def amp(function):
+    @functools.wraps(function)
+    def inner(*args, **kwargs):
+        with autocast("cuda"):
+            return function(*args, **kwargs)
+
+    return inner
+
+
+@amp
+def forward(model, batch):
+    return model(batch).mean()
+
+
+@amp  # wrong
+def backward(scaler, loss):
+    scaler.scale(loss).backward()  # wrong MPA103
+    scaler.scale(loss).backward()  # right
+
+
+def train(model, loader):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = GradScaler("cuda")
+    for batch in loader:
+        optimizer.zero_grad()
+        backward(scaler, forward(model, batch))
+        scaler.step(optimizer)
+        scaler.update()
+""",
+    "autocast by a decorator that takes an argument": """
+def amp(dtype):
+    def wrap(function):
+        def inner(*args, **kwargs):
+            with autocast("cuda", dtype=dtype):
+                return function(*args, **kwargs)
+
+        return inner
+
+    return wrap
+
+
+@amp(torch.float16)  # wrong
+@amp(torch.bfloat16)  # right
+def forward(model, batch):
+    return model(batch).mean()
+
+
+def train(model, loader):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for batch in loader:
+        optimizer.zero_grad()
+        forward(model, batch).backward()  # wrong MPA201
+        forward(model, batch).backward()  # right
+        optimizer.step()
+""",
+    "decorated methods": """
+def under_amp(method):
+    def inner(self, *args):
+        with autocast("cuda", dtype=self.dtype):
+            return method(self, *args)
+
+    return inner
+
+
+class Trainer:
+    def __init__(self, model):
+        self.model = model
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        self.dtype = torch.float16  # wrong
+        self.dtype = torch.bfloat16  # right
+
+    @under_amp
+    def loss(self, batch):
+        return self.model(batch).mean()
+
+    def fit(self, loader):
+        for batch in loader:
+            self.optimizer.zero_grad()
+            self.loss(batch).backward()  # wrong MPA201
+            self.loss(batch).backward()  # right
+            self.optimizer.step()
+
+
+def main(model, loader):
+    Trainer(model).fit(loader)
+""",
+}
+
+PROGRAMS = {
+    name: text for group in (LAMBDAS, FIELDS, DICTS, MANAGERS, GENERATORS, DECORATORS) for name, text in group.items()
+}
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
