@@ -467,7 +467,7 @@ def _fp16_cast(loss: Tensor, guards: dict[Key, bool], undecided: bool) -> Cast |
         on = cast.enabled if isinstance(cast.enabled, bool) else guards.get(cast.enabled)
         if (
             cast.dtype == "float16"
-            and cast.device in ("cuda", "xpu", "mps")
+            and cast.device in ("cuda", "xpu", "mps", "")  # unknown: float16 was asked for by name
             and (on is True or (on is None and undecided))
         ):
             return cast
