@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import tempfile
 import threading
@@ -22,7 +23,7 @@ import msgspec
 from mpaudit.runtime import leftovers, surroundings
 from mpaudit.runtime.outcome import Exit, Outcome, judge
 from mpaudit.runtime.protocol import PLAN_FILE, ChildPlan, ChildResult
-from mpaudit.runtime.results import gather, steps_so_far
+from mpaudit.runtime.results import LAYER, gather, steps_so_far
 
 TAIL = 64 * 1024
 """Bytes kept of each output stream of the script: the last ones."""
@@ -59,7 +60,7 @@ def run(
     cwd: str | None = None,
     grace_s: float = GRACE_S,
 ) -> RunRecord:
-    """Runs `plan` to its end, its bound or `time_limit_s`, and leaves no process behind.
+    """Runs `plan` to its end, its bound or `time_limit_s`, and leaves no process behind, and of files the result.
 
     Raises KeyboardInterrupt after the child's end where the user interrupts, and OSError where the run's folder or
     the interpreter cannot be used.
@@ -90,6 +91,8 @@ def run(
             texts = stdout.text(), stderr.text()
             child.stdout.close()
             child.stderr.close()
+            # the checkpoints of one run after the other would fill the disk
+            shutil.rmtree(folder / LAYER, ignore_errors=True)
     result = _with_status(gather(folder), child.returncode)
     steps, _ = steps_so_far(folder)
     seen = Exit(status=child.returncode, cut=cut, time_limit_s=time_limit_s, steps=steps, stderr=texts[1])

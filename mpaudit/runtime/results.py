@@ -13,6 +13,8 @@ PROGRESS_FILE = "progress"
 PROCESSES = "processes"
 """A folder: an empty file for each Python process of the run, by its number; the results of those that the script
 started."""
+LAYER = "files"
+"""A folder: what the script wrote, where writes to the user's files are not allowed; gone when the run has ended."""
 
 
 def gather(folder: Path) -> ChildResult | None:

@@ -150,24 +150,33 @@ def test_a_script_that_never_steps_is_cut(tmp_path: Path) -> None:
     assert record.result is not None and record.result.ending == "time-limit"
 
 
-def test_no_process_is_left(tmp_path: Path) -> None:
-    """Neither one that was forked, nor a daemon with a session and streams of its own."""
+def test_no_process_and_no_file_is_left(tmp_path: Path) -> None:
+    """Neither one that was forked, nor a daemon with a session and streams of its own; nor what was written."""
     record = launch(
         tmp_path / "home",
         """
-        import os, subprocess, sys, time
+        import os, subprocess, sys, tempfile, time
+        open("model.pt", "wb").write(bytes(1000))
+        scratch = tempfile.mkdtemp()
         forked = os.fork()
         if not forked:
             time.sleep(600)
             os._exit(0)
         daemon = subprocess.Popen(["sleep", "600"], start_new_session=True, stdout=subprocess.DEVNULL,
                                   stderr=subprocess.DEVNULL)
-        print(forked, daemon.pid)
+        print(forked, daemon.pid, os.path.getsize("model.pt"), scratch)
         """,
     )
-    processes = [int(word) for word in record.stdout.split()]
-    assert len(processes) == 2, record.stderr
-    assert not any(alive(process) for process in processes)
+    *processes, size, scratch = record.stdout.split()
+    assert (len(processes), size) == (2, "1000"), record.stderr
+    assert not any(alive(int(process)) for process in processes)
+    assert not Path(scratch).exists()
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {
+        "train.py",
+        "plan.json",
+        "result.json",
+        *(path.name for path in (tmp_path / "run" / "processes").iterdir()),
+    }
 
 
 def test_an_interrupted_parent_leaves_no_child(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ def train(**how):
         yield
 
 if __name__ == "__main__":
+    import atexit
+    atexit.register(print, "handlers run")
     forked = train(multiprocessing_context="fork")
     for _ in range(3):
         next(forked)
@@ -38,6 +40,7 @@ if __name__ == "__main__":
     assert record.sentence == "made its 5 steps", record.stderr
     assert record.result is not None and record.result.losses == (1.0,) * 5
     assert record.result.children >= 2
+    assert record.stdout == "handlers run\n"
     assert "Traceback" not in record.stderr
 
 

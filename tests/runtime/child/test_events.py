@@ -1,10 +1,10 @@
-"""What a training loop does, as events. Each test runs in a child so that the patches die with it."""
+"""What a training loop does, as events. Each test runs in a fork so that the patches die with it."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import textwrap
+
+from tests.runtime.child import zygote
 
 HEADER = """
 import torch
@@ -26,7 +26,8 @@ events.parameters.append(lambda o, ps: seen.append(f"took {len(ps)}"))
 
 def events_of(body: str) -> list[str]:
     script = HEADER + textwrap.dedent(body) + "\nprint(*seen, sep='\\n')"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = zygote.run(script)
+    assert done.code == 0, done.stderr
     return done.stdout.splitlines()
 
 

@@ -268,3 +268,49 @@ def test_a_sparse_gradient_is_added_to(drive: Drive, script: Script) -> None:
     body = body.replace("optimizer.zero_grad()", "if number % 2 == 0:\n        optimizer.zero_grad()")
     injected, by_hand = both(drive, script(body + "\nweights = table.parameters()\n"))
     assert injected["losses"] == by_hand["losses"]
+
+
+INNER = """
+optimizer.zero_grad()
+with region():
+    hidden = model[0](x).float()
+    hidden.retain_grad()
+    hidden.register_hook(lambda gradient: seen.append(gradient.abs().sum()))
+    loss = F.mse_loss(model[2](hidden), y) / 32
+scaler.backward(loss)
+losses += [loss.detach(), hidden.grad.abs().sum()]
+scaler.step(optimizer)
+"""
+
+
+def test_gradients_inside_of_the_graph_are_unscaled_too(drive: Drive, script: Script) -> None:
+    body = loop("torch.optim.SGD(weights, lr=0.1)", INNER).replace("for number", "seen = []\nfor number")
+    answers = drive(script(body + "\nlosses += seen"), "none:amp-fp16", "none:off")
+    injected, plain = ([float.fromhex(loss) for loss in answers[word]["losses"]] for word in answers)
+    assert injected != plain
+    assert injected == pytest.approx(plain, rel=0.01)
+    assert injected[1:28:2] == injected[28:]
+    assert doubts(answers["none:amp-fp16"]) == []
+
+
+def test_scaled_gradients_that_a_script_gets_are_named(drive: Drive, script: Script) -> None:
+    step = """
+        with region():
+            hidden = model[0](x)
+            hidden.register_hook(lambda gradient: None)  # a hook on a tensor in float16 gets a scaled gradient
+            hidden.retain_grad()  # the gradient that a tensor in float16 retains is scaled
+            loss = F.mse_loss(model[2](hidden), y) / 32
+        scaler.backward(loss)
+        losses.append(loss.detach())
+    """
+    hooks = "\n".join(
+        f"model[2].{name}(lambda *given: None)  # a backward hook of a module gets scaled gradients"
+        for name in ("register_full_backward_hook", "register_full_backward_pre_hook")
+    )
+    path = script(loop("torch.optim.SGD(weights, lr=0.1)", step).replace("for number", hooks + "\nfor number"))
+    lines = enumerate(path.read_text().splitlines(), 1)
+    wanted = {(number, line.partition("  # ")[2]) for number, line in lines if "  # " in line}
+    answers = drive(path, "none:amp-fp16", "none:amp-bf16")
+    named = {(place["line"], place["what"]) for place in answers["none:amp-fp16"]["control"]["unfaithful"]}
+    assert named == wanted
+    assert doubts(answers["none:amp-bf16"]) == []

@@ -14,6 +14,8 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from mpaudit.runtime.results import LAYER
+
 from . import native
 
 Path = Any
@@ -37,7 +39,7 @@ class Overlay:
     def __init__(self, folder: str, free: tuple[str, ...]) -> None:
         """`folder` is that of the run. `free` areas are written as they are."""
         folder = native.realpath(folder)
-        self.layer = os.path.join(folder, "files")
+        self.layer = os.path.join(folder, LAYER)
         self._free = tuple(os.path.join(area, "") for area in (folder, *free))
         self._marks = os.path.join(folder, "gone")
         self._gone = self._read_marks()

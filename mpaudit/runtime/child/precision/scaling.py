@@ -23,8 +23,9 @@ from ..events import Events, by_user, in_backward, tracing
 from ..patches import Patches
 from . import graph
 from .local import Local
-from .record import Record
+from .record import Record, here
 
+_HALF = (torch.float16, torch.bfloat16)
 _SCALE, _GROWTH, _BACKOFF, _INTERVAL = 65536.0, 2.0, 0.5, 2000
 _DISCOVERED = 3
 """Backward passes whose graphs are searched for leaves that no optimizer holds; all, where one is no weight."""
@@ -70,6 +71,9 @@ class Scaling:
         patches.replace(torch.autograd, "grad", self._grad)
         patches.replace(torch.Tensor, "register_hook", self._register_hook)
         patches.replace(torch.Tensor, "register_post_accumulate_grad_hook", self._register_accumulated)
+        patches.replace(torch.Tensor, "retain_grad", self._retain)
+        for name in ("register_full_backward_hook", "register_full_backward_pre_hook", "register_backward_hook"):
+            patches.replace(torch.nn.Module, name, self._register_of_module)
 
     @property
     def under_way(self) -> float:
@@ -190,8 +194,12 @@ class Scaling:
     def _register_hook(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def register_hook(tensor: torch.Tensor, hook: Callable[[torch.Tensor], Any]) -> Any:
-            if not tensor.is_leaf or tensor.dtype != torch.float32 or not by_user(sys._getframe(1)):
+            if not by_user(sys._getframe(1)):
                 return original(tensor, hook)
+            if tensor.dtype in _HALF:  # the unscaled gradient may be below its range
+                return original(
+                    tensor, self._named(hook, f"a hook on a tensor in {_name(tensor)} gets a scaled gradient")
+                )
 
             @functools.wraps(hook)
             def unscaled(gradient: torch.Tensor) -> Any:
@@ -228,6 +236,43 @@ class Scaling:
             return original(tensor, unscaled)
 
         return register_post_accumulate_grad_hook
+
+    def _register_of_module(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def register(module: torch.nn.Module, hook: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            if by_user(sys._getframe(1)):
+                hook = self._named(hook, "a backward hook of a module gets scaled gradients")
+            return original(module, hook, *args, **kwargs)
+
+        return register
+
+    def _named(self, hook: Callable[..., Any], what: str) -> Callable[..., Any]:
+        place = here(what)
+
+        @functools.wraps(hook)
+        def named(*given: Any) -> Any:
+            if self._scaled is not None:
+                self._record.unfaithful[place] = None
+            return hook(*given)
+
+        return named
+
+    def _retain(self, original: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(original)
+        def retain_grad(tensor: torch.Tensor) -> None:
+            original(tensor)
+            if tensor.is_leaf or not by_user(sys._getframe(1)):
+                return
+            if tensor.dtype not in _HALF:
+                self._loose = [*map(ref, self._leaves()), ref(tensor)]
+            elif self.active():
+                self._record.doubt(f"the gradient that a tensor in {_name(tensor)} retains is scaled")
+
+        return retain_grad
+
+
+def _name(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _parameters(optimizer: Optimizer) -> list[torch.Tensor]:
