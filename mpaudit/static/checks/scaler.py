@@ -289,7 +289,8 @@ def _fresh_run(trace: Trace, optimizer: Hashable, loops: tuple[Hashable, ...]) -
 def state_not_saved(seen: Seen) -> Iterator[Draft]:
     """MPA214: optimizer state saved, scaler in use, its state not."""
     trace = seen.trace
-    with_state = {saved.site for saved in trace.saved if saved.open or saved.scalers}
+    stepped = {step.scaler for step in trace.steps}
+    with_state = {saved.site for saved in trace.saved if saved.open or saved.scalers - stepped}
     kept = {scaler for saved in trace.saved for scaler in saved.scalers}
     remade = {draft.site for draft in created_in_loop(seen)}
     remade_too = {scaler for scaler, made in trace.made.items() if made.site in remade}  # each epoch forgets it anyway
@@ -300,6 +301,7 @@ def state_not_saved(seen: Seen) -> Iterator[Draft]:
         scalers = {
             step.scaler for step in trace.steps
             if step.scaler is not None and step.scaler not in kept and step.scaler not in remade_too
+            and (not saved.scalers or isinstance(step.scaler, Ref))
             and _holds(trace, saved, step) and _really_enabled(trace, step.scaler)
             and _compatible(step.basis, saved.basis)
         }  # fmt: skip

@@ -267,6 +267,8 @@ def call_object(run: Run, fr: Frame, expr: ir.Call, ref: Ref, args: Args, keywor
         method = objects.find_method(run, cls, "__call__", st)
         if method is not None:
             return functions.call_function(run, fr, Func(method, ref), args, keywords, st, site)
+        if ref.kind == "instance":  # a class in which nothing matters: a module where it is used as one
+            return unknown.call_unknown(run, fr, expr, Sym(("obj", ref)), args, keywords, st)
     if ref.kind in ("autocast", "no_grad") and args and isinstance(args[0], Func):
         return [(st, args[0])]
     return unknown.opaque(run, fr, expr, ref, args, keywords, st)

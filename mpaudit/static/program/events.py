@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterable
 from dataclasses import replace
 
@@ -498,11 +499,9 @@ def save(run: Run, value: Value, site: Site, st: PathState) -> None:
             if item.kind == "instance":
                 is_open = True
             for slot, held in st.heap.held(item):
-                if True:
-                    lowered = slot.lower()
-                    if "[**" in slot or "scaler" in lowered or "amp" in lowered or "scale" in lowered:
-                        is_open = True
-                    stack.append(held)
+                if "[**" in slot or (_SCALER_KEY.search(slot) and not _is_scaler_state(held)):
+                    is_open = True
+                stack.append(held)
         elif isinstance(item, Tup):
             stack.extend(item.items)
     if optimizers or scalers:
@@ -510,6 +509,14 @@ def save(run: Run, value: Value, site: Site, st: PathState) -> None:
             Saved(place or site, frozenset(optimizers), frozenset(scalers), is_open, Basis.of(st, run.root),
                   frozenset(st.protocol.scalers))
         )  # fmt: skip
+
+
+_SCALER_KEY = re.compile(r"(?i)scale|amp")
+
+
+def _is_scaler_state(value: Value) -> bool:
+    """`scaler.state_dict()` of a scaler that is known."""
+    return isinstance(value, State) and isinstance(value.of, Ref) and value.of.kind == "scaler"
 
 
 def uses_of(module: Id | None, site: Site, st: PathState, inputs: list[Tensor]) -> Tensor:

@@ -68,6 +68,72 @@ def main(model, loader):
 """,
 }
 
+SEVERAL = {
+    "two networks of classes in which nothing matters": {
+        "models.py": """
+class Teacher(nn.Module):
+    def forward(self, x):
+        return x
+
+
+class Student(nn.Module):
+    def forward(self, x):
+        return x
+""",
+        "train.py": """
+from models import Student, Teacher
+
+
+def groups(model):
+    return [{"params": [p for n, p in model.named_parameters() if "bias" not in n]}]
+
+
+def main(loader):
+    teacher, student = Teacher(), Student()
+    t_optimizer = torch.optim.SGD(groups(teacher), lr=0.1)
+    s_optimizer = torch.optim.SGD(groups(student), lr=0.1)
+    t_scaler, s_scaler = GradScaler("cuda"), GradScaler("cuda")
+    for x in loader:
+        t_optimizer.zero_grad()
+        s_optimizer.zero_grad()
+        with autocast("cuda"):
+            labels = teacher(x)
+            loss = student(x).mean() - labels.detach().mean()
+        s_scaler.scale(loss).backward()
+        s_scaler.step(s_optimizer)  # right
+        s_optimizer.step()  # wrong MPA203
+        s_scaler.update()
+        t_scaler.scale(labels.mean()).backward()
+        t_scaler.unscale_(t_optimizer)
+        t_scaler.step(t_optimizer)
+        t_scaler.update()
+""",
+    },
+    "one of two scalers in the checkpoint": """
+def main(loader, net_g, net_d):
+    opt_g = torch.optim.Adam(net_g.parameters(), lr=2e-4)
+    opt_d = torch.optim.Adam(net_d.parameters(), lr=2e-4)
+    scaler_g, scaler_d = GradScaler("cuda"), GradScaler("cuda")
+    for x in loader:
+        opt_d.zero_grad()
+        with autocast("cuda"):
+            loss = net_d(x).mean()
+        scaler_d.scale(loss).backward()
+        scaler_d.step(opt_d)
+        scaler_d.update()
+        opt_g.zero_grad()
+        with autocast("cuda"):
+            loss = net_g(x).mean()
+        scaler_g.scale(loss).backward()
+        scaler_g.step(opt_g)
+        scaler_g.update()
+    state = {"opt_g": opt_g.state_dict(), "opt_d": opt_d.state_dict()}  # MPA214
+    state["scaler_g"] = scaler_g.state_dict()
+    state["scaler_d"] = scaler_d.state_dict()  # right
+    torch.save(state, "last.pt")
+""",
+}
+
 PROTOCOL = {
     "a raw step of unscaled gradients": """
 def train(model, loader, optimizer, scaler):
@@ -133,7 +199,7 @@ def train(model, loader, device):
 
 SHAPES = {
     name: files if isinstance(files, dict) else {"train.py": files}
-    for group in (OBJECTS, PROTOCOL)
+    for group in (OBJECTS, SEVERAL, PROTOCOL)
     for name, files in group.items()
 }  # fmt: skip
 
