@@ -406,13 +406,8 @@ def _in_float32(scaled: Scaled, trace: Trace) -> bool:
     for use in scaled.loss.uses:
         if use.casts is None or (use.casts and use.casts[-1].enabled is not False) or use.module in trace.lowered:
             return False
-        known = known and _is_made_in_sight(use.module)
+        known = known and isinstance(use.module, Ref)
     return known or not trace.casts_on  # the caller or a forward that is not in sight may enter the one there is
-
-
-def _is_made_in_sight(module: Hashable) -> bool:
-    """An object whose class is known, or a class in which nothing matters to an audit."""
-    return isinstance(module, Ref) or (isinstance(module, tuple) and module[:1] == ("obj",))
 
 
 def _dtype_of_loss(loss: Tensor | None, on: set[bool | Key]) -> str:

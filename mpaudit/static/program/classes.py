@@ -50,10 +50,9 @@ def instantiate(
     run.classes[ref] = cls
     run.trace.sources[ref] = cls.module.path
     run.contains.pop(ref, None)
-    if kind == "module":
-        for value in (*args, *(v for _, v in keywords)):
-            if isinstance(value, Ref) and value.kind == "module":
-                run.contains.setdefault(ref, set()).add(value)
+    for value in (*args, *(v for _, v in keywords)):
+        if isinstance(value, Ref) and value.kind in ("module", "instance"):
+            run.contains.setdefault(ref, set()).add(value)
     init = objects.find_method(run, cls, "__init__", st)
     if init is not None and init.node is not None and (cls.live or init.live):
         results = functions.call_function(run, fr, Func(init, ref), args, keywords, st, site)

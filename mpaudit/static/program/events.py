@@ -42,7 +42,8 @@ def identity(value: Value) -> Id | None:
     if isinstance(value, Ref):
         return value
     if isinstance(value, Sym):
-        return value.key
+        made = value.key[0] == "obj" and isinstance(value.key[1], Ref)
+        return value.key[1] if made else value.key
     return None
 
 
@@ -303,9 +304,9 @@ def scale(run: Run, scaler: Id, loss: Value, site: Site, st: PathState) -> list[
     return out
 
 
-def one_tensor(value: Value) -> Tensor | None:
-    """A tensor that came from all that `value` may be; None where nothing of it is known to be one."""
-    if isinstance(value, Tensor):
+def one_tensor(value: Value | None) -> Tensor | None:
+    """What was computed in one of several ways came from the forwards of all of them; None where it is no tensor."""
+    if value is None or isinstance(value, Tensor):
         return value
     found = list(options(value))
     tensors = [option for option in found if isinstance(option, Tensor)]
@@ -375,20 +376,12 @@ def _record_step(run: Run, site: Site, scaler: Id | None, optimizer: Id, text: s
     modules = run.parameters.get(optimizer)
     half = None
     if modules and optimizer not in run.filtered:
-        half = next((run.half[m] for m in sorted(modules, key=repr) if m in run.half), None)
+        half = next((run.half[m] for m in sorted(run.half, key=repr) if any(_covers(run, m, o) for o in modules)), None)
     loss = st.heap.get((("loss", optimizer), "of")) or st.heap.get((("loss", _UNSEEN), "of"))
     run.trace.steps.append(
-        Step(site, scaler, optimizer, st.casts, _loops(run), half, _loss(loss), state.backward,
+        Step(site, scaler, optimizer, st.casts, _loops(run), half, one_tensor(loss), state.backward,
              Basis.of(st, run.root), text, st.outer_unknown)
     )  # fmt: skip
-
-
-def _loss(value: Value | None) -> Tensor | None:
-    """A loss that was computed in one of several ways came from the forwards of all of them."""
-    if value is None or isinstance(value, Tensor):
-        return value
-    tensors = [option for option in options(value) if isinstance(option, Tensor)]
-    return join_tensors(tensors) if len(tensors) == len(list(options(value))) else None
 
 
 def update(run: Run, scaler: Id, site: Site, st: PathState, new_scale: bool) -> list[PathState]:

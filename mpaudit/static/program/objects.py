@@ -83,7 +83,7 @@ def attribute(run: Run, fr: Frame, base: Value, name: str, st: PathState, expr: 
             if name == "module":
                 return base
             if name == "param_groups":
-                return Params(None, base.key)
+                return Params(None, base.key[1] if base.key[0] == "obj" else base.key)
             return Sym(("attr", base.key, name))
         case _:
             return Method(base, name)

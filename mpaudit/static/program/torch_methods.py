@@ -214,6 +214,7 @@ def unknown_method(
 ) -> Results | None:
     """A method of a value that nothing is known of, where its name says enough."""
     site = fr.site(expr.span)
+    ident = events.identity(base)
     path = receiver_text(expr)
     lowered = path.lower()
     framework = any(word in lowered for word in ("accelerator", "fabric", "engine", "booster", "deepspeed"))
@@ -232,33 +233,33 @@ def unknown_method(
     if framework and name in ("autocast",):
         return [(st, Owned("framework"))]
     if name in ("parameters", "named_parameters"):
-        return [(st, Params(frozenset([base.key])))]
+        return [(st, Params(frozenset([ident])))]
     if name == "zero_grad":
         if role == "optimizer":
-            events.zero(run, base.key, site, st)
+            events.zero(run, ident, site, st)
         else:
-            events.zero_modules(run, frozenset([base.key]), site, st)
+            events.zero_modules(run, frozenset([ident]), site, st)
         return [(st, NONE)]
     if name == "detach":
         return [(st, Tensor(frozenset(), grad=False))]
     if name == "state_dict":
         return [(st, State(base))]
     if name == "clip_grad_norm_":
-        events.clip(run, Params(frozenset([base.key])), site, st)
+        events.clip(run, Params(frozenset([ident])), site, st)
         return [(st, functions.fresh(site, st))]
     if name in ("cuda", "to"):
         everything = (*args, *(v for _, v in keywords))
         if name == "cuda" or makers.moves_to_gpu(run, everything):
             run.cuda = True
         if Dtype("float16") in everything or Dtype("bfloat16") in everything:
-            run.trace.lowered.add(base.key)
+            run.trace.lowered.add(ident)
         if role == "module" and Dtype("float16") in everything:
-            run.half[base.key] = site
+            run.half[ident] = site
         return [(st, base)]
     if name in ("half", "bfloat16"):
-        run.trace.lowered.add(base.key)
+        run.trace.lowered.add(ident)
     if name == "half" and role == "module":
-        run.half[base.key] = site
+        run.half[ident] = site
         return [(st, base)]
     if name == "double" and role == "module":
         run.trace.calls[_api("Module.double", site, run, text_of(expr.func))] = None
@@ -289,7 +290,7 @@ def unknown_method(
             return [(st, found if found is not None else Sym(("sub", base.key, operators.key_of(args[0]))))]
         return [(st, Sym(key))]
     if name in ("forward", "training_loss", "compute_loss") and role == "module":
-        return [(st, events.uses_of(base.key, site, st, calls.tensors_in(args)))]
+        return [(st, events.uses_of(ident, site, st, calls.tensors_in(args)))]
     return None
 
 

@@ -128,7 +128,7 @@ def call_unknown(
     role = run.roles.get(key, "")
     if everything and (role == "module" or (not role and role_of(run, fr, key, path) == "module")):
         dtype_flow.check_leaks(run, everything, site, "a forward pass", st)
-        return [(st, events.uses_of(key, site, st, calls.tensors_in(everything)))]
+        return [(st, events.uses_of(events.identity(callee), site, st, calls.tensors_in(everything)))]
     return opaque(run, fr, expr, callee, args, keywords, st)
 
 

@@ -114,6 +114,7 @@ def main(loader, net_g, net_d):
     opt_g = torch.optim.Adam(net_g.parameters(), lr=2e-4)
     opt_d = torch.optim.Adam(net_d.parameters(), lr=2e-4)
     scaler_g, scaler_d = GradScaler("cuda"), GradScaler("cuda")
+    opt_g.load_state_dict(torch.load("last.pt")["opt_g"])
     for x in loader:
         opt_d.zero_grad()
         with autocast("cuda"):
