@@ -10,10 +10,12 @@ from .flow import execute
 from .frame import MAX_ALL_STEPS, MAX_STEPS, MAX_TEST_STEPS, Frame, OutOfBudget, Run
 from .linker import ClassInfo, FunctionInfo, ModuleInfo, Project, walk_nodes
 from .objects import find_method
-from .state import PathState
+from .state import PathState, merge
 from .trace import Trace
 from .values import Cls, Func, Ref, Sym, Value
 
+MAX_AGAIN = 4
+"""States of a function's end that are followed into its next call."""
 FOREIGN = frozenset(["paddle", "mindspore", "oneflow", "tensorflow", "jax"])
 
 
@@ -72,14 +74,26 @@ def _function(project: Project, info: FunctionInfo, trace: Trace, number: int) -
         parent = info.parent
         if parent is not None:
             func = Func(info, me, ("frame", repr(parent), 0, None))
-        for after, made in functions.call_function(run, module_frame, func, (), _unknown(info), state, None):
+        results = functions.call_function(run, module_frame, func, (), _unknown(info), state, None)
+        for after, made in results:
             if isinstance(made, Ref) and made.kind in ("generator", "generator_context"):
                 generators.follow(run, module_frame, made, after, generators.resumed_by_anyone)
+        if project.trains(info) and not node.is_generator:
+            _once_more(run, module_frame, func, [after for after, _ in results])
     except OutOfBudget:
         _finish(run)
         return run.completed | _given_up(run) | {info}
     _finish(run)
     return run.reached | {info}
+
+
+def _once_more(run: Run, frame: Frame, func: Func, ends: list[PathState]) -> None:
+    """A function that trains and that nothing in sight calls is one iteration of a loop elsewhere: what it leaves
+    undone shows when it is called again. See `events.counts`."""
+    run.again = True
+    for state in merge(ends, ("again", repr(func.info)))[:MAX_AGAIN]:
+        state.cross_back_edge()
+        functions.call_function(run, frame, func, (), _unknown(func.info), state, None)
 
 
 def _unknown(info: FunctionInfo) -> tuple[tuple[str, Value], ...]:

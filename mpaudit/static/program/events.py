@@ -30,6 +30,7 @@ from .values import (
     join_tensors,
     mentions,
     options,
+    roots,
 )
 
 Id = Hashable
@@ -48,7 +49,45 @@ def identity(value: Value) -> Id | None:
 
 
 def _report(run: Run, st: PathState, event: Site):  # type: ignore[no-untyped-def]
-    return lambda violation: run.trace.hit(violation, event, st, run.root)
+    def report(violation: typestate.Violation) -> None:
+        if run.again:
+            if not counts(run, violation, st):
+                return
+            run.trace.visit(event)  # with those of the first call: not every visit is a violation
+        run.trace.hit(violation, event, st, run.root)
+
+    return report
+
+
+_LEFT_UNDONE = {"MPA204": "update", "MPA206": "update", "MPA207": "update", "MPA228": "zero_grad"}
+"""What the last call of a function can have left undone, and the method that would do it."""
+
+
+def counts(run: Run, violation: typestate.Violation, st: PathState) -> bool:
+    """Whether what shows in the second call of a root is a fault: no other function does what the first left undone,
+    nor can a caller that is not in sight. It can where it passes the optimizer and the scaler, and zeroing is its too
+    where it passes the loss."""
+    method = _LEFT_UNDONE.get(violation.code)
+    if method is None:
+        return False
+    if _is_passed(violation.optimizer) or _is_passed(violation.scaler):
+        return False
+    others = [name for info, name in run.project.receivers(method) if info not in run.reached]
+    if method == "zero_grad":
+        loss = one_tensor(st.heap.get((("loss", violation.optimizer), "of")))
+        return not others and loss is not None and bool(loss.uses)
+    called = str(run.trace.names.get(violation.scaler, "")).rsplit(".", 1)[-1].strip("_")
+    return called not in others
+
+
+def _is_passed(ident: Id | None) -> bool:
+    """Whether a function that is looked at on its own gets this object as an argument."""
+    return isinstance(ident, tuple) and any(root[0] == "param" for root in roots(ident))
+
+
+def _visit(run: Run, event: Site) -> None:
+    if not run.again:
+        run.trace.visit(event)
 
 
 def note(run: Run, st: PathState) -> None:
@@ -88,7 +127,7 @@ def make_scaler(run: Run, ref: Ref, site: Site, enabled: bool | Key, text: str, 
     run.trace.made.setdefault(ref, Made("scaler", ref, site, _loops(run), text, enabled, run.root))
     if run.lazy:
         return
-    if ref in st.protocol.scalers:
+    if ref in st.protocol.scalers and not run.again:
         run.trace.remade.add(ref)
     typestate.new_scaler(st.protocol, ref)
 
@@ -322,7 +361,7 @@ def unscale(run: Run, scaler: Id, optimizer: Id | None, site: Site, st: PathStat
     for s, on in split_enabled(run, scaler, st):
         if on and optimizer is not None and not run.lazy:
             meet(run, optimizer, s)
-            run.trace.visit(site)
+            _visit(run, site)
             typestate.unscale(s.protocol, scaler, optimizer, site, _report(run, s, site))
             note(run, s)
             for key, taken in s.guards.items():
@@ -341,7 +380,7 @@ def step(
         elif on:
             meet(run, optimizer, s)
             mark_arm(run, s)
-            run.trace.visit(site)
+            _visit(run, site)
             _record_step(run, site, scaler, optimizer, text, s)
             typestate.step(s.protocol, scaler, optimizer, site, _report(run, s, site))
         else:
@@ -356,7 +395,7 @@ def raw_step(run: Run, fr: Frame, optimizer: Id, site: Site, text: str, st: Path
         return
     meet(run, optimizer, st)
     note(run, st)
-    run.trace.visit(site)
+    _visit(run, site)
     if by_flag:
         st.heap[("loss", optimizer), "of"] = NONE  # nothing is said of how the loss was computed when AMP is off
     _record_step(run, site, None, optimizer, text, st)
@@ -389,7 +428,7 @@ def update(run: Run, scaler: Id, site: Site, st: PathState, new_scale: bool) -> 
     for s, on in split_enabled(run, scaler, st):
         if on and not run.lazy:
             mark_arm(run, s)
-            run.trace.visit(site)
+            _visit(run, site)
             typestate.update(s.protocol, scaler, site, _report(run, s, site), new_scale=new_scale)
         out.append(s)
     return out
@@ -398,7 +437,7 @@ def update(run: Run, scaler: Id, site: Site, st: PathState, new_scale: bool) -> 
 def clip(run: Run, params: Value, site: Site, st: PathState) -> None:
     if run.lazy:
         return
-    run.trace.visit(site)
+    _visit(run, site)
     note(run, st)
     for key, taken in st.guards.items():
         run.trace.clip_arms.setdefault(key, {})[taken] = True

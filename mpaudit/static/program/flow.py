@@ -10,7 +10,22 @@ from .frame import Frame, Run, text_of
 from .linker import walk_nodes, walk_statements
 from .liveness import Lives, lives
 from .state import Decision, PathState, is_counter, merge
-from .values import NONE, Cast, Cls, Const, Ext, Func, Params, Ref, Sym, Tensor, Tup, Value
+from .values import (
+    GRADIENT_NORM,
+    NONE,
+    Cast,
+    Cls,
+    Const,
+    Ext,
+    Func,
+    Params,
+    Ref,
+    Sym,
+    Tensor,
+    Tup,
+    Value,
+    from_gradients,
+)
 
 
 def execute(run: Run, fr: Frame, stmts: Sequence[ir.Stmt], states: list[PathState]) -> list[PathState]:
@@ -180,7 +195,7 @@ def _augmented(run: Run, fr: Frame, stmt: ir.AugAssign, st: PathState) -> list[P
                 s.heap[old, "[]"] = Tup((items.items + value.items)[:6])
             new = old
         elif not isinstance(new, Tensor | Tup | Params | Ref):
-            new = Sym(node)
+            new = Sym(GRADIENT_NORM) if from_gradients([value]) else Sym(node)
         containers.assign(run, fr, stmt.target, new, s)
         out.append(s)
     return out

@@ -62,6 +62,8 @@ class Run:
     resolving: set[tuple[Hashable, str]] = field(default_factory=set)
     half: dict[Hashable, Site] = field(default_factory=dict)
     """Module → the call that made its weights fp16."""
+    again: bool = False
+    """The root is being followed for the second time, as the next iteration of a loop that is not in sight."""
     events: int = 0
     maybe_cuda: bool = False
     """Something was moved to a device that is not known."""

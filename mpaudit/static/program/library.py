@@ -13,6 +13,7 @@ from .shapes import Args, Keywords, Results
 from .state import PathState
 from .trace import ApiCall
 from .values import (
+    GRADIENT_NORM,
     NONE,
     Choice,
     Const,
@@ -26,6 +27,7 @@ from .values import (
     Ref,
     Sym,
     Value,
+    from_gradients,
     join_tensors,
     mentions,
     options,
@@ -151,6 +153,8 @@ def call_external(
             if joined.scaled is not None and joined.scaled != "?" and last not in ("sum", "mean", "stack", "add"):
                 joined = replace(joined, scaled="?")
             return [(st, joined)]
+        if from_gradients(everything):
+            return [(st, Sym(GRADIENT_NORM))]
         if run.testing:
             return [(st, Sym(("pcall", name, *(operators.key_of(v) for v in everything[:4]))))]
         return [(st, functions.fresh(site, st))]

@@ -321,6 +321,7 @@ class Project:
         self._active: dict[int, bool] = {}
         self.lives: dict[FunctionInfo, Any] = {}
         """What is known of the locals of functions that were followed; see liveness."""
+        self._receivers: dict[str, list[tuple[FunctionInfo | None, str]]] = {}
         self._index = ModuleIndex(((module.parts, module) for module in self.modules.values()), name)
         for module in self.modules.values():
             _define(module)
@@ -380,6 +381,18 @@ class Project:
             isinstance(node, ir.Attr) and node.name in ("backward", "step", "unscale_")
             for node in walk_nodes(info.node)
         )
+
+    def receivers(self, method: str) -> list[tuple[FunctionInfo | None, str]]:
+        """Who calls a method of this name, and the last name of what it is called on; None for top-level code."""
+        if method not in self._receivers:
+            found = self._receivers[method] = []
+            for module in self.modules.values():
+                for info in module.nested:
+                    found += [(info, name) for name in _receivers(info.node, method)]
+                for unit, stmts in module.chunks:
+                    if unit.kind == "code":
+                        found += [(None, name) for name in _receivers(stmts or (), method)]
+        return self._receivers[method]
 
     @cached_property
     def mentions_cuda(self) -> bool:
@@ -489,6 +502,15 @@ def define_class(module: ModuleInfo, node: ir.ClassDef, first_line: int) -> Clas
         if isinstance(stmt, ir.FunctionDef):
             info.methods[stmt.name] = define_function(module, stmt, first_line, info, None)
     return info
+
+
+def _receivers(root: object, method: str) -> Iterator[str]:
+    for node in walk_nodes(root):
+        if isinstance(node, ir.Attr) and node.name == method:
+            base = node.base
+            while isinstance(base, ir.Sub | ir.Call):
+                base = base.base if isinstance(base, ir.Sub) else base.func
+            yield (base.name if isinstance(base, ir.Attr) else base.id if isinstance(base, ir.Name) else "").strip("_")
 
 
 def _mark_live(project: Project) -> None:

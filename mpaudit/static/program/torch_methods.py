@@ -26,6 +26,7 @@ from .shapes import Args, Keywords, Results
 from .state import PathState
 from .trace import ApiCall
 from .values import (
+    GRADIENT_NORM,
     NONE,
     Const,
     Dtype,
@@ -42,6 +43,7 @@ from .values import (
     Tup,
     Value,
     choice,
+    from_gradients,
     join_tensors,
 )
 
@@ -143,11 +145,14 @@ def gradient_method(
         if name != "detach_":
             events.zero_params(run, base.params, st, site)
         return [(st, base)]
-    if name in ("clamp_", "clip_") or (name in ("mul_", "div_") and _is_clip(expr)):
+    by_hand = name in ("mul_", "div_") and (from_gradients(args) or _is_clip(expr))
+    if name in ("clamp_", "clip_") or by_hand:
         events.clip(run, base, site, st)
         return [(st, base)]
     if name in ("data", "detach", "clone", "float"):
         return [(st, base)]
+    if name in ("norm", "pow", "square", "abs", "sum"):
+        return [(st, Sym(GRADIENT_NORM))]
     return [(st, functions.fresh(site, st))]
 
 

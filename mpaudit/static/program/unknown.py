@@ -11,7 +11,7 @@ from .frame import Frame, Run, text_of, usage
 from .linker import ClassInfo, FunctionInfo
 from .shapes import Args, Keywords, Results
 from .state import PathState
-from .values import Key, Method, Owned, Phi, Ref, Sym, Tensor, Value, join_tensors, options
+from .values import Key, Method, Owned, Phi, Ref, Sym, Tensor, Value, from_gradients, join_tensors, options
 
 MODEL_NAME = re.compile(
     r"(?i)(^|[._])(model|net|generator|discriminator|encoder|decoder|backbone|critic|actor|unet|vae|policy|student"
@@ -114,6 +114,8 @@ def call_unknown(
     everything = (*args, *(v for _, v in keywords))
     if key[0] == "attr" and isinstance(expr.func, ir.Attr) and isinstance(key[2], str):
         base = Sym(key[1])
+        if from_gradients([base]):
+            return [(st, base)]
         path = text_of(expr.func.base)
         name = key[2]
         role = role_of(run, fr, key[1], path)

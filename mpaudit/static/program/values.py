@@ -7,7 +7,7 @@ unknown, built from where it came from, so that the same unknown met twice is th
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Union
@@ -261,6 +261,19 @@ def roots(key: Key) -> frozenset[Key]:
 def mentions(key: Key, word: str) -> bool:
     """Whether `word` is the head or operator of any part of a symbolic expression."""
     return any(part == word or (isinstance(part, tuple) and mentions(part, word)) for part in key)
+
+
+GRADIENT_NORM: Key = ("ucall", "gradient norm")
+"""A number that was computed from gradients: what they are multiplied by then bounds them."""
+
+
+def from_gradients(values: Iterable[Value]) -> bool:
+    """Whether any of the values is a gradient or was computed from gradients."""
+    return any(
+        isinstance(part, Gradient) or (isinstance(part, Sym) and mentions(part.key, "gradient norm"))
+        for value in values
+        for part in inside(value)
+    )
 
 
 def inside(value: Value) -> Iterator[Value]:

@@ -135,6 +135,127 @@ def main(loader, net_g, net_d):
 """,
 }
 
+CLIPS = {
+    "a clip by the norm of each parameter": """
+def clip_gradients(model, clip):
+    norms = []
+    for name, p in model.named_parameters():
+        if p.grad is not None:
+            norm = p.grad.data.norm(2)
+            norms.append(norm.item())
+            coef = clip / (norm + 1e-6)
+            if coef < 1:
+                p.grad.data.mul_(coef)  # wrong MPA205
+                p.grad.data.mul_(coef)  # right
+    return norms
+
+
+def train(model, loader, optimizer, scaler):
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast("cuda"):
+            loss = model(x).mean()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)  # right
+        clip_gradients(model, 3.0)
+        scaler.step(optimizer)
+        scaler.update()
+""",
+    "a clip by the norm of all": """
+def clip(parameters, limit):
+    total = 0.0
+    for p in parameters:
+        total += torch.norm(p.grad).item() ** 2
+    coef = limit / (total ** 0.5 + 1e-6)
+    if coef < 1:
+        for p in parameters:
+            p.grad.mul_(coef)  # wrong MPA205
+            p.grad.mul_(coef)  # right
+
+
+def train(model, loader, optimizer, scaler):
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast("cuda"):
+            loss = model(x).mean()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)  # right
+        clip(list(model.parameters()), 3.0)
+        scaler.step(optimizer)
+        scaler.update()
+""",
+}
+
+ITERATIONS = {
+    "one iteration, called from elsewhere": """
+class Trainer:
+    def __init__(self, model):
+        self.model = model
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        self.scaler = GradScaler("cuda")
+
+    def train_step(self, x):
+        self.optimizer.zero_grad()
+        with autocast("cuda"):
+            loss = self.model(x).mean()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)  # MPA204
+        self.scaler.update()  # right
+""",
+    "one iteration that never zeroes": """
+class Trainer:
+    def __init__(self, model):
+        self.model = model
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        self.scaler = GradScaler("cuda")
+
+    def train_step(self, x):
+        self.optimizer.zero_grad()  # right
+        with autocast("cuda"):
+            loss = self.model(x).mean()
+        self.scaler.scale(loss).backward()  # MPA228
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+""",
+    "one iteration with an optimizer and a scaler of its caller": """
+def train_step(model, optimizer, scaler, x):
+    with autocast("cuda"):
+        loss = model(x).mean()
+    scaler.scale(loss).backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # wrong MPA205
+    scaler.step(optimizer)
+""",
+    "an iteration in three methods": """
+class Trainer:
+    def __init__(self, model):
+        self.model = model
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        self.scaler = GradScaler("cuda")
+
+    def backward(self, loss):
+        self.scaler.scale(loss).backward()
+
+    def clip(self, limit):
+        self.scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+
+    def step(self):
+        self.scaler.step(self.optimizer)
+
+    def finish(self):
+        self.scaler.update()
+        self.optimizer.zero_grad()
+
+    def everything(self, x):
+        with autocast("cuda"):
+            loss = self.model(x).mean()
+        loss = loss / 2
+        self.scaler.scale(loss).backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)  # wrong MPA205
+        self.scaler.step(self.optimizer)
+""",
+}
+
 PROTOCOL = {
     "a raw step of unscaled gradients": """
 def train(model, loader, optimizer, scaler):
@@ -200,7 +321,7 @@ def train(model, loader, device):
 
 SHAPES = {
     name: files if isinstance(files, dict) else {"train.py": files}
-    for group in (OBJECTS, SEVERAL, PROTOCOL)
+    for group in (OBJECTS, SEVERAL, CLIPS, ITERATIONS, PROTOCOL)
     for name, files in group.items()
 }  # fmt: skip
 
