@@ -66,6 +66,18 @@ class Tree:
             and call.func.value in self.scaler_calls(source, "scale", call)
         ]
 
+    def inside(self, clips: Iterable[ast.Call]) -> list[tuple[Source, ast.AST]]:
+        """What the project's own functions of these names do to gradients: `p.grad.mul_(…)`, `clip_grad_norm_(…)`."""
+        names = {_last(clip.func) for clip in clips}
+        return [
+            (source, call)
+            for source in self.sources
+            for function in ast.walk(source.tree)
+            if isinstance(function, Function) and function.name in names
+            for call in source.calls(function)
+            if re.search(r"\bgrad\b.*\.(mul_|div_|clamp_|clip_)$|clip_grad", source.code(call.func))
+        ]
+
     @cached_property
     def every_step(self) -> list[tuple[Source, ast.Call]]:
         return [(source, call) for source in self.sources for call in self.steps(source)]
@@ -131,6 +143,21 @@ def update_in_each_micro_batch(tree: Tree) -> Iterator[tuple[Source, ast.AST, li
             if guard is not None and _is_alone(source, call):
                 update = source.statement(call)
                 yield source, call, [*source.cut(update), *source.after(guard, marked(source.text_of(update)))]
+
+
+@operator("MPA204")
+def update_per_epoch(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit]]]:
+    """The update leaves the innermost loop and follows it."""
+    for source in tree.sources:
+        for call in tree.updates(source):
+            loops = source.loops(call)
+            if not loops or not _is_alone(source, call) or not source.own_lines(loops[0]):
+                continue
+            steps = [c for c in tree.steps(source, loops[0]) if _same_scaler(c, call)]
+            where = [(source, c) for c in steps] or [(s, c) for s, c in tree.every_step if _same_scaler(c, call)]
+            update = source.statement(call)
+            moved = source.after(loops[0], marked(source.text_of(update)))
+            yield source, call, [*source.cut(update), *moved, *_marks(where)]
 
 
 # -------------------------------------------------------------------- scaler.step
@@ -211,7 +238,19 @@ def drop_unscale(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit]]]:
     for source in tree.sources:
         for call in tree.scaler_calls(source, "unscale_"):
             clips = [c for c in _clips(source, source.function(call)) if c.lineno > call.lineno]
-            yield source, call, [*_dropped(source, call), *_marks((source, c) for c in clips)]
+            yield source, call, [*_dropped(source, call), *_marks([*((source, c) for c in clips), *tree.inside(clips)])]
+
+
+@operator("MPA212")
+def unscale_before_backward(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit]]]:
+    """The unscale_ goes before the backward of its own suite, where there is nothing yet to divide."""
+    for source in tree.sources:
+        for call in tree.scaler_calls(source, "unscale_"):
+            unscale = source.statement(call)
+            first = _earlier(source, unscale, tree.scaled_backwards(source))
+            if first is not None and _is_alone(source, call):
+                moved = source.before(first, marked(source.text_of(unscale)))
+                yield source, call, [*source.cut(unscale), *moved, *source.mark(first)]
 
 
 @operator("MPA206", "MPA212")
@@ -252,7 +291,8 @@ def clip_before_unscale(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit
                 clips = _clips(source, later)
                 if clips and source.own_lines(later) and source.own_lines(unscale):
                     moved = source.after(later, source.text_of(unscale))
-                    yield source, call, [*source.cut(unscale), *moved, *_marks((source, c) for c in clips)]
+                    marks = _marks([*((source, c) for c in clips), *tree.inside(clips)])
+                    yield source, call, [*source.cut(unscale), *moved, *marks]
                     break
 
 
