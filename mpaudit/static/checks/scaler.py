@@ -298,12 +298,14 @@ def state_not_saved(seen: Seen) -> Iterator[Draft]:
     for saved in trace.saved:
         if saved.site in with_state or saved.site in done or saved.basis.exceptional:
             continue
+        steps = [step for step in trace.steps if _holds(trace, saved, step)]
+        # an optimizer that several scripts get from one function: what steps it where it is saved is what counts
+        steps = [step for step in steps if step.basis.root == saved.basis.root] or steps
         scalers = {
-            step.scaler for step in trace.steps
+            step.scaler for step in steps
             if step.scaler is not None and step.scaler not in kept and step.scaler not in remade_too
             and (not saved.scalers or isinstance(step.scaler, Ref))
-            and _holds(trace, saved, step) and _really_enabled(trace, step.scaler)
-            and _compatible(step.basis, saved.basis)
+            and _really_enabled(trace, step.scaler) and _compatible(step.basis, saved.basis)
         }  # fmt: skip
         if not scalers:
             continue
