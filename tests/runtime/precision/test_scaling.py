@@ -196,14 +196,17 @@ def test_a_closure_is_named(drive: Drive, script: Script) -> None:
     step = """
         def closure():
             optimizer.zero_grad()
-            loss = F.mse_loss(model(x), y)
+            with region():
+                loss = F.mse_loss(model(x), y)
             loss.backward()
             losses.append(loss.detach())
             return loss
         optimizer.step(closure)
     """
     path = script(loop("torch.optim.LBFGS(weights, max_iter=2)", step))
-    answers = drive(path, "none:amp-fp16", "none:amp-bf16")
+    answers = drive(path, "none:amp-fp16", "none:amp-bf16", "bf16:off")
+    assert answers["none:amp-bf16"]["losses"] == answers["bf16:off"]["losses"]
+    assert answers["none:amp-bf16"]["parameters"] == answers["bf16:off"]["parameters"]
     assert doubts(answers["none:amp-fp16"]) == ["a backward inside of a step (a closure): its loss is not scaled"]
     assert doubts(answers["none:amp-bf16"]) == []
 
