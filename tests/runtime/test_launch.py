@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import textwrap
 import time
 from pathlib import Path
 
+import numpy
 import pytest
 
 from mpaudit.runtime.launch import TAIL
@@ -89,6 +91,29 @@ def test_the_users_own_sitecustomize_is_run_too(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
     record = launch(tmp_path / "home", "import sitecustomize; print(mine, sitecustomize.__file__)")
     assert lines(record.stdout) == [f"7 {site / 'sitecustomize.py'}"], record.stderr
+
+
+def test_what_is_drawn_is_seeded_and_what_no_seed_reaches_is_named(tmp_path: Path) -> None:
+    record = launch(
+        tmp_path / "home",
+        """
+        import random
+        import numpy
+        print(random.random(), numpy.random.rand())
+        random.seed()
+        numpy.random.seed(None)
+        numpy.random.default_rng()
+        numpy.random.default_rng(3), random.seed(5), numpy.random.seed(seed=7)
+        """,
+    )
+    wanted = random.Random(0).random(), numpy.random.RandomState(0).rand()
+    assert tuple(map(float, record.stdout.split())) == wanted, record.stderr
+    assert record.result is not None
+    assert [(place.line, place.what) for place in record.result.unseeded] == [
+        (5, "random.seed() without a seed"),
+        (6, "numpy.random.seed() without a seed"),
+        (7, "numpy.random.default_rng() without a seed"),
+    ]
 
 
 def test_an_exit_code_is_told(tmp_path: Path) -> None:
