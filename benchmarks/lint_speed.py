@@ -56,6 +56,7 @@ def measure(command: list[str], folder: Path, timeout: float) -> Cost | None:
         "print(used.ru_utime + used.ru_stime, used.ru_maxrss, done.returncode)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "CI": ""}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # installed packages have their bytecode
     start = time.perf_counter()
     with subprocess.Popen(
         [sys.executable, "-c", meter, *command], cwd=folder, env=environment, text=True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from functools import lru_cache
@@ -45,7 +44,11 @@ def has_colour() -> bool:
 
 def width() -> int:
     """Columns of standard output."""
-    return shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns if sys.stdout.isatty() else PLAIN_WIDTH
+    if not sys.stdout.isatty():
+        return PLAIN_WIDTH
+    from shutil import get_terminal_size
+
+    return get_terminal_size((PLAIN_WIDTH, 24)).columns
 
 
 @lru_cache(maxsize=8)

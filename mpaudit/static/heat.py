@@ -24,6 +24,14 @@ MATERIAL_TRIGGERS = frozenset(
 """Triggers of rules that report only what a training loop does with it: without one that it is linked with, a file
 that holds nothing else can have no finding."""
 
+SCIENCES = frozenset(
+    (
+        "gpytorch", "botorch", "torchdiffeq", "e3nn", "mace", "ase", "torchani", "schnetpack", "rdkit", "openmm",
+        "pyscf", "deepxde", "torchquad", "healpy", "astropy",
+    )
+)  # fmt: skip
+"""Packages of fields that compute in float64 on purpose."""
+
 HELPER_LINES = 12
 """A function of at most so many lines is parsed where parsed code calls it by name."""
 

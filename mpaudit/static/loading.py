@@ -23,11 +23,10 @@ from mpaudit.model import Problem
 from .answers import ANSWER, Part, Question, Stored
 from .cache import Cache
 from .facts import ir
-from .heat import ENGINE_TRIGGERS, MATERIAL_TRIGGERS, units_to_parse
+from .heat import ENGINE_TRIGGERS, MATERIAL_TRIGGERS, SCIENCES, units_to_parse
 from .parsing import LOWER, OUTLINE, ToOutline
 from .pool import Lost, Pool, Task
-from .program.linker import ModuleIndex
-from .program.traits import SCIENCES
+from .program.index import ModuleIndex
 from .sources import decode, read
 from .triggers import Scanner, import_lines
 

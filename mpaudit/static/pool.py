@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
+
+if TYPE_CHECKING:
+    import subprocess
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -184,6 +186,8 @@ class _Worker:
 
 
 def _start() -> subprocess.Popen[bytes]:
+    import subprocess
+
     if not sys.executable:
         raise OSError("no interpreter")
     path = [place for place in sys.path if place] + [str(Path(__file__).parents[2])]

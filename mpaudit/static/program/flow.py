@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..facts import ir
 from . import conditions, containers, contexts, expressions, functions, loops, operators, scopes, typestate
 from .frame import Frame, Run, text_of
-from .linker import walk_nodes, walk_statements
+from .linker import walk_statements
 from .liveness import Lives, lives
 from .state import Decision, PathState, is_counter, merge
 from .values import (
@@ -180,7 +180,7 @@ def _never_read(fr: Frame, name: str) -> bool:
     """A local of a function that occurs where it is assigned and nowhere else."""
     if fr.info is None or fr.info.node is None or name in fr.globals:
         return False
-    return sum(isinstance(node, ir.Name) and node.id == name for node in walk_nodes(fr.info.node)) == 1
+    return fr.info.occurrences[name] == 1
 
 
 def _augmented(run: Run, fr: Frame, stmt: ir.AugAssign, st: PathState) -> list[PathState]:
@@ -233,12 +233,8 @@ def _leave(run: Run, fr: Frame, stmt: ir.Return, st: PathState) -> None:
     """An early return between unscale_ and update leaves the iteration."""
     if fr.info is not None and fr.info.node is not None:
         last = fr.info.node.body[-1] if fr.info.node.body else None
-        if last is not stmt and _updates(fr.info.node):
+        if last is not stmt and fr.info.updates:
             typestate.leave_iteration(st.protocol, fr.site(stmt.span))
-
-
-def _updates(node: ir.FunctionDef) -> bool:
-    return any(isinstance(n, ir.Attr) and n.name in ("update", "step") for n in walk_nodes(node.body))
 
 
 def _if(run: Run, fr: Frame, stmt: ir.If, st: PathState) -> list[PathState]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-import sys
+from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple, get_args
+
+import msgspec
 
 from ..facts import ir
+from .index import ModuleIndex
 
-M = TypeVar("M")
 NO_SPAN = (1, 1, 1, 1)
 
 
@@ -40,6 +42,17 @@ class FunctionInfo:
 
     def __repr__(self) -> str:
         return f"{self.module.path}:{self.qualname}"
+
+    @cached_property
+    def updates(self) -> bool:
+        """Whether its body names an `update` or a `step`."""
+        body = () if self.node is None else self.node.body
+        return any(isinstance(n, ir.Attr) and n.name in ("update", "step") for n in walk_nodes(body))
+
+    @cached_property
+    def occurrences(self) -> Counter[str]:
+        """How often each name occurs in it."""
+        return Counter(node.id for node in walk_nodes(self.node) if isinstance(node, ir.Name))
 
 
 @dataclass(eq=False)
@@ -188,14 +201,24 @@ def walk_statements(stmts: Iterable[ir.Stmt]) -> Iterator[ir.Stmt]:
 
 def walk_nodes(root: object) -> Iterator[object]:
     """Every ir node below `root` (a node or a tuple), into functions and classes too; iterative."""
-    stack = [root]
+    stack: list[Any] = [root]
     while stack:
         node = stack.pop()
-        if isinstance(node, tuple):
-            stack.extend(reversed(node))
-        elif hasattr(node, "__struct_fields__"):
+        if type(node) is tuple:
+            stack += node[::-1]
+        elif type(node) in _CHILDREN:
             yield node
-            stack.extend(getattr(node, name) for name in reversed(node.__struct_fields__))
+            for name in _CHILDREN[type(node)]:
+                stack.append(getattr(node, name))
+
+
+def _children(kind: type[msgspec.Struct]) -> tuple[str, ...]:
+    return tuple(name for name in reversed(kind.__struct_fields__) if kind is not ir.Const and name not in _SCALARS)
+
+
+_SCALARS = frozenset(["span", "id", "name", "names", "op", "kind", "is_async", "is_generator", "bindings", "fields"])
+_CHILDREN = {kind: _children(kind) for kind in (*get_args(ir.Stmt), *get_args(ir.Expr), ir.Param)}
+"""Of each class of node the fields that can hold nodes, the last one first."""
 
 
 PROTOCOL_WORDS = frozenset(
@@ -319,6 +342,7 @@ class Project:
         self.inert: dict[Hashable, int] = {}
         """Calls (function and kinds of arguments) that had no event and gave nothing of interest → how often."""
         self._active: dict[int, bool] = {}
+        self._found: dict[tuple[str, str], ModuleInfo | None] = {}
         self.lives: dict[FunctionInfo, Any] = {}
         """What is known of the locals of functions that were followed; see liveness."""
         self._receivers: dict[str, list[tuple[FunctionInfo | None, str]]] = {}
@@ -333,7 +357,10 @@ class Project:
 
     def find(self, importer: ModuleInfo, dotted: str) -> ModuleInfo | None:
         """The module of the project that `dotted` means in `importer`; None: outside the project or ambiguous."""
-        return self._index.find(importer.parts, importer.is_package, dotted)
+        place = (importer.path, dotted)
+        if place not in self._found:
+            self._found[place] = self._index.find(importer.parts, importer.is_package, dotted)
+        return self._found[place]
 
     def is_active(self, stmt: ir.Stmt) -> bool:
         """Whether a statement holds protocol code or names something that does: a loop that does not need not be
@@ -411,61 +438,6 @@ class Project:
         folder = importer.parts if importer.is_package else importer.parts[:-1]
         wanted = folder[: len(folder) - (len(dots) - 1)]
         return next((m for m in self.modules.values() if m.is_package and m.parts == wanted), None) if wanted else None
-
-
-class ModuleIndex(Generic[M]):
-    """Finds what an import means among the files of a project, where nothing says what is on `sys.path`.
-
-    A script's own folder, the folders above it and `src` are taken for path entries, the nearest first; otherwise a
-    dotted name counts only where exactly one file ends like it.
-    """
-
-    def __init__(self, modules: Iterable[tuple[tuple[str, ...], M]], name: str = "") -> None:
-        self._name = name
-        """That of the project's own folder: a repository may be a package itself, found from the folder above."""
-        self._root: M | None = None
-        self._by_tail: dict[str, list[tuple[tuple[str, ...], M]]] = {}
-        for parts, module in modules:
-            if not parts:
-                self._root = module
-            else:
-                self._by_tail.setdefault(parts[-1], []).append((parts, module))
-
-    def find(self, importer: tuple[str, ...], is_package: bool, dotted: str) -> M | None:
-        folder = importer if is_package else importer[:-1]
-        level = len(dotted) - len(dotted.lstrip("."))
-        names = tuple(part for part in dotted.split(".") if part)
-        if level:
-            base = folder[: len(folder) - (level - 1)] if level > 1 else folder
-            if level - 1 > len(folder):
-                return None
-            return self._at(base + names)
-        if not names:
-            return None
-        candidates = [(p, m) for p, m in self._by_tail.get(names[-1], []) if p[-len(names) :] == names]
-        best: tuple[int, M] | None = None
-        for parts, module in candidates:
-            base = parts[: -len(names)]
-            if folder[: len(base)] == base:
-                rank = len(base) + 1
-            elif base and base[-1] in ("src", "lib", "python") and folder[: len(base) - 1] == base[:-1]:
-                rank = 0
-            else:
-                continue
-            if best is None or rank > best[0]:
-                best = rank, module
-        if best is not None:
-            near = best[0] == len(folder) + 1
-            return None if names[0] in sys.stdlib_module_names and not near else best[1]
-        if len(candidates) == 1 and len(names) > 1 and names[0] not in sys.stdlib_module_names:
-            return candidates[0][1]
-        itself = names[0] == self._name and names[0] not in sys.stdlib_module_names
-        return self._at(names[1:]) if itself else None
-
-    def _at(self, wanted: tuple[str, ...]) -> M | None:
-        if not wanted:
-            return self._root
-        return next((module for parts, module in self._by_tail.get(wanted[-1], ()) if parts == wanted), None)
 
 
 def _define(module: ModuleInfo) -> None:

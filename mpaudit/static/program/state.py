@@ -32,6 +32,7 @@ MAX_GUARDS = 16
 MAX_STATES = 16
 MAX_PHI_DEPTH = 3
 _VARYING: Key = ("varying",)
+_NOTHING: dict[str, Value] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,15 @@ class Heap:
     def owners(self) -> dict[Hashable, dict[str, Value]]:
         """For reading only."""
         return self._owners
+
+    def decided(self) -> list[tuple[Place, Phi]]:
+        """What depends on a decision."""
+        return [
+            ((owner, name), value)
+            for owner, names in self._owners.items()
+            for name, value in names.items()
+            if isinstance(value, Phi)
+        ]
 
     def items(self) -> Iterator[tuple[Place, Value]]:
         for owner, names in self._owners.items():
@@ -203,8 +213,7 @@ class PathState:
     def _collapse(self, void: Callable[[Key], bool], gate: Key) -> None:
         """Phi values of void decisions become a choice of which nothing more is known."""
         self.gates -= {gate}
-        found = [(place, value) for place, value in self.heap.items() if isinstance(value, Phi)]
-        for place, value in found:
+        for place, value in self.heap.decided():
             if _depends_on(value, void):
                 self.heap[place] = choice(list(options(value)), ("phi", "collapsed", *map(str, place)))
 
@@ -301,6 +310,7 @@ def _twins(a: PathState, b: PathState) -> dict[Value, Value]:
             ("optimizer", a.protocol.optimizers, b.protocol.optimizers),
             ("scaler", a.protocol.scalers, b.protocol.scalers),
         )
+        if ours.keys() != theirs.keys()
     ]
     unmet = {kind: (only_a, only_b) for kind, only_a, only_b in strangers if only_a and only_b}
     twins: dict[Value, Value] = {}
@@ -333,15 +343,16 @@ def _merge_two(a: PathState, b: PathState, node: Hashable) -> PathState:
     separator = next((k for k, truth in a.guards.items() if b.guards.get(k, truth) != truth), None)
     heap = a.heap.clone()
     ours_by_owner = a.heap.owners()
-    for owner, theirs in b.heap.owners().items():
-        ours = ours_by_owner.get(owner)
-        if ours is theirs:
-            continue
+    changed = [(owner, names) for owner, names in b.heap.owners().items() if ours_by_owner.get(owner) is not names]
+    for owner, theirs in changed:
+        ours = ours_by_owner.get(owner) or _NOTHING
         for name, value in theirs.items():
-            mine = ours.get(name) if ours else None
+            mine = ours.get(name)
+            if mine is value:
+                continue
             if mine is None:
                 heap[owner, name] = value
-            elif mine is not value and mine != value:
+            elif mine != value:
                 heap[owner, name] = _join_values(mine, value, separator, a, (node, owner, name))
     return PathState(
         heap=heap,

@@ -6,29 +6,9 @@ import os
 from collections.abc import Iterator
 
 from ..facts import ir
+from ..heat import SCIENCES
 from .frame import text_of
 from .linker import ModuleInfo, Project, walk_nodes, walk_statements
-
-SCIENCES = frozenset(
-    [
-        "gpytorch",
-        "botorch",
-        "torchdiffeq",
-        "e3nn",
-        "mace",
-        "ase",
-        "torchani",
-        "schnetpack",
-        "rdkit",
-        "openmm",
-        "pyscf",
-        "deepxde",
-        "torchquad",
-        "healpy",
-        "astropy",
-    ]
-)
-"""Packages of fields that compute in float64 on purpose."""
 
 _ASKING = frozenset({"ImportError", "AttributeError", "ModuleNotFoundError", "TypeError", "Exception"})
 
