@@ -162,3 +162,22 @@ time.sleep(600)
     )
     assert record.result is not None and record.result.ending == "time-limit", record.stderr
     assert (record.result.steps, len(record.result.step_ms)) == (4, 2)
+
+
+def test_a_disk_that_is_full_during_the_training(tmp_path: Path) -> None:
+    """The sentence is about the result, and no exception is raised in the script's own steps."""
+    record = launch(
+        tmp_path / "home",
+        LOOP
+        + """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+for i in range(40):
+    print(i, flush=True)
+    step()
+""",
+    )
+    assert record.outcome == "disk-full", record.stderr
+    assert record.sentence == "mpaudit could not write the run's result: result.json: File too large"
+    assert record.stdout.split() == ["0", "1", "2", "3", "4"]
+    assert "Traceback" not in record.stderr

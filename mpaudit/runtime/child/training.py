@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from time import perf_counter
 from typing import Any
 
@@ -59,7 +60,10 @@ class Training:
     def show(self) -> None:
         """Tells the parent how far the training is."""
         text = f"{self.steps.made}{' bounded' if self.bound.fired else ''}"
-        real.pwrite(self.progress, text.ljust(24).encode(), 0)
+        try:
+            real.pwrite(self.progress, text.ljust(24).encode(), 0)
+        except OSError:  # the disk is full, which the writing of the result will say
+            self.shown = inf
 
     def forget(self) -> None:
         """Begins anew, in the child of a fork."""
