@@ -261,3 +261,13 @@ def test_scalers_are_off_where_they_are_not_wanted(drive: Drive, script: Script,
     assert seen == {"none:fp32": {1.0}, "none:amp-bf16": {1.0}, "none:amp-fp16": {65536.0}}
     assert answers["none:amp-fp16"]["control"]["mode"] == "as-is"
     assert answers["none:amp-fp16"]["control"]["scale"] == 65536.0
+
+
+def test_a_scaler_without_autocast_is_named(drive: Drive, script: Script) -> None:
+    """As it is written, such a script computes in float32, whatever the run is called."""
+    body = loop("loss = objective(x, y)", "scaler = torch.amp.GradScaler('cpu')")
+    answers = drive(script(body.replace("loss.backward()\n    optimizer.step()", SCALED)), "none:fp32", "none:amp-bf16")
+    assert answers["none:amp-bf16"]["losses"] == answers["none:fp32"]["losses"]
+    named = [place["what"] for place in answers["none:amp-bf16"]["control"]["unfaithful"]]
+    assert named == ["nothing was computed in autocast: the script has a scaler or a region of its own, and none is on"]
+    assert answers["none:fp32"]["control"]["unfaithful"] == []

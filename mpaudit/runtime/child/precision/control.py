@@ -21,6 +21,7 @@ from .record import Record
 from .scaling import Scaling
 from .span import Span
 
+_NEVER_ON = "nothing was computed in autocast: the script has a scaler or a region of its own, and none is on"
 _TARGETS = {"amp-bf16": torch.bfloat16, "amp-fp16": torch.float16}
 
 
@@ -46,6 +47,8 @@ class Controller:
         own, scaling = self._own, self._scaling
         unfaithful = dict(self._record.unfaithful)
         unfaithful.update(dict.fromkeys(_foreign()))
+        if self._span is not None and self._span.trained and not (self._span.opened or own.on or own.recast):
+            unfaithful[Place("", 0, _NEVER_ON)] = None
         if self._perturbation is not None and not self._perturbation.moved:
             unfaithful[Place("", 0, "no optimizer took a parameter: no weight was moved")] = None
         scaled = scaling is not None and scaling.used

@@ -52,6 +52,8 @@ class Span:
         """Whether the script has turned out to have autocast of its own: no span is opened any more."""
         self.opened = False
         """A span was open at some time."""
+        self.trained = False
+        """A backward was run."""
         self.outside: list[Callable[[], None]] = []
         """Told when a backward starts from a loss that was computed outside of any span."""
         self._local = local
@@ -170,6 +172,7 @@ class Span:
 
     def _backward_begin(self, roots: Any) -> Any:
         local = self._local
+        self.trained = True
         self._lookout.backward(roots)
         if local.span is not None:
             self.close()
