@@ -35,7 +35,7 @@ def missing_autocast(seen: Seen) -> Iterator[Draft]:
     for backward in trace.backwards:
         if backward.loss is not None and backward.loss.uses:
             covered |= {use.site for use in backward.loss.uses if use.casts is None or use.casts}
-    found: list[tuple[tuple[Hashable, ...], Use, Site]] = []
+    found: list[tuple[tuple[Hashable, ...], Use, Site, bool]] = []
     for at, entries in sorted(losses.items()):
         if not all(clean for clean, _ in entries):
             continue
@@ -54,17 +54,16 @@ def missing_autocast(seen: Seen) -> Iterator[Draft]:
         roots = {trace.scripts.get(step.basis.root, "") for _, step in entries}
         if (places | made) & seen.low_precision or (places | made | roots) & seen.toys:
             continue
-        found += [(step.loops, first, at) for _, step in entries]
+        waits = bool((places | made) & seen.kernels or (places | made | roots) & seen.simulators)
+        found += [(step.loops, first, at, waits) for _, step in entries]
     done: list[tuple[Hashable, ...]] = []
     sites: set[Site] = set()
-    for loops, first, at in sorted(found, key=lambda f: (f[1].site, f[2])):
+    for loops, first, at, waits in sorted(found, key=lambda f: (f[1].site, f[2], f[3])):
         if first.site in sites or any(_one_loop(loops, other) for other in done):
             continue  # the networks of a GAN take turns in one loop: one place to mend
         sites.add(first.site)
         done.append(loops)
         name = name_of(trace, first.module, "the model")
-        places = {first.site.path, at.path, trace.sources.get(first.module, "")}
-        waits = places & (seen.simulators | seen.kernels)
         yield Draft(
             "MPA101", first.site,
             f"{name} is trained on CUDA in float32 without autocast: tensor cores stay unused, which usually costs a "

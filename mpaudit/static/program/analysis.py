@@ -10,6 +10,7 @@ from .flow import execute
 from .frame import MAX_ALL_STEPS, MAX_STEPS, MAX_TEST_STEPS, Frame, OutOfBudget, Run
 from .linker import ClassInfo, FunctionInfo, ModuleInfo, Project, walk_nodes
 from .objects import find_method
+from .shapes import Args, Keywords
 from .state import PathState, merge
 from .trace import Trace
 from .values import Cls, Func, Ref, Sym, Value
@@ -74,7 +75,7 @@ def _function(project: Project, info: FunctionInfo, trace: Trace, number: int) -
         parent = info.parent
         if parent is not None:
             func = Func(info, me, ("frame", repr(parent), 0, None))
-        results = functions.call_function(run, module_frame, func, (), _unknown(info), state, None)
+        results = functions.call_function(run, module_frame, func, *_unknown(info), state, None)
         for after, made in results:
             if isinstance(made, Ref) and made.kind in ("generator", "generator_context"):
                 generators.follow(run, module_frame, made, after, generators.resumed_by_anyone)
@@ -93,16 +94,19 @@ def _once_more(run: Run, frame: Frame, func: Func, ends: list[PathState]) -> Non
     run.again = True
     for state in merge(ends, ("again", repr(func.info)))[:MAX_AGAIN]:
         state.cross_back_edge()
-        functions.call_function(run, frame, func, (), _unknown(func.info), state, None)
+        functions.call_function(run, frame, func, *_unknown(func.info), state, None)
 
 
-def _unknown(info: FunctionInfo) -> tuple[tuple[str, Value], ...]:
+def _unknown(info: FunctionInfo) -> tuple[Args, Keywords]:
     """Arguments of which nothing is known, defaults included: there is a caller somewhere, and it may pass them."""
     assert info.node is not None
     params = [p.name for p in info.node.params if p.kind in ("pos", "kw")]
     static = any(isinstance(d, ir.Name) and d.id == "staticmethod" for d, _ in info.node.decorators)
     own = 1 if info.cls is not None and not static else 0
-    return tuple((name, Sym(("param", repr(info), name))) for name in params[own:])
+    given = {name: Sym(("param", repr(info), name)) for name in params[own:]}
+    more = {p.kind: Sym(("param", repr(info), p.name)) for p in info.node.params if p.kind in ("*", "**")}
+    rest = (Sym(("star", more["*"].key)),) if "*" in more else ()
+    return rest, (*given.items(), *((("", more["**"]),) if "**" in more else ()))
 
 
 def _instance(run: Run, frame: Frame, cls: ClassInfo, info: FunctionInfo, state: PathState) -> tuple[Value, PathState]:
@@ -123,7 +127,7 @@ def _instance(run: Run, frame: Frame, cls: ClassInfo, info: FunctionInfo, state:
         run.lazy += 1
         reached = set(run.reached)
         try:
-            results = functions.call_function(run, frame, Func(init, me), (), _unknown(init), state.clone(), None)
+            results = functions.call_function(run, frame, Func(init, me), *_unknown(init), state.clone(), None)
         finally:
             run.lazy -= 1
         run.reached = reached

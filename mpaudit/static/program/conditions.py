@@ -66,10 +66,7 @@ def decide(st: PathState, value: Value) -> list[tuple[PathState, bool, Key | Non
     if truth is not None:
         return [(st, truth, None)]
     if isinstance(value, Phi):
-        other = st.clone()
-        st.assume(value.key, True)
-        other.assume(value.key, False)
-        return [(s, t, value.key) for side, s in ((value.yes, st), (value.no, other)) for s, t, _ in decide(s, side)]
+        return _decide_sides(st, value)
     if isinstance(value, Choice):
         truths = {truth_of(option) for option in value.options}
         if truths == {True} or truths == {False}:
@@ -84,6 +81,24 @@ def decide(st: PathState, value: Value) -> list[tuple[PathState, bool, Key | Non
     st.assume(key, True)
     other.assume(key, False)
     return [(st, True, key), (other, False, key)]
+
+
+def _decide_sides(st: PathState, value: Phi) -> list[tuple[PathState, bool, Key | None]]:
+    """The sides of a Phi that agree with what is known of the whole. Where the truth of a side is open too, that of the
+    whole is a decision of its own: it still holds where paths through different sides have met."""
+    settled = truth_of(value.yes) is not None and truth_of(value.no) is not None
+    whole: Key | None = None if settled else ("truth", operators.key_of(value))
+    known = None if whole is None else st.decided(whole)
+    other = st.clone()
+    st.assume(value.key, True)
+    other.assume(value.key, False)
+    taken = [(s, truth) for side, s in ((value.yes, st), (value.no, other)) for s, truth, _ in decide(s, side)]
+    if known is not None:
+        taken = [(s, truth) for s, truth in taken if truth is known] or taken
+    elif whole is not None:
+        for s, truth in taken:
+            s.assume(whole, truth)
+    return [(s, truth, value.key) for s, truth in taken]
 
 
 def refine(run: Run, fr: Frame, test: ir.Expr, truth: bool, st: PathState) -> None:

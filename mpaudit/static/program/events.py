@@ -363,6 +363,8 @@ def unscale(run: Run, scaler: Id, optimizer: Id | None, site: Site, st: PathStat
             meet(run, optimizer, s)
             _visit(run, site)
             typestate.unscale(s.protocol, scaler, optimizer, site, _report(run, s, site))
+            if s.protocol.optimizers[optimizer].grad == typestate.EMPTY:
+                typestate.doubt_record(s.protocol, scaler)  # a path without a backward: in the run there is one
             note(run, s)
             for key, taken in s.guards.items():
                 run.trace.unscale_arms.setdefault(key, {})[taken] = True

@@ -234,13 +234,16 @@ def bind(run: Run, frame: Frame, func: Func, args: Args, keywords: Keywords, st:
             value = given.get(param.name)
             st.heap[frame.id, param.name] = value if value is not None else _default(run, frame, param, st, star)
         elif param.kind == "*":
-            st.heap[frame.id, param.name] = Tup(tuple(values[len(positional) :]))
+            rest = values[len(positional) :] or [v for v in values[-1:] if isinstance(v, Sym) and v.key[0] == "star"]
+            st.heap[frame.id, param.name] = Tup(tuple(rest))
         elif param.kind == "**":
             names = {p.name for p in node.params}
             ref = Ref("dict", ("kwargs", frame.id))
             st.heap.drop(ref)
             for name, value in keywords:
-                if name and name not in names:
+                if not name:
+                    st.heap[ref, "[**]"] = value
+                elif name not in names:
                     st.heap[ref, containers.slot(Const(name))] = value
             st.heap[frame.id, param.name] = ref
 

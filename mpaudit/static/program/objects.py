@@ -255,6 +255,10 @@ def store_attribute(
                 from .events import zero_params
 
                 zero_params(run, option, st, None)
+            case Owned() if name == "grad" and value == NONE:
+                from .events import zero_modules
+
+                zero_modules(run, None, None, st)
             case Cls():
                 st.heap[option, name] = value
             case _:

@@ -34,6 +34,7 @@ def scaler_method(
         text = text_of(expr.args[0]) if expr.args else "optimizer"
         for s, option in calls.split(st, target):
             if isinstance(option, Owned):
+                events.havoc(run, [scaler], s)
                 out.append((s, NONE))
                 continue
             if isinstance(option, Choice):

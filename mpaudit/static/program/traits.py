@@ -53,7 +53,9 @@ def lowers_otherwise(project: Project) -> bool:
     return False
 
 
-SIMULATORS = frozenset(("gym", "gymnasium", "envpool", "procgen", "pettingzoo", "dm_control", "isaacgym", "ale_py"))
+SIMULATORS = frozenset(
+    ("gym", "gymnasium", "envpool", "procgen", "pettingzoo", "dm_control", "isaacgym", "ale_py",
+     "stable_baselines3", "tianshou", "rl_games", "skrl", "rsl_rl"))  # fmt: skip
 """Reinforcement learning: small networks that wait for an environment, where autocast gains little."""
 
 

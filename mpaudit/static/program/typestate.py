@@ -217,6 +217,11 @@ def forget_optimizer(p: Protocol, o: Id) -> None:
             p.pairs[key] = PairState()
 
 
+def doubt_record(p: Protocol, s: Id) -> None:
+    """Whether an inf check was recorded is unknown from here."""
+    p.scalers[s] = replace(p.scaler(s), recorded=Recorded.TOP)
+
+
 def forget_gradients(p: Protocol, o: Id) -> None:
     """What the gradients hold is unknown from here; the stages stay."""
     p.optimizers[o] = replace(p.optimizer(o), grad=UNKNOWN, used=Used.TOP, clip=None, zeroed=False)
