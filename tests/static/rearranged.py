@@ -96,7 +96,7 @@ def wrapped(text: str) -> str:
     kept = _lines_inside_strings(text)
     for node in sorted(functions, key=lambda f: f.lineno, reverse=True):
         body = node.body[1:] if ast.get_docstring(node) is not None else node.body
-        if not body or not _can_be_wrapped(node, body):
+        if not body or not _can_be_wrapped(node, body) or lines[body[0].lineno - 1].startswith("\t"):
             continue
         first, last = body[0].lineno, node.end_lineno or node.lineno
         if isinstance(body[0], ast.FunctionDef | ast.ClassDef) and body[0].decorator_list:

@@ -144,6 +144,7 @@ def _is_hook(node: ir.FunctionDef) -> bool:
     """A method that is there to be overridden: what a subclass makes of it is unknown."""
     return all(
         (isinstance(stmt, ir.ExprStmt) and isinstance(stmt.value, ir.Const))
+        or (isinstance(stmt, ir.Assign) and all(isinstance(p, ir.Name | ir.Const) for p in (stmt.value, *stmt.targets)))
         or (isinstance(stmt, ir.Return) and stmt.value is None)
         or (isinstance(stmt, ir.Raise) and "NotImplemented" in text_of(stmt.value or ir.Opaque()))
         for stmt in node.body

@@ -644,8 +644,37 @@ def main(model, loader):
 """,
 }
 
+HOOKS = {
+    "a method that is there to be overridden": """
+class Base:
+    def optimizer_of(self):
+        step_after = "batch"
+        return
+
+    def prepare(self):
+        self.scaler = GradScaler("cuda")
+        self.optimizer = self.optimizer_of()
+
+    def step(self, batch):
+        self.optimizer.zero_grad()
+        with autocast("cuda"):
+            loss = self.model(batch).mean()
+        self.scaler.scale(loss).backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)  # wrong MPA205
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    def fit(self, loader):
+        self.prepare()
+        for batch in loader:
+            self.step(batch)
+""",
+}
+
 PROGRAMS = {
-    name: text for group in (LAMBDAS, FIELDS, DICTS, MANAGERS, GENERATORS, DECORATORS) for name, text in group.items()
+    name: text
+    for group in (LAMBDAS, FIELDS, DICTS, MANAGERS, GENERATORS, DECORATORS, HOOKS)
+    for name, text in group.items()
 }
 
 
