@@ -122,6 +122,8 @@ def moves_to_gpu(run: Run, values: Sequence[Value]) -> bool:
         for option in options(value):
             if isinstance(option, Device) and option.type.startswith("cuda"):
                 return True
+            if isinstance(option, Device) and not option.type:
+                run.maybe_cuda = True
             if isinstance(option, Sym):
                 named = str(option.key[-1]).lower()
                 if option.key[0] == "pcall" and "torch.cuda.current_device" in option.key:
