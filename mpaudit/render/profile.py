@@ -120,7 +120,7 @@ def _timing(audit: Audit, profile: Profile) -> Iterator[Block]:
             (
                 variant.variant,
                 _ms(variant.step_ms),
-                f"{variant.steps_per_s:.3g}",
+                _per_second(variant.steps_per_s),
                 _interval(comparison) if comparison else "",
                 "" if floor is None else f"±{_percent(floor - 1)}" if floor < 2 else "> 100 %",
                 _percent(share) if share is not None else "",
@@ -154,7 +154,7 @@ def _ceilings(audit: Audit, profile: Profile) -> Iterator[Block]:
         key = ceiling.operation, ceiling.variant
         best[key] = max(best.get(key, 0.0), ceiling.tflop_per_s)
     variants = dict.fromkeys(variant for _, variant in best)
-    if not variants:
+    if not variants or not profile.variants:
         return
     baseline = next(iter(variants))
     got = {c.variant: c.speedup for c in reversed(audit.comparisons) if c.baseline == baseline}
@@ -214,9 +214,6 @@ _MODES = {
 
 
 def _precision(audit: Audit) -> Iterator[Block]:
-    if not audit.runs:
-        return
-    yield Heading("Precision")
     rows = []
     for variant, runs in _by_variant(audit.runs).items():
         ran = next((run for run in runs if run.steps), None)
@@ -230,9 +227,11 @@ def _precision(audit: Audit) -> Iterator[Block]:
         if ran.skipped:
             text += f"; {_count(ran.skipped, 'step')} skipped for gradients that were not finite"
         rows.append((variant, text))
+    unfaithful = _gathered(audit.runs, lambda run: run.unfaithful)
+    if rows or unfaithful:
+        yield Heading("Precision")
     if rows:
         yield Table(("precision", "how it came about"), tuple(rows))
-    unfaithful = _gathered(audit.runs, lambda run: run.unfaithful)
     if unfaithful:
         yield Sentence("could not be brought to this precision faithfully:", style="doubt")
         yield Items(_cut([f"{_place(place)} ({', '.join(variants)})" for place, variants in unfaithful.items()]))
@@ -326,6 +325,10 @@ def _percent(share: float | None) -> str:
 
 def _ms(milliseconds: float) -> str:
     return f"{milliseconds:.0f}" if milliseconds >= 100 else f"{milliseconds:.3g}"
+
+
+def _per_second(steps: float) -> str:
+    return f"{steps:,.0f}" if steps >= 100 else f"{steps:.3g}"
 
 
 def _rate(tflop_per_s: float) -> str:

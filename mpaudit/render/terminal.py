@@ -39,7 +39,10 @@ def _block(block: Block, width: int) -> Iterator[Piece]:
 
 
 def _wrapped(text: str, width: int, indent: str) -> list[str]:
-    return wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    """Rows of at most `width`. A number and its per cent sign stay together."""
+    joined = text.replace(" %", "\N{NO-BREAK SPACE}%")
+    rows = wrap(joined, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return [row.replace("\N{NO-BREAK SPACE}%", " %") for row in rows]
 
 
 def _table(table: Table, width: int) -> Iterator[Piece]:

@@ -156,7 +156,8 @@ def test_a_script_that_fails() -> None:
     assert "nothing could be measured" in text
     assert "fp32  not measured: ended with exit code 2 after 0 of 25 steps" in text
     assert text.count("  | usage: train.py\n") == 1
-    assert "Steps" not in text
+    for heading in ("Steps", "At best on this device", "Precision"):
+        assert heading not in text
 
 
 def test_a_traceback_is_shown_once() -> None:
@@ -190,6 +191,20 @@ def test_long_lists_are_cut_in_the_table_only() -> None:
 def test_it_fits_the_terminal(width: int) -> None:
     rows = shown(audited(variants=("fp32", "tf32", "amp-bf16", "amp-fp16")), width=width).splitlines()
     assert max(map(len, rows)) <= width
+
+
+def test_many_steps_in_a_second() -> None:
+    def quick(run: ChildPlan) -> RunRecord:
+        return record(run, [0.36] * 20)
+
+    text = shown(audited(quick))
+    assert "2,778" in text and "e+03" not in text
+
+
+@pytest.mark.parametrize("width", range(60, 121))
+def test_a_per_cent_sign_stays_with_its_number(width: int) -> None:
+    rows = shown(audited(), width=width).splitlines()
+    assert not [row for row in rows if row.strip().startswith("%")]
 
 
 def test_colour_changes_nothing_else() -> None:

@@ -116,6 +116,19 @@ def test_what_is_drawn_is_seeded_and_what_no_seed_reaches_is_named(tmp_path: Pat
     ]
 
 
+def test_what_a_library_draws_while_it_is_imported_is_not_the_scripts(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    library = home / "site-packages" / "library"
+    library.mkdir(parents=True)
+    (library / "__init__.py").write_text("import numpy\nnumpy.random.default_rng()\n")
+    (home / "data.py").write_text("import numpy\nnumpy.random.default_rng()\n")
+    record = launch(
+        home, "import os, sys\nsys.path.append(os.path.abspath('site-packages'))\nimport library\nimport data\n"
+    )
+    assert record.result is not None
+    assert [(Path(place.path).name, place.line) for place in record.result.unseeded] == [("data.py", 2)], record.stderr
+
+
 def test_an_exit_code_is_told(tmp_path: Path) -> None:
     record = launch(tmp_path / "home", "import sys; print('bad option', file=sys.stderr); sys.exit(3)")
     assert (record.outcome, record.sentence) == ("exit", "ended with exit code 3 after 0 of 5 steps")

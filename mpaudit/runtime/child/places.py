@@ -33,11 +33,16 @@ def is_user(path: str) -> bool:
     return not path.startswith(_LIBRARIES) and not any(part in path for part in _INSTALLED)
 
 
-def caller(what: str) -> Place | None:
-    """The innermost line of the user's code that is being run; None where only libraries are."""
+def caller(what: str, *, imports: bool = True) -> Place | None:
+    """The innermost line of the user's code that is being run; None where only libraries are.
+
+    Without `imports` also None for what a library does while it is imported.
+    """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         path = frame.f_code.co_filename
+        if not imports and path.startswith("<frozen importlib"):
+            return None
         if is_user(path):
             return Place(os.path.abspath(path), frame.f_lineno, what)
         frame = frame.f_back

@@ -52,7 +52,7 @@ class Seeding:
         self.patches.replace(module, name, wrap)
 
     def _note(self, what: str) -> None:
-        place = places.caller(what)
+        place = places.caller(what, imports=False)
         if place is not None:
             self.unseeded[place] = None
 
