@@ -189,7 +189,7 @@ def _devices(seen: Seen) -> Iterator[tuple[ApiCall, Value]]:
             given = next((v for k, v in call.keywords if k == "device_type"), call.args[0] if call.args else None)
             if given is not None:
                 yield call, given
-            elif not any(key == "" for key, _ in call.keywords):
+            elif not call.spread:
                 yield call, NONE
 
 

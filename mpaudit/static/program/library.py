@@ -43,7 +43,9 @@ def call_external(
     last = name.rsplit(".", 1)[-1]
     if name in torch_api.AUTOCAST or name in torch_api.GRAD_SCALER or name in torch_api.DEPRECATED or name in _RECORDED:
         texts = tuple(text_of(e) for e in expr.args)
-        run.trace.calls[ApiCall(name, site, args, keywords, "call", text_of(expr.func), run.root, shim, texts)] = None
+        spread = any(isinstance(e, ir.Star) for e in expr.args) or any(not key for key, _ in expr.keywords)
+        made = ApiCall(name, site, args, keywords, "call", text_of(expr.func), run.root, shim, texts, spread)
+        run.trace.calls[made] = None
     if name in torch_api.AUTOCAST:
         return [(st, makers.make_autocast(run, fr, name, args, keywords, site, text_of(expr.func), st))]
     if name in torch_api.GRAD_SCALER:

@@ -52,6 +52,8 @@ class ApiCall:
     shim: bool = False
     """The name is one of several candidates of an ambiguous import."""
     arg_texts: tuple[str, ...] = ()
+    spread: bool = False
+    """Some of its arguments stand elsewhere: `*args`, `**kwargs`."""
 
 
 @dataclass(frozen=True, slots=True)

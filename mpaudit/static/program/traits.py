@@ -28,6 +28,7 @@ _LOW_PRECISION = frozenset(
     (
         "GradScaler", "amp", "autocast", "bf16", "bfloat16", "float16", "float8_e4m3fn", "fp16", "half",
         "mixed_precision", "use_amp", "use_fp16", "MixedPrecision", "MixedPrecisionPolicy", "set_autocast_enabled",
+        "set_default_dtype",
     )
 )  # fmt: skip
 

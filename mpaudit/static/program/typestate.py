@@ -502,14 +502,20 @@ def _renamed(state: OptimizerState, names: Mapping[Any, Any]) -> OptimizerState:
 
 
 def agree(a: Protocol, b: Protocol) -> bool:
-    """As equal keys, but an object that one of the paths has not met is no disagreement."""
+    """As equal keys, but an object that one of the paths has not met is no disagreement, unless the other path is
+    between its unscale_ or step and the update."""
     if a.unseen != b.unseen:
         return False
     return (
         all(b.scalers.get(k, v) == v for k, v in a.scalers.items())
-        and all(b.pairs.get(k, v) == v for k, v in a.pairs.items())
+        and all(_same_stage(pair, b.pairs.get(k)) for k, pair in a.pairs.items())
+        and all(_same_stage(pair, a.pairs.get(k)) for k, pair in b.pairs.items())
         and all(b.optimizers.get(k, v) == v for k, v in a.optimizers.items())
     )
+
+
+def _same_stage(ours: PairState, theirs: PairState | None) -> bool:
+    return ours.stage not in (Stage.UNSCALED, Stage.STEPPED) if theirs is None else ours == theirs
 
 
 def join(a: Protocol, b: Protocol) -> Protocol:

@@ -537,6 +537,24 @@ def main(model, loader, criterion):
 }
 
 CLASSES = {
+    "a part of the protocol, called from elsewhere, with a scaler that may be off": """
+class Trainer:
+    def prepare(self, config, model, fp16=False):
+        self.config = config
+        self.model = nn.parallel.DistributedDataParallel(model.cuda())
+        self.optimizer, self.schedule = self.config.build_optimizer(self.model)
+        self.fp16 = fp16
+        self.scaler = GradScaler("cuda", enabled=self.fp16)
+
+    def after_step(self):
+        self.scaler.unscale_(self.optimizer)
+        if self.config.grad_clip is not None:
+            torch.nn.utils.clip_grad_value_(self.model.parameters(), self.config.grad_clip)
+        self.scaler.step(self.optimizer)  # right
+        self.optimizer.step()  # wrong MPA203
+        self.scaler.update()
+        self.schedule.step()
+""",
     "on self": """
 class Trainer:
     def __init__(self, model):
