@@ -44,8 +44,8 @@ def call_external(
     if name in torch_api.AUTOCAST or name in torch_api.GRAD_SCALER or name in torch_api.DEPRECATED or name in _RECORDED:
         texts = tuple(text_of(e) for e in expr.args)
         spread = any(isinstance(e, ir.Star) for e in expr.args) or any(not key for key, _ in expr.keywords)
-        made = ApiCall(name, site, args, keywords, "call", text_of(expr.func), run.root, shim, texts, spread)
-        run.trace.calls[made] = None
+        seen = ApiCall(name, site, args, keywords, "call", text_of(expr.func), run.root, shim, texts, spread)
+        run.trace.calls[seen] = None
     if name in torch_api.AUTOCAST:
         return [(st, makers.make_autocast(run, fr, name, args, keywords, site, text_of(expr.func), st))]
     if name in torch_api.GRAD_SCALER:
