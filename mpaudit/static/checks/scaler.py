@@ -446,7 +446,9 @@ def fp16_without_scaler(seen: Seen) -> Iterator[Draft]:
         if cast is None or step.backward in done:
             continue
         name = name_of(trace, step.optimizer, "the optimizer")
-        confidence = Confidence.LIKELY if is_feasible(step.basis, trace) else Confidence.POSSIBLE
+        # where a scaler steps the optimizer too, the raw arm is most likely the one without autocast
+        sure = step.optimizer not in stepped and is_feasible(step.basis, trace)
+        confidence = Confidence.LIKELY if sure else Confidence.POSSIBLE
         done[step.backward] = Draft(
             "MPA201", step.backward,
             "backward of a loss from float16 autocast without loss scaling: gradients below 6e-8 become zero, and "
