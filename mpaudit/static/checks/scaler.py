@@ -445,6 +445,8 @@ def fp16_without_scaler(seen: Seen) -> Iterator[Draft]:
         cast = _fp16_cast(step.loss, dict(step.basis.guards), undecided=not scaled_elsewhere)
         if cast is None or step.backward in done:
             continue
+        if scaled_elsewhere and _in_two_ways(step.loss):
+            continue  # with a flag that the scaler hangs on, and without: which of them is scaled is not known here
         name = name_of(trace, step.optimizer, "the optimizer")
         # where a scaler steps the optimizer too, the raw arm is most likely the one without autocast
         sure = step.optimizer not in stepped and is_feasible(step.basis, trace)
@@ -457,6 +459,12 @@ def fp16_without_scaler(seen: Seen) -> Iterator[Draft]:
             ((cast.site, "float16 autocast"), (step.site, "the step")),
         )  # fmt: skip
     yield from done.values()
+
+
+def _in_two_ways(loss: Tensor) -> bool:
+    """Whether paths have met on which a module ran in an autocast and on which it did not."""
+    uses = loss.uses or ()
+    return any(use.casts and any(u.module == use.module and not u.casts for u in uses) for use in uses)
 
 
 def _fp16_cast(loss: Tensor, guards: dict[Key, bool], undecided: bool) -> Cast | None:
