@@ -174,6 +174,12 @@ def not_entered(seen: Seen) -> Iterator[Draft]:
             "MPA105", site, f"{text}(...) is created and never entered: the code after it runs in full precision",
             f"write `with {text}(...):` round the forward and the loss", Confidence.DEFINITE,
         )  # fmt: skip
+    for site, (text, made) in trace.contexts_dropped.items():
+        if site not in trace.casts_made and not made & trace.casts_held:
+            yield Draft(
+                "MPA105", site, f"the autocast that {text}() gives is never entered: the code after it runs in full "
+                "precision", f"write `with {text}(...):` round the forward and the loss", Confidence.LIKELY,
+            )  # fmt: skip
     for call in trace.calls:
         if call.how == "bare" and call.name in torch_api.AUTOCAST:
             yield Draft(

@@ -292,10 +292,11 @@ def call_method(
         case Ref(kind="rng"):
             return [(st, dtype_flow.generated(callee.name, args, keywords))]
         case Ref(kind="exitstack") if callee.name == "enter_context" and args:
-            return [(st, contexts.enter_context(run, fr, st.settle(args[0]), expr.args[0], st))]
+            return [(st, contexts.hold(run, fr, st.settle(args[0]), expr.args[0], st))]
         case Ref(kind="autocast") if callee.name == "__enter__":
             if isinstance(base.id, Cast):
                 run.trace.casts_entered.add(base.id.site)
+                run.trace.casts_held.add(base.id.site)
             st.casts = (*st.casts, None)
             return [(st, base)]
         case Ref(kind="generator"):  # next, send, close

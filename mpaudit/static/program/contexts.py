@@ -131,6 +131,14 @@ def _settled(st: PathState, value: Value) -> Results:
     return [(st, value)]
 
 
+def hold(run: Run, fr: Frame, context: Value, expr: ir.Expr, st: PathState) -> Value:
+    """`stack.enter_context(context)`: as `with context`, for as long as the stack is open."""
+    for option in options(context):
+        if isinstance(option, Ref) and isinstance(option.id, Cast):
+            run.trace.casts_held.add(option.id.site)
+    return enter_context(run, fr, context, expr, st)
+
+
 def enter_context(run: Run, fr: Frame, context: Value, expr: ir.Expr, st: PathState) -> Value:
     """`with context`: pushes an autocast; gives what `as` binds."""
     if isinstance(context, Ref):

@@ -265,12 +265,17 @@ def backward(run: Run, fr: Frame, loss: Value, site: Site, text: str, st: PathSt
 
 def scaled_of_unknown(loss: Value) -> Id | None:
     """A loss that a function got, or that lives on an object, may have been scaled elsewhere."""
-    if isinstance(loss, Sym):
-        key = loss.key
-        while key[0] in ("sub", "op") and isinstance(key[1], tuple):
-            key = key[1]
-        return None if key[0] in ("call", "ucall") else "?"
-    return "?"
+    return None if isinstance(loss, Sym) and _is_computed(loss.key) else "?"
+
+
+def _is_computed(key: Key) -> bool:
+    """What a call gave, or arithmetic on that, unless it is scaled by hand."""
+    if key[0] == "sub":
+        return isinstance(key[1], tuple) and _is_computed(key[1])
+    if key[0] == "op":
+        parts = [part for part in key[2:] if isinstance(part, tuple) and part[:1] != ("const",)]
+        return bool(parts) and all(_is_computed(part) for part in parts)
+    return key[0] in ("call", "ucall") and not mentions(key, "get_scale")
 
 
 def zero(run: Run, optimizer: Id, site: Site, st: PathState) -> None:
@@ -401,7 +406,8 @@ def raw_step(run: Run, fr: Frame, optimizer: Id, site: Site, text: str, st: Path
     if by_flag:
         st.heap[("loss", optimizer), "of"] = NONE  # nothing is said of how the loss was computed when AMP is off
     _record_step(run, site, None, optimizer, text, st)
-    checked = any(not is_mode(key) and not is_counter(key) for key in st.guards)
+    switches = {made.enabled for made in run.trace.made.values()}
+    checked = any(not is_mode(key) and not is_counter(key) and key not in switches for key in st.guards)
     typestate.raw_step(st.protocol, optimizer, site, _report(run, st, site), checked=checked)
 
 
@@ -420,9 +426,18 @@ def _record_step(run: Run, site: Site, scaler: Id | None, optimizer: Id, text: s
         half = next((run.half[m] for m in sorted(run.half, key=repr) if any(_covers(run, m, o) for o in modules)), None)
     loss = st.heap.get((("loss", optimizer), "of")) or st.heap.get((("loss", _UNSEEN), "of"))
     run.trace.steps.append(
-        Step(site, scaler, optimizer, st.casts, _loops(run), half, one_tensor(loss), state.backward,
+        Step(site, scaler, optimizer, st.casts, _loops(run), half, one_tensor(_settled(loss, st)), state.backward,
              Basis.of(st, run.root), text, st.outer_unknown)
     )  # fmt: skip
+
+
+def _settled(value: Value | None, st: PathState) -> Value | None:
+    """What is left of a value that depends on decisions, inner ones too."""
+    settled = st.settle(value) if value is not None else None
+    if not isinstance(settled, Phi):
+        return settled
+    yes, no = _settled(settled.yes, st), _settled(settled.no, st)
+    return Phi(settled.key, yes, no) if yes is not None and no is not None else settled
 
 
 def update(run: Run, scaler: Id, site: Site, st: PathState, new_scale: bool) -> list[PathState]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..facts import ir
 from . import conditions, containers, contexts, expressions, functions, loops, operators, scopes, typestate
 from .frame import Frame, Run, text_of
-from .linker import walk_statements
+from .linker import Site, walk_statements
 from .liveness import Lives, lives
 from .state import Decision, PathState, is_counter, merge
 from .values import (
@@ -25,6 +25,7 @@ from .values import (
     Tup,
     Value,
     from_gradients,
+    options,
 )
 
 
@@ -136,8 +137,20 @@ def _expression_statement(run: Run, fr: Frame, stmt: ir.ExprStmt, st: PathState)
             cast = value.id
             if isinstance(cast, Cast) and cast.site in run.trace.casts_made and cast.site == fr.site(stmt.value.span):
                 run.trace.casts_dropped.add(cast.site)
+        made = _made(run, value)
+        if made and isinstance(stmt.value, ir.Call):
+            run.trace.contexts_dropped.setdefault(fr.site(stmt.value.span), (text_of(stmt.value.func), made))
         out.append(s)
     return out
+
+
+def _made(run: Run, value: Value) -> frozenset[Site]:
+    """Where an autocast is made that a call gives, or nothing in its place; empty for any other value."""
+    contexts = list(options(value))
+    if not all(isinstance(c, Ref) and c.kind in ("autocast", "null") for c in contexts):
+        return frozenset()
+    sites = {c.id.site for c in contexts if isinstance(c, Ref) and isinstance(c.id, Cast)}
+    return frozenset(sites) if sites <= run.trace.casts_made.keys() else frozenset()
 
 
 def _assign(run: Run, fr: Frame, stmt: ir.Assign, st: PathState) -> list[PathState]:

@@ -29,8 +29,25 @@ from .values import (
     options,
 )
 
+MAX_PHI_DEPTH = 4
+"""Decisions that the result of arithmetic still depends on."""
 
-def binary(op: str, a: Value, b: Value) -> Value:
+
+def binary(op: str, a: Value, b: Value, depth: int = 0) -> Value:
+    """What depends on a decision gives what depends on it: a loss that is divided was still computed in one way or the
+    other."""
+    decided = next((v for v in (a, b) if isinstance(v, Phi) and any(isinstance(o, Tensor) for o in options(v))), None)
+    if decided is None or depth == MAX_PHI_DEPTH:
+        return _binary(op, a, b)
+    yes, no = (binary(op, _side(a, decided.key, t), _side(b, decided.key, t), depth + 1) for t in (True, False))
+    return yes if yes == no else Phi(decided.key, yes, no)
+
+
+def _side(value: Value, key: Key, truth: bool) -> Value:
+    return (value.yes if truth else value.no) if isinstance(value, Phi) and value.key == key else value
+
+
+def _binary(op: str, a: Value, b: Value) -> Value:
     if isinstance(a, Params) and isinstance(b, Params):
         both = None if a.modules is None or b.modules is None else a.modules | b.modules
         return Params(both, filtered=a.filtered or b.filtered)

@@ -272,7 +272,7 @@ def unknown_method(
     if name in ("train", "eval", "float", "half", "bfloat16", "double", "cpu", "requires_grad_", "contiguous", "long"):
         return [(st, base)]
     if name == "enter_context" and args:
-        return [(st, contexts.enter_context(run, fr, st.settle(args[0]), expr.args[0], st))]
+        return [(st, contexts.hold(run, fr, st.settle(args[0]), expr.args[0], st))]
     if name in (
         "values",
         "items",

@@ -183,6 +183,10 @@ class Trace:
     casts_entered: set[Site] = field(default_factory=set)
     casts_dropped: set[Site] = field(default_factory=set)
     """Autocast calls that are a statement of their own."""
+    casts_held: set[Site] = field(default_factory=set)
+    """Those that something other than a `with` statement enters."""
+    contexts_dropped: dict[Site, tuple[str, frozenset[Site]]] = field(default_factory=dict)
+    """Calls that are a statement of their own and give an autocast: their text, and where it is made."""
     arms: dict[Key, dict[bool, bool]] = field(default_factory=dict)
     """Decision → branch → whether the scaler's protocol runs in it."""
     unscale_arms: dict[Key, dict[bool, bool]] = field(default_factory=dict)

@@ -319,9 +319,129 @@ def train(model, loader, device):
 """,
 }
 
+CORRELATED = {
+    "a loss that is divided on one path": """
+from contextlib import nullcontext
+
+
+class Trainer:
+    def __init__(self, model, args):
+        self.model, self.args = model, args
+        self.optimizer = torch.optim.AdamW(model.parameters())
+        self.use_amp = args.fp16
+        if self.use_amp:
+            self.scaler = GradScaler("cuda")
+
+    def backward(self, loss):
+        if self.use_amp:
+            self.scaler.scale(loss).backward()  # right
+            loss.backward()  # wrong MPA202
+        else:
+            loss.backward()
+
+    def train(self, loader):
+        for x in loader:
+            with autocast("cuda", dtype=torch.float16) if self.use_amp else nullcontext():
+                loss = self.model(x).mean()
+            if self.args.accumulate > 1:
+                loss = loss / self.args.accumulate
+            self.backward(loss)
+            if self.use_amp:
+                self.scaler.step(self.optimizer)
+                self.scaler.update()
+            else:
+                self.optimizer.step()
+            self.model.zero_grad()
+""",
+    "a raw step under a scaler that a choice of dtype turns on": """
+from contextlib import nullcontext
+
+
+class Precision:
+    def __init__(self, name):
+        self.dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+        self.scaler = GradScaler("cuda", enabled=self.dtype is torch.float16)
+
+    def autocast(self):
+        if self.dtype is None:
+            return nullcontext()
+        return autocast("cuda", dtype=self.dtype)
+
+
+def main(model, loader, args):
+    optimizer = torch.optim.AdamW(model.parameters())
+    precision = Precision(args.precision)
+    scaler = precision.scaler
+    for x in loader:
+        optimizer.zero_grad()
+        with precision.autocast():
+            loss = model(x).mean()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()  # wrong MPA203
+        scaler.step(optimizer)  # right
+        scaler.update()
+""",
+    "an autocast from a method": """
+from contextlib import nullcontext
+
+
+class Precision:
+    def __init__(self, dtype):
+        self.dtype = dtype
+
+    def autocast(self):
+        if self.dtype is None:
+            return nullcontext()
+        return autocast("cuda", dtype=self.dtype)
+
+    def start(self):
+        self.held = autocast("cuda", dtype=torch.float16) if self.dtype is torch.float16 else nullcontext()
+        self.held.__enter__()
+        return self.held
+
+
+def main(model, loader, criterion, args):
+    precision = Precision(args.dtype)
+    optimizer = torch.optim.AdamW(model.parameters())
+    for x, y in loader:
+        optimizer.zero_grad()
+        precision.autocast()  # wrong MPA105
+        loss = criterion(model(x), y)  # wrong
+        with precision.autocast():  # right
+            loss = criterion(model(x), y)  # right
+        loss.backward()
+        optimizer.step()
+    with precision.autocast():
+        print(criterion(model(x), y))
+    precision.start()
+    return criterion(model(x), y)
+""",
+    "a gradient penalty": """
+def gradient_penalty(critic, x):
+    x = x.requires_grad_()
+    gradient = torch.autograd.grad(critic(x).sum(), x, create_graph=True)[0]
+    return ((gradient.norm(2, dim=1) - 1) ** 2).mean()
+
+
+def train(G, D, optimizer, loader):
+    scaler = GradScaler("cuda")
+    for x in loader:
+        with autocast("cuda"):
+            loss = D(G(x).detach()).mean() - D(x).mean()
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        (10 * gradient_penalty(D, x)).backward()  # wrong MPA224
+        scaler.scale(10 * gradient_penalty(D, x)).backward()  # right
+        scaler.step(optimizer)
+        scaler.update()
+""",
+}
+
 SHAPES = {
     name: files if isinstance(files, dict) else {"train.py": files}
-    for group in (OBJECTS, SEVERAL, CLIPS, ITERATIONS, PROTOCOL)
+    for group in (OBJECTS, SEVERAL, CLIPS, ITERATIONS, CORRELATED, PROTOCOL)
     for name, files in group.items()
 }  # fmt: skip
 
