@@ -39,7 +39,7 @@ from mpaudit.static import run  # noqa: E402
 from mpaudit.static.checks import CODES  # noqa: E402
 
 SECONDS = 20
-"""For the audit of one mutant."""
+"""CPU time for the audit of one mutant."""
 SECONDS_UNBROKEN = 120
 """For the first audit of a tree, which fills the cache."""
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.json")
@@ -181,15 +181,15 @@ class _Audited:
     def findings(self, seconds: int) -> tuple[Entry, ...] | None:
         """At any confidence, with paths relative to the tree; None where time runs out."""
         chosen = settings.load([str(self.copy)], cwd=self.copy, overrides={"min_confidence": Confidence.POSSIBLE})
-        previous = signal.signal(signal.SIGALRM, _alarm)
-        signal.alarm(seconds)
+        previous = signal.signal(signal.SIGPROF, _alarm)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
         try:
             audit = run.lint([str(self.copy)], chosen, cwd=self.copy, jobs=1, cache_dir=self.cache)
         except OutOfTime:
             return None
         finally:
-            signal.alarm(0)
-            signal.signal(signal.SIGALRM, previous)
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            signal.signal(signal.SIGPROF, previous)
         return tuple(audit.findings)
 
 
