@@ -24,6 +24,11 @@ MATERIAL_TRIGGERS = frozenset(
 """Triggers of rules that report only what a training loop does with it: without one that it is linked with, a file
 that holds nothing else can have no finding."""
 
+PROJECT_TRIGGERS = frozenset(
+    (r"load_state_dict", r"allow_tf32", r"fp32_precision", r"set_float32_matmul_precision")
+)  # fmt: skip
+"""What checks ask of a project as a whole: whether anything resumes a training, or turns TF32 on."""
+
 SCIENCES = frozenset(
     (
         "gpytorch", "botorch", "torchdiffeq", "e3nn", "mace", "ase", "torchani", "schnetpack", "rdkit", "openmm",

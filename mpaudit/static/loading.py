@@ -23,7 +23,7 @@ from mpaudit.model import Problem
 from .answers import ANSWER, Part, Question, Stored
 from .cache import Cache
 from .facts import ir
-from .heat import ENGINE_TRIGGERS, MATERIAL_TRIGGERS, SCIENCES, units_to_parse
+from .heat import ENGINE_TRIGGERS, MATERIAL_TRIGGERS, PROJECT_TRIGGERS, SCIENCES, units_to_parse
 from .parsing import LOWER, OUTLINE, ToOutline
 from .pool import Lost, Pool, Task
 from .program.index import ModuleIndex
@@ -59,7 +59,7 @@ class _Scan(msgspec.Struct, array_like=True, frozen=True):
     hot: bool
     """It holds what may be a finding by itself."""
     material: bool
-    """It holds what a training loop elsewhere may make a finding of."""
+    """It holds what a training loop elsewhere may make a finding of, or what decides on one."""
     imports: tuple[tuple[str, str, str], ...]
     problem: ir.SyntaxProblem | None = None
 
@@ -256,7 +256,7 @@ def _scan(data: bytes, scanners: tuple[Scanner[bytes], Scanner[bytes]]) -> _Scan
 def _scanners(patterns: tuple[str, ...]) -> tuple[Scanner[bytes], Scanner[bytes]]:
     """For what may be a finding by itself, and for what may become one."""
     alone = [pattern for pattern in patterns if pattern not in MATERIAL_TRIGGERS]
-    return Scanner(alone, bytes), Scanner(MATERIAL_TRIGGERS.intersection(patterns), bytes)
+    return Scanner(alone, bytes), Scanner(MATERIAL_TRIGGERS.intersection(patterns) | PROJECT_TRIGGERS, bytes)
 
 
 def _admit(files: Sequence[File], name: str) -> tuple[dict[File, None], dict[File, list[File]]]:
