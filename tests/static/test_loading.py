@@ -70,7 +70,8 @@ def test_what_only_training_can_make_a_finding_of_needs_training(tmp_path: Path)
 def test_what_resumes_a_training_belongs_to_it(tmp_path: Path) -> None:
     files = {
         "train.py": SEED + "import utils\n", "utils/__init__.py": "from .state import *\nfrom .other import *\n",
-        "utils/state.py": "def load(optimizer, path):\n    optimizer.load_state_dict(path)\n", "utils/other.py": "x = 1\n",
+        "utils/state.py": "def load(optimizer, path):\n    optimizer.load_state_dict(path)\n",
+        "utils/other.py": "x = 1\n",
     }  # fmt: skip
     assert admitted(tmp_path, files) == files.keys() - {"utils/other.py"}
 
