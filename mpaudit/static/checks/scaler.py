@@ -316,7 +316,7 @@ def state_not_saved(seen: Seen) -> Iterator[Draft]:
         yield Draft(
             "MPA214", saved.site,
             f"the checkpoint holds the optimizer's state but not that of {name}: a resumed run starts at scale 65536 "
-            "again and skips steps until it has come down",
+            "again, and skips steps or loses small gradients until it has found its scale",
             f"add {name}.state_dict() to the checkpoint and load it on resume",
             Confidence.LIKELY if seen.resumes else Confidence.POSSIBLE, related,
         )  # fmt: skip

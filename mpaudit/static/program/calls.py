@@ -196,6 +196,9 @@ def _call_choice(
         joined = join_tensors([_as_tensor(value) for value in receivers])
         events.backward(run, fr, joined, fr.site(expr.span), text_of(expr.func.base), st)
         return [(st, NONE)]
+    if last in ("parameters", "named_parameters"):
+        owners = {events.identity(_receiver(value)) for value in known}
+        return [(st, Params(None if None in owners else frozenset(o for o in owners if o is not None)))]
     if any(isinstance(value, Tensor) for value in receivers):
         tensor = join_tensors([value for value in receivers if isinstance(value, Tensor)])
         return torch_methods.tensor_method(run, fr, expr, tensor, last, args, keywords, st)
@@ -209,6 +212,14 @@ def _call_choice(
     methods = [v for v in known if isinstance(v, Method) and isinstance(v.base, Ref)]
     events.havoc(run, [v.base for v in methods], st)
     return unknown.opaque(run, fr, expr, callee, args, keywords, st)
+
+
+def _receiver(callee: Value) -> Value:
+    """The object whose method is called, known or not."""
+    if isinstance(callee, Method):
+        return callee.base
+    made = isinstance(callee, Sym) and callee.key[0] == "attr" and callee.key[1][0] == "obj"
+    return Sym(callee.key[1]) if made and isinstance(callee, Sym) else NONE
 
 
 def _as_tensor(value: Value) -> Tensor:

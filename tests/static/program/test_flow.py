@@ -252,6 +252,45 @@ def train(model, loader, criterion):
 }
 
 FUNCTIONS = {
+    "parameters of one of several models, one of a library": """
+from monai.networks import Third
+
+
+class First(nn.Module):
+    def forward(self, x):
+        return x
+
+
+class Second(nn.Module):
+    def forward(self, x):
+        return x
+
+
+def train_epoch(model, loader, optimizer, scaler, args):
+    for x in loader:
+        for param in model.parameters():  # right
+            param.grad = None  # right
+        with autocast("cuda", enabled=args.amp):
+            loss = model(x).mean()
+        if args.amp:
+            scaler.scale(loss).backward()  # MPA228
+            scaler.step(optimizer)
+            scaler.update()
+
+
+def main(args, loader):
+    if args.name == "first":
+        model = First()
+    elif args.name == "second":
+        model = Second()
+    elif args.name == "third":
+        model = Third()
+    model = torch.nn.parallel.DataParallel(model).cuda()
+    optimizer = torch.optim.Adam(model.parameters())
+    scaler = GradScaler("cuda")
+    for epoch in range(args.epochs):
+        train_epoch(model, loader, optimizer, scaler, args)
+""",
     "methods by names of their own": """
 def train(model, loader):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
