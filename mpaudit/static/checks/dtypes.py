@@ -15,6 +15,7 @@ def default_float64(seen: Seen) -> Iterator[Draft]:
     """MPA301: a default dtype or a model of float64."""
     done: set[Site] = set()
     trains = bool(seen.trace.backwards)
+    fits = any(made.kind == "optimizer" and "LBFGS" in made.text for made in seen.trace.made.values())
     for call in seen.trace.calls:
         if call.site in done:
             continue
@@ -29,7 +30,8 @@ def default_float64(seen: Seen) -> Iterator[Draft]:
         if not hit or (call.name == "Module.double" and not (seen.trace.cuda_roots or seen.trace.casts_made)):
             continue  # a model on a CPU, no autocast in sight: float64 takes nothing away from it
         done.add(call.site)
-        advice = seen.sciences or not trains or is_test(call.site)
+        # L-BFGS fits equations, and its line search stalls on the rounding of float32
+        advice = seen.sciences or fits or not trains or is_test(call.site)
         yield Draft(
             "MPA301", call.site,
             f"{call.text} makes weights and activations float64: autocast leaves float64 alone, so nothing runs in low "
