@@ -65,8 +65,10 @@ def split_lines(text: str) -> list[str]:
 
 
 def unit_text(lines: Sequence[str], unit: Unit) -> str:
-    """The text of a unit, newlines normalised, from the lines of `split_lines`."""
-    return _join(lines, unit.first_line, unit.last_line)
+    """The text of a unit, newlines normalised, from the lines of `split_lines`. The empty line that a backslash at its
+    end goes on to is part of it."""
+    text = _join(lines, unit.first_line, unit.last_line)
+    return text + "\n" if text.endswith("\\\n") else text
 
 
 def _join(lines: Sequence[str], first: int, last: int) -> str:

@@ -164,6 +164,12 @@ def test_what_only_libcst_reads_is_one_hot_unit(monkeypatch: pytest.MonkeyPatch)
     assert isinstance(lower(unit_text(split_lines(text), unit)), tuple)
 
 
+def test_a_statement_that_ends_in_a_backslash() -> None:
+    text = "def f(x):\n    x.HOT()\\\n\ny = HOT \\\n\ndef g():\n    pass\n"
+    for unit in triage(text).units:
+        assert isinstance(lower(unit_text(split_lines(text), unit)), tuple), unit
+
+
 @pytest.mark.parametrize("text", ["x = (\n", "print 'a'\n", "x = " + "(" * 5_000 + ")" * 5_000, "x = \0"])
 def test_what_nobody_reads_is_a_problem(text: str) -> None:
     assert isinstance(outline(text, HOT), ir.SyntaxProblem)

@@ -94,3 +94,10 @@ def test_a_too_complex_file_is_an_error_with_its_own_words() -> None:
     problem = syntax_error("x = " + "+".join("a" * 20_000))
     assert problem is not None
     assert "too complex" in problem.message
+
+
+def test_nodes_are_checked_again_after_a_parse() -> None:
+    for text in ("x = 1\n", "x = = 1\n"):
+        parse_chunk(text)
+        with pytest.raises(cst.CSTValidationError):
+            cst.Name("")

@@ -221,8 +221,10 @@ def test_what_cannot_be_parsed_is_a_problem(text: str) -> None:
     assert isinstance(lower(text), ir.SyntaxProblem)
 
 
-def test_valid_code_on_which_libcst_fails_is_a_problem() -> None:
-    assert isinstance(lower("() if 0 else(lambda:())\n"), ir.SyntaxProblem)
+def test_valid_code_that_libcst_has_doubts_about_is_taken() -> None:
+    statement = only("() if 0 else(lambda:())\n")
+    assert isinstance(statement, ir.ExprStmt)
+    assert isinstance(statement.value, ir.IfExp)
 
 
 def test_the_parentheses_around_an_iterable_belong_to_the_header() -> None:
