@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import signal
 from typing import Literal
 
@@ -25,6 +26,12 @@ Outcome = Literal[
 
 CANNOT_WRITE = 74
 """Exit status of a child that could not write its result (EX_IOERR of sysexits.h)."""
+
+
+LONGEST = 160
+"""Characters of an exception's message that a sentence takes."""
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Exit(msgspec.Struct, frozen=True):
@@ -52,9 +59,9 @@ def judge(plan: ChildPlan, result: ChildResult | None, seen: Exit) -> tuple[Outc
     if seen.cut:
         if not steps:
             return "time-limit", (
-                f"no optimizer step was seen in {seen.time_limit_s:g} s (time limit)" + _children(result)
+                f"no optimizer step was seen in {_seconds(seen.time_limit_s)} (time limit)" + _children(result)
             )
-        return "time-limit", f"reached the time limit of {seen.time_limit_s:g} s after {made}"
+        return "time-limit", f"reached the time limit of {_seconds(seen.time_limit_s)} after {made}"
     if seen.status == CANNOT_WRITE and "mpaudit: cannot write" in seen.stderr:
         return "disk-full", f"mpaudit could not write the run's result: {_reason(seen.stderr)}"
     if seen.status < 0:
@@ -62,7 +69,7 @@ def judge(plan: ChildPlan, result: ChildResult | None, seen: Exit) -> tuple[Outc
     error = result.error if result else None
     if error is not None:
         at = f" at {error.path}:{error.line}" if error.path else ""
-        text = f"{error.type}: {error.message}".rstrip(": ")
+        text = f"{error.type}: {_head(error.message)}".rstrip(": ")
         if result and result.ending == "out-of-memory":
             return "out-of-memory", f"ran out of memory{at} after {made}: {text}"
         if _is_disk_full(error):
@@ -73,6 +80,16 @@ def judge(plan: ChildPlan, result: ChildResult | None, seen: Exit) -> tuple[Outc
     if not steps:
         return "no-steps", "ended without a step of an optimizer and without a backward pass" + _children(result)
     return "completed", f"completed early, after {made}"
+
+
+def _head(message: str) -> str:
+    """The first line, without colours; the traceback has it all."""
+    line = next(filter(str.strip, _COLOUR.sub("", message).splitlines()), "").strip()
+    return line if len(line) <= LONGEST else line[:LONGEST].rsplit(" ", 1)[0] + " …"
+
+
+def _seconds(number: float) -> str:
+    return f"{number:.0f} s" if number >= 10 else f"{number:.2g} s"
 
 
 def _children(result: ChildResult | None) -> str:

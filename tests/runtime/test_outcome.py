@@ -48,6 +48,18 @@ def error(type: str, message: str) -> ScriptError:
         ),
         (
             Exit(1, False, 60),
+            result("exception", 1, error("ValueError", "\x1b[1mbad\x1b[0m\nand much\nmore")),
+            "exception",
+            "raised ValueError: bad at train.py:4 after 1 of 5 steps",
+        ),
+        (
+            Exit(1, False, 60),
+            result("exception", 1, error("ValueError", "much " * 100)),
+            "exception",
+            f"raised ValueError: {'much ' * 32}… at train.py:4 after 1 of 5 steps",
+        ),
+        (
+            Exit(1, False, 60),
             result("out-of-memory", 1, error("MemoryError", "")),
             "out-of-memory",
             "ran out of memory at train.py:4 after 1 of 5 steps: MemoryError",
@@ -59,6 +71,9 @@ def error(type: str, message: str) -> ScriptError:
             "the disk is full at train.py:4 after 1 of 5 steps: OSError: [Errno 28]",
         ),
         (Exit(-15, True, 60, steps=3), None, "time-limit", "reached the time limit of 60 s after 3 of 5 steps"),
+        (Exit(-15, True, 66.4386, steps=3), None, "time-limit", "reached the time limit of 66 s after 3 of 5 steps"),
+        (Exit(-15, True, 0.4, steps=3), None, "time-limit", "reached the time limit of 0.4 s after 3 of 5 steps"),
+        (Exit(-15, True, 1234.5), None, "time-limit", "no optimizer step was seen in 1234 s (time limit)"),
         (Exit(-9, True, 60), None, "time-limit", "no optimizer step was seen in 60 s"),
         (Exit(-11, False, 60, steps=2), None, "killed", "killed by signal 11 (SIGSEGV) after 2 of 5 steps"),
         (Exit(-9, False, 60), None, "killed", "killed by signal 9 (SIGKILL) after 0 of 5 steps; the system ends"),
