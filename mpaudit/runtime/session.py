@@ -87,6 +87,8 @@ class Session:
     planned_runs: int
     done: list[Done] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    over_budget: int = 0
+    """Runs that the budget left out."""
     interrupted: bool = False
 
 
@@ -109,16 +111,21 @@ def carry_out(
     session = Session(options, len(queue))
     begin = clock()
 
-    def change(note: str) -> None:
-        session.notes.append(note)
+    def change(note: str, instead_of: str = "") -> None:
+        session.notes[:] = [*(other for other in session.notes if other != instead_of), note]
         watch(Changed(note))
+
+    def leave_out(number: int) -> None:
+        before = _over_budget(session, budget_s)
+        session.over_budget += number
+        change(_over_budget(session, budget_s), instead_of=before)
 
     try:
         while queue:
             planned = _informed(queue.pop(0), session)
             rest_s = float("inf") if budget_s is None else budget_s - (clock() - begin)
             if session.done and rest_s <= 0:
-                change(f"the budget of {budget_s:g} s was spent: {_runs(1 + len(queue))} not made")
+                leave_out(1 + len(queue))
                 break
             total = len(session.done) + 1 + len(queue)
             left = sum(map(_expected(session), [planned, *queue])) if session.done else None
@@ -143,19 +150,15 @@ def carry_out(
                     session.done.clear()
                     session.planned_runs = len(queue)
                     continue
-                dropped = len(queue)
-                queue = without(queue, planned.plan.variant)
-                if dropped > len(queue):
-                    change(f"{planned.plan.variant} was not run again: {planned.plan.run} could not be used")
-            if budget_s is not None:
-                kept = cut(queue, _expected(session), budget_s - (clock() - begin))
-                if len(kept) < len(queue):
-                    change(
-                        f"the budget of {budget_s:g} s leaves no time for {_runs(len(queue) - len(kept))} of the plan"
-                    )
-                queue = kept
-            left_s = sum(map(_expected(session), queue))
+            rest = queue if done.usable else without(queue, planned.plan.variant)
+            kept = rest if budget_s is None else cut(rest, _expected(session), budget_s - (clock() - begin))
+            left_s = sum(map(_expected(session), kept))
             watch(Ended(done, left_s))
+            if len(rest) < len(queue):
+                change(f"{planned.plan.variant} was not run again: {planned.plan.run} could not be used")
+            if len(kept) < len(rest):
+                leave_out(len(rest) - len(kept))
+            queue = kept
             if len(session.done) == 1 and queue:
                 watch(Estimated(clock() - begin + left_s, 1 + len(queue)))
     except KeyboardInterrupt:
@@ -182,6 +185,10 @@ def _expected(session: Session) -> Callable[[Planned], float]:
     last = {done.planned.plan.variant: done.record.wall_s for done in session.done}
     average = fmean(last.values()) if last else 0.0
     return lambda planned: last.get(planned.plan.variant, average)
+
+
+def _over_budget(session: Session, budget_s: float | None) -> str:
+    return f"the budget of {budget_s:g} s leaves no time for {_runs(session.over_budget)} of the plan"
 
 
 def _runs(number: int) -> str:

@@ -53,6 +53,27 @@ def test_a_budget_cuts_and_says_so() -> None:
     assert [event for event in events if isinstance(event, Estimated)] == [Estimated(8.0, 2)]
 
 
+def test_cuts_add_up_to_one_note() -> None:
+    """fp32 takes 4 s, amp-bf16 then 12: what is left is cut again."""
+    _, session, events = carried(
+        lambda plan: record(plan, wall_s=12.0 if plan.variant == "amp-bf16" else 4.0),
+        Options(OPTIONS.target, "cpu", "/out", rounds=5),
+        budget_s=38.0,
+    )
+    said = [event.note for event in events if isinstance(event, Changed)]
+    assert len(session.done) + 6 == session.planned_runs == 11
+    assert said[-1] == "the budget of 38 s leaves no time for 6 runs of the plan"
+    assert len(said) == 2 and session.notes == said[-1:]
+
+
+def test_the_outcome_comes_before_what_follows_from_it() -> None:
+    _, _, events = carried(dead)
+    first = next(number for number, event in enumerate(events) if isinstance(event, Ended))
+    assert isinstance(events[first + 1], Changed)
+    assert events[first + 1].note == "fp32 was not run again: fp32-1 could not be used"
+    assert not any(isinstance(event, Changed) for event in events[:first])
+
+
 def test_no_run_goes_on_beyond_the_budget() -> None:
     limits: list[float] = []
     clock = Clock()
