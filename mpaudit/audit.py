@@ -194,6 +194,11 @@ def relative(path: str, cwd: Path) -> str:
     return shown
 
 
+def without(cwd: Path, text: str) -> str:
+    """`text` with the paths in it relative to `cwd` where they lie in it."""
+    return text.replace(str(cwd).rstrip(os.sep) + os.sep, "")
+
+
 def effective(settings: Settings, cwd: Path) -> dict[str, Any]:
     """The settings as the document has them: the keys of `[tool.mpaudit]`."""
     return {

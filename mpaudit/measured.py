@@ -55,7 +55,8 @@ class Run(msgspec.Struct, frozen=True):
     round: int
     """Timing runs of the same round are neighbours in time; 0 for other kinds."""
     perturbed: bool
-    """The parameters were moved by one unit in the last place: what chaos makes of a difference of that size."""
+    """The parameters were moved by one unit in the last place: what chaos makes of a difference of that size. False
+    where that was planned and no optimizer took a parameter."""
     outcome: str
     sentence: str
     """The outcome in words."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
 
+from mpaudit.audit import without
 from mpaudit.render import escaped
 from mpaudit.runtime.session import Changed, Ended, Estimated, Event, Started, Stepped, Watch
 
@@ -49,7 +51,8 @@ def plain(say: Callable[[str], None]) -> Watch:
         if isinstance(event, Ended):
             record = event.done.record
             left = f", {duration(event.left_s)} left" if event.left_s else ""
-            say(escaped(f"{record.plan.run}: {record.sentence} in {duration(record.wall_s)}{left}"))
+            sentence = without(Path.cwd(), record.sentence)
+            say(escaped(f"{record.plan.run}: {sentence} in {duration(record.wall_s)}{left}"))
         elif isinstance(event, Changed):
             say(escaped(event.note))
         elif isinstance(event, Estimated):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import geometric_mean, median
 
-from mpaudit.audit import NOTHING_READ, SCHEMA_VERSION, Audit, Tool, relative
+from mpaudit.audit import NOTHING_READ, SCHEMA_VERSION, Audit, Tool, relative, without
 from mpaudit.measured import Comparison, Failure, LeftOut, LossVerdict, Memory, Place, Profile, Run, Variant, Verdict
 from mpaudit.runtime import protocol
 from mpaudit.runtime.hardware import Hardware
@@ -137,7 +136,10 @@ def loss_verdict(deviation: float | None, floor: float | None, variant: str) -> 
 
 
 def _noise_floor(runs: Sequence[Run], baseline: str) -> float | None:
-    """The largest distance of a repeated or perturbed run from the first. The perturbed run is always fp32."""
+    """The largest distance of a repeated or perturbed run from the first. The perturbed run is always fp32.
+
+    One in which no parameter was moved is a repetition.
+    """
     floors = []
     for variant in dict.fromkeys((baseline, "fp32")):
         same = sorted(
@@ -178,9 +180,9 @@ def _run(done: Done, cwd: Path) -> Run:
         variant=plan.variant,
         kind=plan.kind,
         round=done.planned.round,
-        perturbed=plan.perturb,
+        perturbed=control.moved > 0,
         outcome=record.outcome,
-        sentence=_without(cwd, record.sentence),
+        sentence=without(cwd, record.sentence),
         steps=result.steps,
         counted=result.counted,
         optimizers=result.optimizers,
@@ -204,11 +206,6 @@ def _run(done: Done, cwd: Path) -> Run:
         output=_end(record.stderr) or _end(record.stdout) if failed else "",
         wall_s=record.wall_s,
     )
-
-
-def _without(cwd: Path, text: str) -> str:
-    """`text` with the paths in it relative."""
-    return text.replace(str(cwd).rstrip(os.sep) + os.sep, "")
 
 
 def _places(places: Iterable[protocol.Place], cwd: Path) -> tuple[Place, ...]:

@@ -99,6 +99,8 @@ class Control(msgspec.Struct, frozen=True):
     """The loss scale at the end, where one was in use."""
     skipped: int = 0
     """Steps left out because of non-finite gradients."""
+    moved: int = 0
+    """Parameters that were perturbed (`ChildPlan.perturb`)."""
 
 
 class Memory(msgspec.Struct, frozen=True):

@@ -15,9 +15,13 @@ from typing import Any
 import pytest
 
 from mpaudit.audit import Audit, from_json
-from mpaudit.cli import profile
+from mpaudit.cli import profile, progress
 from mpaudit.cli.progress import duration
 from mpaudit.errors import UsageError
+from mpaudit.runtime.plan import Options, plan
+from mpaudit.runtime.protocol import Target
+from mpaudit.runtime.session import Done, Ended
+from tests.runtime.fakes import dead
 
 ROOT = Path(__file__).parents[2]
 COUNTED = """
@@ -215,6 +219,15 @@ def test_report_shows_findings_too(tmp_path: Path) -> None:
     assert mpaudit("report", str(tmp_path / "audit.json")) == mpaudit("lint", "--no-cache")
     assert json.loads(mpaudit("report", "--format", "json", str(tmp_path / "audit.json"))) == json.loads(audit)
     assert isinstance(from_json(audit), Audit)
+
+
+def test_progress_names_files_as_the_report_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (planned, *_) = plan(Options(Target("script", "train.py"), "cpu", "/out"), ("fp32",))
+    failed = dead(planned.plan, "exception", f"raised ValueError: bad at {Path.cwd() / 'lib' / 'net.py'}:3")
+    said: list[str] = []
+    progress.plain(said.append)(Ended(Done(planned, failed), 0.0))
+    assert said == ["fp32-1: raised ValueError: bad at lib/net.py:3 in 1 s"]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mpaudit.runtime.launch import RunRecord
-from mpaudit.runtime.protocol import ChildPlan, ChildResult, Memory
+from mpaudit.runtime.protocol import ChildPlan, ChildResult, Control, Memory
 
 MB = 1 << 20
 
@@ -26,6 +26,7 @@ def record(plan: ChildPlan, step_ms: Sequence[float] = (10.0, 10.0, 11.0), **cha
         "outside_ms": tuple(0.1 * step for step in step_ms),
         "losses": tuple(1.0 / (step + 1) for step in range(steps)),
         "memory": Memory(resident=100 * MB),
+        "control": Control("as-is", moved=int(plan.perturb)),
     } | changes
     return RunRecord(
         plan,

@@ -128,6 +128,13 @@ def test_losses(losses: dict[str, list[float]], deviation: float | None, floor: 
     assert comparison.loss_verdict == verdict
 
 
+def test_a_perturbation_that_moved_nothing_is_a_repetition() -> None:
+    (*_, unmoved) = audited(lambda run: record(run, control=Control("as-is"))).runs
+    (*_, moved) = audited(record).runs
+    assert (unmoved.run, unmoved.kind, unmoved.perturbed) == ("fp32-perturbed", "floor", False)
+    assert moved.perturbed
+
+
 def test_rounding_is_what_torch_says() -> None:
     import torch
 

@@ -25,6 +25,7 @@ def test_each_value_once(drive: Drive, script: Callable[[str], Path]) -> None:
     answer = drive(script(MOVED), "none:fp32+perturb", "none:fp32")
     assert {float.fromhex(loss) for loss in answer["none:fp32+perturb"]["losses"]} == {1.0}
     assert {float.fromhex(loss) for loss in answer["none:fp32"]["losses"]} == {0.0}
+    assert answer["none:fp32+perturb"]["control"]["moved"] == 4
 
 
 def test_a_script_whose_weights_no_optimizer_takes_is_named(drive: Drive, script: Callable[[str], Path]) -> None:
@@ -32,3 +33,4 @@ def test_a_script_whose_weights_no_optimizer_takes_is_named(drive: Drive, script
     assert [place["what"] for place in answer["control"]["unfaithful"]] == [
         "no optimizer took a parameter: no weight was moved"
     ]
+    assert answer["control"]["moved"] == 0

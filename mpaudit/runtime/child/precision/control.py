@@ -59,6 +59,7 @@ class Controller:
             own_amp=own.present,
             scale=scaling.scale if scaling is not None and scaled else own.scale(),
             skipped=scaling.skipped if scaling is not None and scaled else own.skipped,
+            moved=self._perturbation.moved if self._perturbation is not None else 0,
         )
 
     def loss_scale(self) -> float:
