@@ -14,6 +14,8 @@ DATA_BOUND = 0.3
 """From this share of a step on, what lies outside of forward, backward and optimizer is spoken of."""
 _SHOWN = 10
 """Places listed; the rest is counted. The document has them all."""
+_NOISE_FROM = 3
+"""Runs. The spread of two says next to nothing."""
 _FORMATS = {"tf32": "TF32", "amp-bf16": "bf16", "amp-fp16": "fp16"}
 
 
@@ -49,8 +51,10 @@ def _verdicts(audit: Audit, profile: Profile) -> Iterator[Block]:
     elif not audit.comparisons:
         only = profile.variants[0]
         yield Sentence(f"{_ms(only.step_ms)} ms per step; no other precision to compare with", only.variant)
+    unfaithful = {run.variant for run in audit.runs if run.kind == "timing" and run.unfaithful}
     for comparison in audit.comparisons:
-        yield Sentence(verdict(comparison, profile.device), comparison.variant, _style(comparison))
+        doubt = "; not faithfully in this precision: see below" if comparison.variant in unfaithful else ""
+        yield Sentence(verdict(comparison, profile.device) + doubt, comparison.variant, _style(comparison))
     measured = {variant.variant for variant in profile.variants}
     for run in {run.variant: run for run in audit.runs if run.variant not in measured}.values():
         yield Sentence(f"not measured: {run.sentence}", run.variant, "bad")
@@ -112,6 +116,7 @@ def _timing(audit: Audit, profile: Profile) -> Iterator[Block]:
         return
     yield Heading("Steps")
     speed = {c.variant: c for c in reversed(audit.comparisons)}
+    has_noise = any(variant.runs >= _NOISE_FROM for variant in profile.variants)
     rows = []
     for variant in profile.variants:
         comparison = speed.get(variant.variant)
@@ -122,17 +127,21 @@ def _timing(audit: Audit, profile: Profile) -> Iterator[Block]:
                 _ms(variant.step_ms),
                 _per_second(variant.steps_per_s),
                 _interval(comparison) if comparison else "",
-                "" if floor is None else f"±{_percent(floor - 1)}" if floor < 2 else "> 100 %",
+                *([_noise(floor) if variant.runs >= _NOISE_FROM else ""] if has_noise else []),
                 _percent(share) if share is not None else "",
                 _bytes(peak) if peak is not None else "",
             )
         )
-    headers = ("precision", " ms/step", " steps/s", " speedup [95 %]", " noise", " outside", " peak memory")
+    noise = (" noise",) if has_noise else ()
+    headers = ("precision", " ms/step", " steps/s", " speedup [95 %]", *noise, " outside", " peak memory")
     yield Table(headers, tuple(rows))
+    made = max(variant.runs for variant in profile.variants)
     yield Sentence(
-        f"{profile.rounds} rounds planned, neighbours in time, each with {profile.warmup} warm-up and {profile.steps} "
-        "measured steps; a run counts by its median step. Noise: identical variants would differ by less in 95 % of "
-        "cases. Outside: the share of a step that is not forward, backward or optimizer.",
+        f"{'' if made == profile.rounds else f'{made} of '}{_count(profile.rounds, 'round')}, "
+        f"neighbours in time, each with {profile.warmup} warm-up and {profile.steps} measured steps; a run counts by "
+        "its median step. "
+        + ("Noise: identical variants would differ by less in 95 % of cases. " if has_noise else "")
+        + "Outside: the share of a step that is not forward, backward or optimizer.",
         style="dim",
     )
     for variant in profile.variants:
@@ -188,10 +197,20 @@ def _losses(audit: Audit) -> Iterator[Block]:
     )
     yield Table(("between", " differ by", " noise floor", "which is"), rows)
     yield Sentence(
-        "Mean difference of the losses of same steps, relative to their size. Noise floor: the same between fp32 runs, "
-        "one repeated and one from parameters moved by one unit in the last place.",
-        style="dim",
+        f"Mean difference of the losses of same steps, relative to their size. {_noise_floor(audit.runs)}", style="dim"
     )
+
+
+def _noise_floor(runs: Iterable[Run]) -> str:
+    """Between which runs it was measured."""
+    fp32 = [run for run in runs if run.variant == "fp32" and run.losses]
+    if len(fp32) < 2:
+        return "fp32 ran once, so that there is no noise floor."
+    perturbed = sum(run.perturbed for run in fp32)
+    repeated = "repeated" if len(fp32) - perturbed > 1 else ""
+    moved = "from parameters moved by one unit in the last place" if perturbed else ""
+    how = f"{repeated} and {moved}" if repeated and moved else repeated or f"one {moved}"
+    return f"Noise floor: the same between fp32 runs, {how}."
 
 
 def _loss_sentence(comparison: Comparison) -> str:
@@ -321,6 +340,10 @@ def _percent(share: float | None) -> str:
     if percent >= 9.95:
         return f"{percent:.0f} %"
     return f"{percent:.2g} %" if percent >= 0.001 else f"{percent:.0e} %"
+
+
+def _noise(floor: float | None) -> str:
+    return "" if floor is None else f"±{_percent(floor - 1)}" if floor < 2 else "> 100 %"
 
 
 def _ms(milliseconds: float) -> str:

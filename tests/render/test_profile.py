@@ -47,7 +47,9 @@ def usual(run: ChildPlan) -> RunRecord:
         [step] * 20,
         losses=[2.0 + (0.002 if not fp32 else 1e-7 * run.perturb)] * 25,
         memory=Memory(resident=(400 if fp32 else 304) * MB),
-        control=Control("neutralised" if fp32 else "overridden", (place(12, "torch.autocast"),)),
+        control=Control(
+            "neutralised" if fp32 else "overridden", (place(12, "torch.autocast"),), moved=int(run.perturb)
+        ),
         patched=("torch.save", "torch.autograd.backward"),
         redirected=(place(30, "writes best.pt"),),
         unseeded=(place(4, "numpy.random.default_rng() without a seed", "/p/data.py"),),
@@ -175,7 +177,10 @@ def test_unfaithful_places_name_their_precisions() -> None:
     def half(run: ChildPlan) -> RunRecord:
         return record(run, control=Control("as-is", unfaithful=(place(41, "model.half()"),)))
 
-    assert "engine.py:41  model.half() (fp32, amp-bf16)" in shown(audited(half))
+    text = shown(audited(half))
+    assert "engine.py:41  model.half() (fp32, amp-bf16)" in text
+    assert "; not faithfully in this precision: see below" in " ".join(text.split())
+    assert "faithfully" not in shown(audited())
 
 
 def test_long_lists_are_cut_in_the_table_only() -> None:
@@ -191,6 +196,41 @@ def test_long_lists_are_cut_in_the_table_only() -> None:
 def test_it_fits_the_terminal(width: int) -> None:
     rows = shown(audited(variants=("fp32", "tf32", "amp-bf16", "amp-fp16")), width=width).splitlines()
     assert max(map(len, rows)) <= width
+
+
+def kept(audit: Audit, *left_out: str) -> Audit:
+    """Without these runs, as a budget cuts them."""
+    options = Options(Target("script", "train.py"), "cpu", "/out", rounds=3)
+    runs = [run for run in plan(options, ("fp32", "amp-bf16")) if run.plan.run not in left_out]
+    session = Session(options, 7, [Done(run, usual(run.plan)) for run in runs])
+    return document(session, Hardware("2.13.0", "cpu", "a CPU", 2), (), budget_s=9.0, cwd=Path("/p"))
+
+
+@pytest.mark.parametrize(
+    ("left_out", "says"),
+    [
+        (
+            (),
+            "Noise floor: the same between fp32 runs, repeated and from parameters moved by one unit in the last place",
+        ),
+        (("fp32-perturbed",), "Noise floor: the same between fp32 runs, repeated."),
+        (
+            ("fp32-2", "fp32-3"),
+            "Noise floor: the same between fp32 runs, one from parameters moved by one unit in the last place.",
+        ),
+        (("fp32-2", "fp32-3", "fp32-perturbed"), "fp32 ran once, so that there is no noise floor."),
+    ],
+)
+def test_the_noise_floor_is_called_what_it_is(left_out: tuple[str, ...], says: str) -> None:
+    assert says in " ".join(shown(kept(audited(), *left_out)).split())
+
+
+def test_rounds_are_those_that_were_made_and_noise_is_shown_from_three_on() -> None:
+    whole = " ".join(shown(audited()).split())
+    assert " 3 rounds, neighbours in time" in whole and "Noise: identical" in whole
+    short = " ".join(shown(kept(audited(), "fp32-3", "amp-bf16-3")).split())
+    assert " 2 of 3 rounds, neighbours in time" in short
+    assert "Noise: identical" not in short and "steps/s speedup [95 %] outside" in short
 
 
 def test_many_steps_in_a_second() -> None:
