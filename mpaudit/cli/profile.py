@@ -55,7 +55,12 @@ def _variants(_: click.Context, __: click.Parameter, value: str | None) -> tuple
 @click.option(
     "--stop", type=click.Choice(get_args(Stop)), default="clean", show_default=True, help="How a run is ended."
 )
-@click.option("--budget", type=click.FloatRange(min=1), metavar="SECONDS", help="Cut the plan to this time.")
+@click.option(
+    "--budget",
+    type=click.FloatRange(min=1),
+    metavar="SECONDS",
+    help="Cut the plan to this time. Default: none, or 600 where bf16 is emulated.",
+)
 @click.option("--allow-writes", is_flag=True, help="Let the script change, rename and delete files that were there.")
 @click.option("--out", type=click.Path(), metavar="DIR", help="Keep audit.json and the runs here.")
 @click.option("--format", "format_", type=click.Choice(REPORT_FORMATS), default="table", show_default=True)
@@ -88,7 +93,7 @@ def command(
 
     from mpaudit.cli import progress
     from mpaudit.runtime.compare import document
-    from mpaudit.runtime.hardware import choose, probe
+    from mpaudit.runtime.hardware import choose, default_budget, probe
     from mpaudit.runtime.plan import Options
     from mpaudit.runtime.session import carry_out
 
@@ -99,6 +104,13 @@ def command(
         if not chosen:
             raise UsageError("; ".join(f"{left.variant}: {left.reason}" for left in left_out))
         options = Options(target, hardware.device, folder, warmup, steps, runs, seed, stop, allow_writes)
+        for note in hardware.notes:
+            click.echo(note, err=True)
+        if budget is None and (budget := default_budget(hardware, chosen)) is not None:
+            click.echo(
+                f"the plan gets a budget of {budget:g} s; --budget SECONDS sets another, --variants fp32 needs none",
+                err=True,
+            )
         with progress.shown() as watch:
             session = carry_out(options, chosen, time_limit_s=time_limit, budget_s=budget, watch=watch)
         audit = document(session, hardware, left_out, budget_s=budget, cwd=cwd)

@@ -24,6 +24,10 @@ PROBE_LIMIT_S = 180.0
 NATIVE_FP16 = "fp16 on a CPU is about a hundred times slower than fp32: its times would say nothing"
 
 
+EMULATED_BUDGET_S = 600.0
+"""For a plan with runs in bf16 that is emulated, where no budget is given: one such step can take minutes."""
+
+
 class Hardware(msgspec.Struct, frozen=True):
     """One device, as torch sees it, and what it gave at best."""
 
@@ -105,6 +109,11 @@ def choose(hardware: Hardware, wanted: Sequence[Variant] | None) -> tuple[tuple[
         else:
             left_out.append(LeftOut(variant, reason))
     return tuple(kept), tuple(left_out)
+
+
+def default_budget(hardware: Hardware, chosen: Sequence[Variant]) -> float | None:
+    """Seconds for a plan to which no budget is given; None is no bound."""
+    return EMULATED_BUDGET_S if hardware.native_bf16 is False and "amp-bf16" in chosen else None
 
 
 def _impossible(hardware: Hardware, variant: Variant) -> str | None:

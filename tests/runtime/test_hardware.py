@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mpaudit.errors import UsageError
-from mpaudit.runtime.hardware import NATIVE_FP16, Hardware, choose, probe
+from mpaudit.runtime.hardware import NATIVE_FP16, Hardware, choose, default_budget, probe
 from mpaudit.runtime.protocol import VARIANTS, Variant
 
 
@@ -51,6 +51,14 @@ def test_fp16_is_never_timed_on_a_cpu() -> None:
     variants, left_out = choose(CPU, VARIANTS)
     assert "amp-fp16" not in variants
     assert ("amp-fp16", NATIVE_FP16) in [(left.variant, left.reason) for left in left_out]
+
+
+def test_emulated_bf16_gets_a_budget() -> None:
+    slow = Hardware("2.13.0", "cpu", "a CPU", 2, native_bf16=False)
+    assert default_budget(slow, ("fp32", "amp-bf16")) == 600
+    assert default_budget(slow, ("fp32",)) is None
+    for other in (CPU, Hardware("2.13.0", "cpu", "a CPU", 2, native_bf16=True), gpu(9, 0)):
+        assert default_budget(other, ("fp32", "amp-bf16")) is None
 
 
 def test_a_cpu_without_bf16_is_told() -> None:
