@@ -108,7 +108,7 @@ def command(
             click.echo(note, err=True)
         if budget is None and (budget := default_budget(hardware, chosen)) is not None:
             click.echo(
-                f"the plan gets a budget of {budget:g} s; --budget SECONDS sets another, --variants fp32 needs none",
+                f"the plan gets a budget of {budget:g} s (--budget sets it; --variants fp32 needs none)",
                 err=True,
             )
         with progress.shown() as watch:

@@ -45,7 +45,7 @@ class Hardware(msgspec.Struct, frozen=True):
     def notes(self) -> tuple[str, ...]:
         """What the reader of its figures should know."""
         if self.native_bf16 is False:
-            return ("this CPU has no bf16 instructions: bf16 is computed without them, much slower than fp32",)
+            return ("this CPU has no bf16 instructions: bf16 is emulated, much slower than fp32",)
         return ()
 
 
