@@ -104,7 +104,7 @@ def command(
         if not chosen:
             raise UsageError("; ".join(f"{left.variant}: {left.reason}" for left in left_out))
         options = Options(target, hardware.device, folder, warmup, steps, runs, seed, stop, allow_writes)
-        for note in hardware.notes:
+        for note in hardware.notes(chosen):
             click.echo(note, err=True)
         if budget is None and (budget := default_budget(hardware, chosen)) is not None:
             click.echo(

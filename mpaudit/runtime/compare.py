@@ -43,7 +43,7 @@ def document(
         planned_runs=session.planned_runs,
         interrupted=session.interrupted,
         left_out=tuple(left_out),
-        notes=(*hardware.notes, *session.notes),
+        notes=(*hardware.notes(done.planned.plan.variant for done in session.done), *session.notes),
         ceilings=hardware.ceilings,
         variants=summaries(usable),
     )

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -41,10 +41,9 @@ class Hardware(msgspec.Struct, frozen=True):
     """Of a CPU: whether oneDNN finds instructions for bf16. None where that is not known."""
     ceilings: tuple[Ceiling, ...] = ()
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the reader of its figures should know."""
-        if self.native_bf16 is False:
+    def notes(self, variants: Iterable[str]) -> tuple[str, ...]:
+        """What the reader of its figures for `variants` should know."""
+        if self.native_bf16 is False and "amp-bf16" in variants:
             return ("this CPU has no bf16 instructions: bf16 is emulated, much slower than fp32",)
         return ()
 

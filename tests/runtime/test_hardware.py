@@ -62,8 +62,10 @@ def test_emulated_bf16_gets_a_budget() -> None:
 
 
 def test_a_cpu_without_bf16_is_told() -> None:
-    assert not CPU.notes and not Hardware("2.13.0", "cpu", "a CPU", 2, native_bf16=True).notes
-    assert "no bf16 instructions" in Hardware("2.13.0", "cpu", "a CPU", 2, native_bf16=False).notes[0]
+    slow, both = Hardware("2.13.0", "cpu", "a CPU", 2, native_bf16=False), ("fp32", "amp-bf16")
+    assert "no bf16 instructions" in slow.notes(both)[0]
+    assert not slow.notes(("fp32",))
+    assert not CPU.notes(both) and not Hardware("2.13.0", "cpu", "a CPU", 2, native_bf16=True).notes(both)
 
 
 def test_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
