@@ -80,6 +80,7 @@ def test_a_notebook_is_run_without_its_magics(tmp_path: Path) -> None:
     assert record.outcome == "exception"
     assert record.result is not None and record.result.error is not None
     assert record.result.error.path.endswith("train.ipynb[5]") and record.result.error.line == 2
+    assert "<string>" not in record.result.error.traceback and "train.ipynb[5]" in record.result.error.traceback
     assert "return {}['gone']" in record.result.error.traceback
     assert "mpaudit" not in record.stderr
 

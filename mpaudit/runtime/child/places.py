@@ -64,6 +64,9 @@ def without_ours(error: BaseException) -> str:
     shown = traceback.TracebackException.from_exception(error)
     level: traceback.TracebackException | None = shown
     while level is not None:
-        level.stack[:] = [frame for frame in level.stack if not is_ours(frame.filename)]
+        frames = list(level.stack)
+        if len(frames) > 1 and frames[0].filename == "<string>" and is_ours(frames[1].filename):
+            del frames[0]  # the `python -c` that starts a notebook
+        level.stack[:] = [frame for frame in frames if not is_ours(frame.filename)]
         level = level.__cause__ or level.__context__
     return "".join(shown.format())
