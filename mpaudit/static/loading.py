@@ -28,7 +28,7 @@ from .parsing import LOWER, OUTLINE, ToOutline
 from .pool import Lost, Pool, Task
 from .program.index import ModuleIndex
 from .sources import decode, read
-from .triggers import Scanner, import_lines
+from .triggers import Scanner, import_lines, path_entries
 
 IMPORTER_LEVELS = 4
 """How far up the importers of a file with precision code are followed: the script that runs the epochs is above."""
@@ -249,7 +249,7 @@ def _scan(data: bytes, scanners: tuple[Scanner[bytes], Scanner[bytes]]) -> _Scan
             return _Scan(False, False, (), text)
     seeds, material = scanners
     hot = seeds.search(data)
-    return _Scan(hot, hot or material.search(data), import_lines(data))
+    return _Scan(hot, hot or material.search(data), (*import_lines(data), *path_entries(data)))
 
 
 @once
@@ -293,7 +293,7 @@ def _admit(files: Sequence[File], name: str) -> tuple[dict[File, None], dict[Fil
 
 
 def _imports(files: Sequence[File], name: str) -> dict[File, list[File]]:
-    index = ModuleIndex(((file.parts, file) for file in files), name)
+    index = ModuleIndex(((file.parts, file) for file in files), name, (file.scan.imports for file in files))
     found: dict[File, list[File]] = {}
     known: dict[tuple[tuple[str, ...], bool, str], File | None] = {}
     for file in files:

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 from mpaudit.static.facts.ir import Outline, SyntaxProblem, Unit
 from mpaudit.static.syntax import normalise_newlines, parse_ast, syntax_error
-from mpaudit.static.triggers import bindings_of, import_lines
+from mpaudit.static.triggers import bindings_of, import_lines, path_entries
 
 TABLE = 20_000
 """Characters from which a single statement without a trigger is set apart as a table of data."""
@@ -53,7 +53,8 @@ def outline(text: str, trigger: Triggers) -> Outline | SyntaxProblem:
     imports: list[tuple[int, int, ast.Import | ast.ImportFrom]] = []
     units = [_unit(unit, lines, hot_lines, imports) for unit in _ranges(tree.body, lines, hot_lines)]
     imports.sort(key=lambda found: found[:2])
-    return Outline(tuple(binding for _, _, node in imports for binding in _bindings(node)), tuple(units), exact=True)
+    bound = (binding for _, _, node in imports for binding in _bindings(node))
+    return Outline((*bound, *path_entries(text.encode("utf-8", "replace"))), tuple(units), exact=True)
 
 
 def split_lines(text: str) -> list[str]:
@@ -213,7 +214,8 @@ def _inexact(text: str, lines: Sequence[str]) -> Outline:
     calls = tuple(sorted(set(_CALLED.findall(text))))
     defines = tuple(sorted(set(_DEFINED.findall(text))))
     unit = Unit("code", "", 1, len(lines), True, calls, defines, defines, _digest(_join(lines, 1, len(lines))))
-    return Outline(import_lines(text.encode()), (unit,), exact=False)
+    data = text.encode("utf-8", "replace")
+    return Outline((*import_lines(data), *path_entries(data)), (unit,), exact=False)
 
 
 def _digest(text: str) -> bytes:

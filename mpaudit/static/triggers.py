@@ -108,6 +108,19 @@ def import_lines(data: bytes) -> tuple[tuple[str, str, str], ...]:
     return tuple(binding for word in _IMPORT.finditer(data) for binding in _bindings(data, word.start(), word.end()))
 
 
+_PATH_ENTRY = re.compile(rb"sys\.path\.(?:append|insert|extend)\s*\(([^\n]*)")
+_CONSTANT = re.compile(rb"""(["'])([^"'\n]*)\1""")
+
+
+def path_entries(data: bytes) -> tuple[tuple[str, str, str], ...]:
+    """The folders that a file puts on `sys.path`, by their names as constants, as bindings of their own kind."""
+    if b"sys.path." not in data:
+        return ()
+    texts = [text for entry in _PATH_ENTRY.findall(data) for _, text in _CONSTANT.findall(entry)]
+    names = [_text(text).replace("\\", "/").rstrip("/").rpartition("/")[2] for text in texts]
+    return tuple(("", "sys.path", name) for name in dict.fromkeys(names) if name.strip("."))
+
+
 def _bindings(data: bytes, start: int, end: int) -> Iterator[tuple[str, str, str]]:
     lead = _LEAD.search(data[_line_start(data, start) : start])
     if lead is None:

@@ -180,4 +180,4 @@ def test_there_is_something_to_rearrange_and_to_lose(tmp_path: Path) -> None:
     lost = {
         name for name, broken in planted(clean) if found(write(tmp_path / name, broken), tmp_path / "cache") != before
     }
-    assert lost == set(DEFECTS) - {"raw-step"}  # there the gradients are unscaled: a manual step is legal
+    assert lost == set(DEFECTS)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mpaudit.static.facts import ir
 from mpaudit.static.outline import outline
 from mpaudit.static.syntax import decode
-from mpaudit.static.triggers import Scanner, compile_triggers, import_lines, text_triggers
+from mpaudit.static.triggers import Scanner, compile_triggers, import_lines, path_entries, text_triggers
 
 NOTHING = Scanner([], str)
 
@@ -144,7 +144,7 @@ def test_no_import_of_the_standard_library_is_missed() -> None:
             assert isinstance(text, str)
             triaged = outline(text, NOTHING)
             assert isinstance(triaged, ir.Outline)
-            assert set(triaged.imports) <= set(import_lines(data)), name
+            assert set(triaged.imports) <= {*import_lines(data), *path_entries(data)}, name
 
 
 PATTERNS = (
@@ -189,3 +189,14 @@ def test_the_scanner_finds_what_each_expression_finds(text: str) -> None:
     found = set(Scanner(PATTERNS, str).starts(text))
     assert found <= starts
     assert {text.count("\n", 0, start) for start in found} == {text.count("\n", 0, start) for start in starts}
+
+
+def test_folders_that_are_put_on_the_path() -> None:
+    text = b"""import sys
+sys.path.append('core')
+sys.path.insert(0, os.path.join(ROOT, "third_party", 'raft/'))
+sys.path.append("..")
+sys.path.append(os.getcwd())
+"""
+    assert [name for _, _, name in path_entries(text)] == ["core", "third_party", "raft"]
+    assert path_entries(b"import sys; path = 'core'") == ()

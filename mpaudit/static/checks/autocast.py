@@ -90,10 +90,11 @@ def _is_below(folder: str, other: str) -> bool:
 
 
 def _primary(uses: set[Use], trace: Trace) -> Use | None:
-    """The forward of the trained model: not that of a loss module."""
+    """The forward of the trained model: not that of a loss module, nor, where there is another, of a penalty on
+    gradients, which one may want in float32."""
     ranked = sorted(
         (use for use in uses if use.module is not None),
-        key=lambda use: (_is_loss(name_of(trace, use.module, "")), use.site.path, use.site.line, use.site.column),
+        key=lambda use: (_is_loss(name_of(trace, use.module, "")), use.site in trace.differentiated, use.site),
     )
     return ranked[0] if ranked and not _is_loss(name_of(trace, ranked[0].module, "")) else None
 

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 M = TypeVar("M")
+
+Imports: TypeAlias = "tuple[tuple[str, str, str], ...]"
+"""As `ir.Import.bindings`."""
+
+ON_PATH = ("", "sys.path")
+"""How the binding of a folder begins that a file puts on `sys.path`; the name of the folder follows."""
 
 
 class ModuleIndex(Generic[M]):
     """Finds what an import means among the files of a project, where nothing says what is on `sys.path`.
 
-    A script's own folder, the folders above it and `src` are taken for path entries, the nearest first; otherwise a
-    dotted name counts only where exactly one file ends like it.
+    A script's own folder, the folders above it and `src` are taken for path entries, the nearest first, and so is a
+    folder below one of these that some file puts on the path; otherwise a dotted name counts only where exactly one
+    file ends like it.
     """
 
-    def __init__(self, modules: Iterable[tuple[tuple[str, ...], M]], name: str = "") -> None:
+    def __init__(
+        self, modules: Iterable[tuple[tuple[str, ...], M]], name: str = "", imports: Iterable[Imports] = ()
+    ) -> None:
+        """`imports`: those of all files; their path entries count."""
+        self._entries = {"src", "lib", "python"}
+        self._entries |= {entry for bound in imports for local, module, entry in bound if (local, module) == ON_PATH}
         self._name = name
         """That of the project's own folder: a repository may be a package itself, found from the folder above."""
         self._root: M | None = None
@@ -44,7 +56,7 @@ class ModuleIndex(Generic[M]):
             base = parts[: -len(names)]
             if folder[: len(base)] == base:
                 rank = len(base) + 1
-            elif base and base[-1] in ("src", "lib", "python") and folder[: len(base) - 1] == base[:-1]:
+            elif base and base[-1] in self._entries and folder[: len(base) - 1] == base[:-1]:
                 rank = 0
             else:
                 continue

@@ -110,6 +110,9 @@ def call_external(
         return [(st, NONE)]
     if name in ("numpy.random.default_rng", "numpy.random.RandomState"):
         return [(st, Ref("rng", site))]
+    if name == "torch.autograd.grad":
+        for tensor in calls.tensors_in(everything):
+            run.trace.differentiated |= {use.site for use in tensor.uses or ()}
     if name == "torch.autograd.backward":
         given = makers.argument(args, keywords, 0, "tensors")
         for tensor in calls.tensors_in([given]) if given is not None else ():

@@ -346,7 +346,10 @@ class Project:
         self.lives: dict[FunctionInfo, Any] = {}
         """What is known of the locals of functions that were followed; see liveness."""
         self._receivers: dict[str, list[tuple[FunctionInfo | None, str]]] = {}
-        self._index = ModuleIndex(((module.parts, module) for module in self.modules.values()), name)
+        known = self.modules.values()
+        self._index = ModuleIndex(
+            ((module.parts, module) for module in known), name, (module.outline.imports for module in known)
+        )
         for module in self.modules.values():
             _define(module)
         _mark_live(self)

@@ -203,6 +203,8 @@ class Trace:
     born: dict[Hashable, tuple[Hashable, ...]] = field(default_factory=dict)
     """Loops in which an unknown value was made."""
     owned_roots: set[int] = field(default_factory=set)
+    differentiated: set[Site] = field(default_factory=set)
+    """Forwards whose output `torch.autograd.grad` takes, as gradient penalties do."""
     cuda_modules: set[Hashable] = field(default_factory=set)
     module_info: dict[Hashable, Any] = field(default_factory=dict)
 

@@ -829,6 +829,35 @@ def train(model, loader):
 }
 
 FILES = {
+    "a folder that the script puts on its path": {
+        "train.py": """
+import sys
+sys.path.append("core")
+
+from network import Network
+
+
+def train(loader):
+    model = Network().cuda()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for x, y in loader:
+        optimizer.zero_grad()
+        loss = nn.functional.l1_loss(model(x.cuda()), y.cuda())  # MPA101
+        loss.backward()
+        optimizer.step()
+""",
+        "core/network.py": """
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 64, 3)
+
+    def forward(self, x):
+        with autocast("cuda", dtype=torch.bfloat16):  # right
+            x = self.layer(x)  # right
+        return self.layer(x)  # wrong
+""",
+    },
     "mutual recursion": {
         "a.py": """
 import b
@@ -930,6 +959,7 @@ def variant(files: dict[str, str], which: str) -> tuple[dict[str, str], list[tup
 def reported(folder: Path, sources: dict[str, str]) -> list[tuple[str, int, str]]:
     (folder / ".git").mkdir()
     for name, text in sources.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
     settings = Settings(root=str(folder), codes=tuple(rulebook.headers()))
     audit = lint(["."], settings, cwd=folder, jobs=1, use_cache=False)
