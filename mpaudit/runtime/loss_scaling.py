@@ -7,7 +7,7 @@ up to 2^-25 inclusive, infinite from 65520 = 2^16 - 2^4 on, and loses bits below
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Literal
 
 import msgspec
@@ -19,7 +19,12 @@ _ZERO_BELOW = -25
 _NORMAL_FROM = -14
 _INFINITE_FROM = 16
 
+HALF = ("float16", "bfloat16")
+
 Kind = Literal["parameter", "activation"]
+
+Which = tuple[str, str, Kind]
+"""Module, name and kind: a gradient, in whichever run."""
 
 
 class Histogram(msgspec.Struct, frozen=True):
@@ -56,7 +61,12 @@ class Gradients(msgspec.Struct, frozen=True):
     """Of the parameter; of an output the number."""
     kind: Kind
     dtype: str
+    """That it was computed in; autocast hands a parameter's to the optimizer as float32."""
     histogram: Histogram
+
+    @property
+    def which(self) -> Which:
+        return self.module, self.name, self.kind
 
 
 class Update(msgspec.Struct, frozen=True):
@@ -163,7 +173,7 @@ class LossScaling(msgspec.Struct, frozen=True):
 
 
 def by_module(gradients: Iterable[Gradients]) -> tuple[ModuleRange, ...]:
-    """Parameters and activations of a module apart: the first are float32 after the cast back, the second half."""
+    """Parameters and activations of a module apart."""
     groups: dict[tuple[str, Kind], list[Histogram]] = {}
     for one in gradients:
         groups.setdefault((one.module, one.kind), []).append(one.histogram)
@@ -183,10 +193,20 @@ def _range(module: str, kind: Kind, histogram: Histogram) -> ModuleRange | None:
     return ModuleRange(module, kind, histogram.values, shares(histogram), smallest, largest)
 
 
-def judge(gradients: Sequence[Gradients]) -> LossScaling:
-    """From the gradients of a float32 or bfloat16 run, whose range holds what float16 would lose."""
-    modules = by_module(gradients)
+def in_half(under_autocast: Iterable[Gradients]) -> frozenset[Which]:
+    """The gradients that autocast has computed in a 16-bit dtype: others lose nothing and bound no scale."""
+    return frozenset(one.which for one in under_autocast if one.dtype in HALF)
+
+
+def judge(gradients: Sequence[Gradients], half: Set[Which] | None = None) -> LossScaling:
+    """From the gradients of a float32 or bfloat16 run, whose range holds what float16 would lose.
+
+    `half` is what `in_half` found in a run under autocast; None where there was none: all of them are taken then.
+    """
+    modules = by_module(one for one in gradients if half is None or one.which in half)
     if not modules:
+        if half is not None and gradients:
+            return LossScaling(False, "autocast keeps all of its gradients in float32")
         return LossScaling(None, "no gradient was seen")
     smallest = max(one.smallest for one in modules)
     largest = min(one.largest for one in modules)
@@ -262,7 +282,7 @@ def _safe(smallest: int, largest: int) -> str:
             f"no one scale serves every module (2^{smallest} keeps the smallest, 2^{largest} is the last before an "
             "infinity): use bfloat16"
         )
-    return f"scales from 2^{smallest} to 2^{largest} are safe"
+    return f"at the sampled steps scales from 2^{smallest} to 2^{largest} are safe"
 
 
 def _percent(share: float) -> str:

@@ -11,6 +11,7 @@ from mpaudit.runtime.loss_scaling import (
     Histogram,
     Update,
     first_overflow,
+    in_half,
     judge,
     judge_updates,
     largest_scale,
@@ -25,8 +26,8 @@ def between(*exponents: int) -> Histogram:
     return Histogram(binades=dict.fromkeys(exponents, (0, 1, 0)))
 
 
-def seen(module: str, histogram: Histogram, kind: str = "activation") -> Gradients:
-    return Gradients(0, module, "0", kind, "float32", histogram)  # type: ignore[arg-type]
+def seen(module: str, histogram: Histogram, kind: str = "activation", dtype: str = "float32") -> Gradients:
+    return Gradients(0, module, "0", kind, dtype, histogram)  # type: ignore[arg-type]
 
 
 def test_what_float16_does_by_exponent() -> None:
@@ -67,7 +68,7 @@ def test_needs_scaling() -> None:
     assert verdict.needed and (verdict.smallest, verdict.largest) == (5, 14)
     assert sentence(verdict) == (
         "This script needs loss scaling for float16, because without it float16 makes 75 % of the non-zero activation "
-        "gradients of head zero; scales from 2^5 to 2^14 are safe."
+        "gradients of head zero; at the sampled steps scales from 2^5 to 2^14 are safe."
     )
 
 
@@ -84,7 +85,23 @@ def test_no_scale_serves_all() -> None:
 
 def test_overflow_without_a_scale() -> None:
     verdict = judge([seen("body", between(17))])
-    assert verdict.needed and "overflow float16 already at scale 1; scales from" in verdict.because
+    assert verdict.needed and "overflow float16 already at scale 1; at the sampled steps scales from" in verdict.because
+
+
+def test_gradients_that_autocast_keeps_in_float32_bound_no_scale() -> None:
+    body, loss = between(-30, -2), between(0)
+    under_autocast = [seen("body", body, dtype="bfloat16"), seen("loss", loss, dtype="float32")]
+    verdict = judge([seen("body", body), seen("loss", loss)], in_half(under_autocast))
+    assert (verdict.smallest, verdict.largest) == (5, 17)
+    assert [one.module for one in verdict.modules] == ["body"]
+
+
+def test_without_a_gradient_in_half_nothing_needs_a_scale() -> None:
+    verdict = judge([seen("loss", between(-60))], in_half([seen("loss", between(-60))]))
+    assert verdict.needed is False and (verdict.smallest, verdict.largest) == (None, None)
+    assert sentence(verdict) == (
+        "This script does not need loss scaling for float16, because autocast keeps all of its gradients in float32."
+    )
 
 
 def test_nothing_seen() -> None:

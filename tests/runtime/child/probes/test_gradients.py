@@ -117,6 +117,22 @@ def test_the_scale_of_the_scripts_own_scaler_is_divided_out() -> None:
     assert scaled["gradients"] == plain["gradients"]
 
 
+@pytest.mark.parametrize("half", ["bfloat16", "float16"])
+def test_a_gradient_that_autocast_casts_back_is_known_by_the_dtype_it_was_computed_in(half: str) -> None:
+    script = """
+    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x = torch.randn(64, 4)
+    with torch.autocast("cpu", torch.HALF): loss = torch.nn.MSELoss()(model(x).float(), torch.randn(64, 8))
+    loss.backward(); optimizer.step()
+    """
+    found = evidence_of(script.replace("HALF", half), "(0,)")
+    dtypes = {(g["module"], g["name"]): g["dtype"] for g in found["gradients"]}
+    assert dtypes[("0", "0.weight")] == dtypes[("0", "0")] == half
+    assert dtypes[("1", "1.weight")] == dtypes[("1", "1.bias")] == "float32"
+    assert dtypes[("MSELoss", "0")] == "float32"
+
+
 def test_clipping_is_not_seen() -> None:
     plain = evidence_of(MLP + "model(torch.ones(3, 4)).sum().backward(); optimizer.step()", "(0,)")
     clip = "torch.nn.utils.clip_grad_norm_(model.parameters(), 1e-6)"
