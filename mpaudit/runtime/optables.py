@@ -17,6 +17,9 @@ from mpaudit.runtime.kernels import TensorCores, Unused, judge_all, multiplies_m
 
 By = Literal["op", "line", "module", "shape"]
 
+NEGLIGIBLE = 0.01
+"""Of all op time of the variant: less than this in float32 decides no order."""
+
 ENOUGH_STEPS = 10
 ENOUGH_RUNS = 2
 
@@ -75,7 +78,8 @@ _KEYS: dict[By, Callable[[OpRow], Key]] = {
 
 
 def compare(by: By, baseline: Sequence[OpEvidence], variant: Sequence[OpEvidence]) -> tuple[ComparedOps, ...]:
-    """One row for each key that either has, that with most time still in float32 under the variant first.
+    """One row for each key that either has, that with most time still in float32 under the variant first, where that is
+    not negligible; then by the variant's time.
 
     Each argument holds the evidence of the runs of one variant. What could not be attributed to a line is a row of its
     own (an empty path) and is never left out. Casts appear in the variant alone and count there.
@@ -88,7 +92,13 @@ def compare(by: By, baseline: Sequence[OpEvidence], variant: Sequence[OpEvidence
         _compare([run.get(name, []) for run in ours], [run.get(name, []) for run in theirs], baseline, variant)
         for name in keys
     ]
-    return tuple(sorted(rows, key=lambda row: (-row.float32_ms, -row.variant_ms, -row.baseline_ms, row.path, row.line)))
+    least = NEGLIGIBLE * sum(row.variant_ms for row in rows)
+
+    def order(row: ComparedOps) -> tuple[object, ...]:
+        notable = row.float32_ms if row.float32_ms >= least else 0.0
+        return -notable, -row.variant_ms, -row.baseline_ms, row.path, row.line
+
+    return tuple(sorted(rows, key=order))
 
 
 def totals(runs: Sequence[OpEvidence], clean_ms: float | None) -> OpTotals:

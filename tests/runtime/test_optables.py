@@ -45,6 +45,11 @@ def test_what_still_runs_in_float32_comes_first() -> None:
     assert [(one.line, one.float32_ms) for one in lines] == [(2, 0.9), (3, 0.0), (1, 0.0)]
 
 
+def test_a_hair_of_float32_decides_no_order() -> None:
+    both = runs(low(line=1), row("aten::detach", line=2, us=(4.0,) * 5), row("aten::item", line=3, us=(1.0,) * 5))
+    assert [one.line for one in compare("line", both, both)] == [1, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("base", "amp", "known"),
     [
