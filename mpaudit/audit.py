@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from mpaudit import __version__
-from mpaudit.measured import Comparison, Profile, Run
+from mpaudit.measured import Comparison, Evidence, Profile, Run
 from mpaudit.model import Confidence, Finding, Problem, Severity
 from mpaudit.settings import Settings
 
@@ -96,6 +96,7 @@ class Audit(msgspec.Struct, frozen=True):
     profile: Profile | None = None
     runs: tuple[Run, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
+    evidence: Evidence | None = None
 
 
 NOTHING_READ = Summary(

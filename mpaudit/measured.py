@@ -132,6 +132,128 @@ class Comparison(msgspec.Struct, frozen=True):
     loss_verdict: LossVerdict
 
 
+class OpTotals(msgspec.Struct, frozen=True):
+    """All ops of one precision, milliseconds per profiled step. A profiler was on: no step time comes from here."""
+
+    variant: str
+    runs: int
+    steps: int
+    """Profiled, in all runs."""
+    ops_ms: float
+    attributed: float
+    """The share of it that has a line of the user's code."""
+    step_ms: float | None
+    """A step of the timing runs, to set it against; null where there is none."""
+
+
+class ComparedOps(msgspec.Struct, frozen=True):
+    """The ops of one line, or op, module or shape, under two precisions; milliseconds per profiled step."""
+
+    op: str
+    """Of several the one that takes the most time."""
+    path: str
+    """Empty where the op could not be attributed to a line."""
+    line: int
+    module: str
+    shapes: tuple[tuple[int, ...], ...]
+    dtypes: tuple[str, ...]
+    """That the variant computes in, the one with the most time first."""
+    calls: float
+    """Per step of the variant."""
+    baseline_ms: float
+    variant_ms: float
+    ratio: float | None
+    """Op-time ratio, baseline over variant; null where its spread holds 1 or too little was profiled."""
+    spread: tuple[float, float] | None
+    float32_ms: float
+    """Of the variant's time: still in float32, forward and backward."""
+    cast_ms: float
+    """Of the variant's time: changing one float dtype into another."""
+    tensor_cores: str | None
+    """yes, no or unknown of the variant's products of matrices; null without one and where there are none."""
+
+
+class OpTable(msgspec.Struct, frozen=True):
+    by: str
+    """op, line, module or shape."""
+    baseline: str
+    variant: str
+    rows: tuple[ComparedOps, ...]
+    """With most time still in float32 first."""
+
+
+class WithoutTensorCores(msgspec.Struct, frozen=True):
+    """An op that could have used tensor cores on this GPU and did not."""
+
+    variant: str
+    op: str
+    path: str
+    line: int
+    shapes: tuple[tuple[int, ...], ...]
+    ms: float
+    reason: str
+    """dtype, shape, layout or unknown."""
+    text: str
+
+
+class HeldMemory(msgspec.Struct, frozen=True):
+    """Bytes held at the largest backward pass of a step, by what they are for."""
+
+    variant: str
+    parameters: int
+    gradients: int
+    optimizer_state: int
+    activations: int
+    casts: int
+
+
+class ModuleRange(msgspec.Struct, frozen=True):
+    """The gradients of one module at the sampled steps, as float16 would have them without a loss scale."""
+
+    module: str
+    kind: str
+    """parameter or activation."""
+    values: int
+    """Finite and not zero; shares are of these."""
+    zero: float
+    subnormal: float
+    infinite: float
+    smallest: int
+    """log2 of the smallest loss scale that keeps all but 1 % from zero."""
+    largest: int
+    """log2 of the largest without an infinity."""
+
+
+class LossScaling(msgspec.Struct, frozen=True):
+    """Whether float16 needs loss scaling in this script, from the gradients of one precision."""
+
+    variant: str
+    emulated: bool
+    needed: bool | None
+    sentence: str
+    smallest: int | None
+    """log2 of the safe scales."""
+    largest: int | None
+    modules: tuple[ModuleRange, ...]
+    lost_updates_fp16: float
+    """The share of changed weights that would round back to what they were, were the weights float16."""
+    lost_updates_bf16: float
+    skipped: int
+    """Steps that the script's own scaler left out."""
+    scales: tuple[float, ...]
+    """Of the script's own scaler, before each of its steps."""
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """What the evidence runs gave."""
+
+    totals: tuple[OpTotals, ...]
+    tables: tuple[OpTable, ...]
+    without_tensor_cores: tuple[WithoutTensorCores, ...]
+    memory: tuple[HeldMemory, ...]
+    loss_scaling: tuple[LossScaling, ...]
+
+
 class Ceiling(msgspec.Struct, frozen=True):
     """The best that this device gave for one operation in one precision."""
 

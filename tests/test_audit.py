@@ -120,6 +120,7 @@ def test_the_json_document() -> None:
         "profile": None,
         "runs": [],
         "comparisons": [],
+        "evidence": None,
     }
 
 

@@ -18,12 +18,16 @@ from mpaudit.audit import to_json
 from mpaudit.cli import output
 from mpaudit.errors import UsageError, nearest
 from mpaudit.render import REPORT_FORMATS, report
+from mpaudit.render.evidence import BY
 from mpaudit.runtime.plan import ROUNDS, STEPS, WARMUP
 from mpaudit.runtime.protocol import VARIANTS, Stop, Target, Variant
 
 OK, SCRIPT_FAILED, INTERRUPTED = 0, 1, 130
 AUDIT_FILE = "audit.json"
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
+
+EMULATIONS: dict[str, Variant] = {"cuda-amp-fp16": "amp-fp16", "cuda-amp-bf16": "amp-bf16"}
+EVIDENCE_HELP = "Runs of each variant with probes: ops, memory, gradients. Two give op-time ratios."
 
 INSTALL = "`mpaudit profile` needs torch: python -m pip install 'mpaudit[profile]'"
 
@@ -62,6 +66,9 @@ def _variants(_: click.Context, __: click.Parameter, value: str | None) -> tuple
     help="Cut the plan to this time. Default: none, or 600 where bf16 is emulated.",
 )
 @click.option("--allow-writes", is_flag=True, help="Let the script change, rename and delete files that were there.")
+@click.option("--evidence", type=click.IntRange(min=0), default=0, show_default=True, help=EVIDENCE_HELP)
+@click.option("--emulate", type=click.Choice(tuple(EMULATIONS)), multiple=True, help="For numerics only, on a CPU.")
+@click.option("--by", type=click.Choice(BY), default="line", show_default=True, help="How ops are grouped.")
 @click.option("--out", type=click.Path(), metavar="DIR", help="Keep audit.json and the runs here.")
 @click.option("--format", "format_", type=click.Choice(REPORT_FORMATS), default="table", show_default=True)
 def command(
@@ -78,6 +85,9 @@ def command(
     stop: Stop,
     budget: float | None,
     allow_writes: bool,
+    evidence: int,
+    emulate: tuple[str, ...],
+    by: str,
     out: str | None,
     format_: str,
 ) -> int:
@@ -103,7 +113,12 @@ def command(
         chosen, left_out = choose(hardware, variants)
         if not chosen:
             raise UsageError("; ".join(f"{left.variant}: {left.reason}" for left in left_out))
-        options = Options(target, hardware.device, folder, warmup, steps, runs, seed, stop, allow_writes)
+        if emulate and hardware.device != "cpu":
+            raise UsageError("--emulate: an emulation of CUDA's autocast runs on a CPU: add --device cpu")
+        emulated = tuple(EMULATIONS[name] for name in dict.fromkeys(emulate))
+        options = Options(
+            target, hardware.device, folder, warmup, steps, runs, seed, stop, allow_writes, evidence, emulated
+        )
         for note in hardware.notes(chosen):
             click.echo(note, err=True)
         if budget is None and (budget := default_budget(hardware, chosen)) is not None:
@@ -118,7 +133,7 @@ def command(
             output.write(to_json(audit).decode(), os.path.join(folder, AUDIT_FILE))
     lines = partial(output.source, cwd)
     colour = output.has_colour()
-    click.echo(report(audit, format_, lines=lines, width=output.width(), colour=colour), nl=False)
+    click.echo(report(audit, format_, lines=lines, width=output.width(), colour=colour, by=by), nl=False)
     if session.interrupted:
         return INTERRUPTED
     return OK if audit.profile is not None and audit.profile.variants else SCRIPT_FAILED

@@ -37,14 +37,15 @@ def render(audit: Audit, form: str, *, lines: Lines, statistics: bool = False, w
     return text.render(audit, lines, width)
 
 
-def report(audit: Audit, form: str, *, lines: Lines, width: int, colour: bool = False) -> str:
+def report(audit: Audit, form: str, *, lines: Lines, width: int, colour: bool = False, by: str = "line") -> str:
     """The whole audit in one of REPORT_FORMATS, ending in a newline: its findings, where sources were read, and its
-    runs. `width` and `colour` are the terminal's; a table is never wider."""
+    runs. `width` and `colour` are the terminal's; a table is never wider. `by` is how ops are grouped, of
+    `evidence.BY`."""
     if form == "json":
         return render(audit, form, lines=lines)
     from mpaudit.render import markdown, profile, terminal
 
-    blocks = profile.blocks(audit)
+    blocks = profile.blocks(audit, by)
     shown = markdown.write(blocks) if form == "markdown" else terminal.write(blocks, width, colour=colour)
     if not audit.summary.files:
         return shown

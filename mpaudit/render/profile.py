@@ -8,6 +8,7 @@ from statistics import median
 
 from mpaudit.audit import Audit
 from mpaudit.measured import Comparison, Place, Profile, Run
+from mpaudit.render import evidence
 from mpaudit.render.blocks import Block, Heading, Items, Sentence, Style, Table, Verbatim
 
 DATA_BOUND = 0.3
@@ -19,7 +20,7 @@ _NOISE_FROM = 3
 _FORMATS = {"tf32": "TF32", "amp-bf16": "bf16", "amp-fp16": "fp16"}
 
 
-def blocks(audit: Audit) -> Iterator[Block]:
+def blocks(audit: Audit, by: str = "line") -> Iterator[Block]:
     """The report of an Audit that has a profile; nothing of one that has none."""
     profile = audit.profile
     if profile is None:
@@ -34,6 +35,7 @@ def blocks(audit: Audit) -> Iterator[Block]:
     yield from _timing(audit, profile)
     yield from _ceilings(audit, profile)
     yield from _losses(audit)
+    yield from evidence.blocks(audit, by)
     yield from _precision(audit)
     yield from _safety(audit)
     yield from _runs(audit)
@@ -56,7 +58,8 @@ def _verdicts(audit: Audit, profile: Profile) -> Iterator[Block]:
         doubt = "; not faithfully in this precision: see below" if comparison.variant in unfaithful else ""
         yield Sentence(verdict(comparison, profile.device) + doubt, comparison.variant, _style(comparison))
     measured = {variant.variant for variant in profile.variants}
-    for run in {run.variant: run for run in audit.runs if run.variant not in measured}.values():
+    timed = [run for run in audit.runs if run.kind != "evidence"]
+    for run in {run.variant: run for run in timed if run.variant not in measured}.values():
         yield Sentence(f"not measured: {run.sentence}", run.variant, "bad")
     for left in profile.left_out:
         yield Sentence(f"left out: {left.reason}", left.variant, "dim")
@@ -203,7 +206,7 @@ def _losses(audit: Audit) -> Iterator[Block]:
 
 def _noise_floor(runs: Iterable[Run]) -> str:
     """Between which runs it was measured."""
-    fp32 = [run for run in runs if run.variant == "fp32" and run.losses]
+    fp32 = [run for run in runs if run.variant == "fp32" and run.kind != "evidence" and run.losses]
     if len(fp32) < 2:
         return "fp32 ran once, so that there is no noise floor."
     perturbed = sum(run.perturbed for run in fp32)

@@ -10,6 +10,7 @@ from statistics import geometric_mean, median
 from mpaudit.audit import NOTHING_READ, SCHEMA_VERSION, Audit, Tool, relative, without
 from mpaudit.measured import Comparison, Failure, LeftOut, LossVerdict, Memory, Place, Profile, Run, Variant, Verdict
 from mpaudit.runtime import protocol
+from mpaudit.runtime.evidence_summary import evidence
 from mpaudit.runtime.hardware import Hardware
 from mpaudit.runtime.protocol import VARIANTS, ChildResult
 from mpaudit.runtime.session import Done, Session
@@ -58,6 +59,7 @@ def document(
         profile=profile,
         runs=runs,
         comparisons=comparisons(usable),
+        evidence=evidence(session, profile.variants, cwd),
     )
 
 
@@ -143,7 +145,8 @@ def _noise_floor(runs: Sequence[Run], baseline: str) -> float | None:
     floors = []
     for variant in dict.fromkeys((baseline, "fp32")):
         same = sorted(
-            (run for run in runs if run.variant == variant), key=lambda run: (run.kind != "timing", run.round)
+            (run for run in runs if run.variant == variant and run.kind != "evidence"),
+            key=lambda run: (run.kind != "timing", run.round),
         )
         floors += [loss_distance(other.losses, same[0].losses) for other in same[1:]]
     return _worst(floors)
@@ -186,8 +189,9 @@ def _run(done: Done, cwd: Path) -> Run:
         steps=result.steps,
         counted=result.counted,
         optimizers=result.optimizers,
-        step_ms=result.step_ms,
-        outside_ms=result.outside_ms,
+        # a run with probes has no times
+        step_ms=() if plan.kind == "evidence" else result.step_ms,
+        outside_ms=() if plan.kind == "evidence" else result.outside_ms,
         losses=tuple(map(_finite, result.losses)),
         peak_memory_bytes=memory.resident if memory.allocated is None else memory.allocated,
         memory=Memory(memory.allocated, memory.reserved, memory.resident),

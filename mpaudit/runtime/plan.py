@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from mpaudit.runtime.evidence import EVIDENCE_STEPS, EVIDENCE_WARMUP
 from mpaudit.runtime.hardware import Device
 from mpaudit.runtime.protocol import ChildPlan, Kind, Stop, Target, Variant
 
@@ -27,6 +28,10 @@ class Options(msgspec.Struct, frozen=True):
     seed: int = 0
     stop: Stop = "clean"
     allow_writes: bool = False
+    evidence: int = 0
+    """Evidence runs of each variant: two give op-time ratios."""
+    emulate: tuple[Variant, ...] = ()
+    """Variants of which CUDA's autocast is emulated on this CPU, in an evidence run each."""
 
 
 class Planned(msgspec.Struct, frozen=True):
@@ -50,7 +55,17 @@ def plan(options: Options, variants: Sequence[Variant]) -> list[Planned]:
         if options.rounds == 1:
             runs.append(Planned(_run(options, "fp32-again", "floor", "fp32"), 0))
         runs.append(Planned(_run(options, "fp32-perturbed", "floor", "fp32", perturb=True), 0))
+    for number in range(1, options.evidence + 1):
+        runs += [Planned(_evidence(_run(options, f"{v}-evidence-{number}", "evidence", v)), 0) for v in variants]
+    for variant in options.emulate:
+        emulated = _evidence(_run(options, f"{variant}-emulated", "evidence", variant))
+        runs.append(Planned(msgspec.structs.replace(emulated, emulate=True), 0))
     return runs
+
+
+def _evidence(run: ChildPlan) -> ChildPlan:
+    """With steps for each probe; how many are measured elsewhere does not matter to it."""
+    return msgspec.structs.replace(run, warmup=EVIDENCE_WARMUP, steps=EVIDENCE_STEPS)
 
 
 def _run(options: Options, name: str, kind: Kind, variant: Variant, *, perturb: bool = False) -> ChildPlan:
@@ -87,8 +102,8 @@ def without(runs: Sequence[Planned], variant: str) -> list[Planned]:
 
 
 def cut(runs: Sequence[Planned], seconds: Callable[[Planned], float], budget_s: float) -> list[Planned]:
-    """As much of the rest of a plan as fits into `budget_s`: first whole rounds go, down to two, then the floor, then
-    the second round; what is left of a first round is kept as far as it fits."""
+    """As much of the rest of a plan as fits into `budget_s`: first whole rounds go, down to two, then the evidence
+    runs, then the floor, then the second round; what is left of a first round is kept as far as it fits."""
     timing = [run for run in runs if run.round]
     floor = [run for run in runs if not run.round]
     last = max((run.round for run in timing), default=0)
@@ -96,6 +111,9 @@ def cut(runs: Sequence[Planned], seconds: Callable[[Planned], float], budget_s: 
         kept = [run for run in timing if run.round <= rounds] + floor
         if sum(map(seconds, kept)) <= budget_s:
             return kept
+    kept = [run for run in timing if run.round <= 2] + [run for run in floor if run.plan.kind != "evidence"]
+    if sum(map(seconds, kept)) <= budget_s:
+        return kept
     for rounds in (2, 1):
         kept = [run for run in timing if run.round <= rounds]
         if sum(map(seconds, kept)) <= budget_s:

@@ -225,6 +225,14 @@ def test_the_noise_floor_is_called_what_it_is(left_out: tuple[str, ...], says: s
     assert says in " ".join(shown(kept(audited(), *left_out)).split())
 
 
+def test_an_evidence_run_is_no_repetition() -> None:
+    alone = kept(audited(), "fp32-2", "fp32-3", "fp32-perturbed")
+    (fp32,) = (run for run in alone.runs if run.run == "fp32-1")
+    probed = msgspec.structs.replace(fp32, run="fp32-evidence-1", kind="evidence")
+    text = shown(msgspec.structs.replace(alone, runs=(*alone.runs, probed)))
+    assert "fp32 ran once, so that there is no noise floor." in " ".join(text.split())
+
+
 def test_rounds_are_those_that_were_made_and_noise_is_shown_from_three_on() -> None:
     whole = " ".join(shown(audited()).split())
     assert " 3 rounds, neighbours in time" in whole and "Noise: identical" in whole

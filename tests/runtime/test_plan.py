@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mpaudit.runtime.evidence import EVIDENCE_STEPS, EVIDENCE_WARMUP
 from mpaudit.runtime.plan import Options, Planned, cut, plan, shortened, without
 from mpaudit.runtime.protocol import Target, Variant
 
@@ -100,3 +102,24 @@ def test_a_short_script_gets_a_short_warm_up() -> None:
     assert (shortened(OPTIONS, 2).warmup, shortened(OPTIONS, 2).steps) == (1, 1)
     with pytest.raises(ValueError):
         shortened(OPTIONS, 1)
+
+
+def test_evidence_runs_come_last_with_steps_for_every_probe() -> None:
+    runs = plan(msgspec.structs.replace(OPTIONS, evidence=2, emulate=("amp-fp16",)), ("fp32", "amp-bf16"))
+    last = [run for run in runs if run.plan.kind == "evidence"]
+    assert names(last) == [
+        "fp32-evidence-1",
+        "amp-bf16-evidence-1",
+        "fp32-evidence-2",
+        "amp-bf16-evidence-2",
+        "amp-fp16-emulated",
+    ]
+    assert last == runs[-5:]
+    assert {(run.plan.warmup, run.plan.steps) for run in last} == {(EVIDENCE_WARMUP, EVIDENCE_STEPS)}
+    assert [run.plan.emulate for run in last] == [False] * 4 + [True]
+
+
+def test_evidence_goes_before_the_floor() -> None:
+    runs = plan(msgspec.structs.replace(OPTIONS, rounds=2, evidence=1), ("fp32", "amp-bf16"))
+    assert names(cut(runs, lambda run: 1.0, 7)) == names(runs)
+    assert names(cut(runs, lambda run: 1.0, 6)) == [*names(runs)[:4], "fp32-perturbed"]

@@ -1,0 +1,219 @@
+"""What the evidence runs gave → blocks: ops by line or otherwise, memory by category, loss scaling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from mpaudit.audit import Audit
+from mpaudit.measured import ComparedOps, Evidence, LossScaling, OpTable, OpTotals
+from mpaudit.render.blocks import Block, Heading, Items, Sentence, Table
+
+BY = ("line", "op", "module", "shape")
+SHOWN = 15
+"""Rows of a table; the document has them all."""
+LEAST = 0.01
+"""Of the op time of one of both precisions: rows with less are told as one."""
+
+_DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "float64": "fp64"}
+_ALL = "; of none is it known whether autocast would keep it in float32, as no run was under autocast."
+_TITLES = {"line": "Ops by line", "op": "Ops", "module": "Ops by module", "shape": "Ops by shape"}
+
+
+def blocks(audit: Audit, by: str) -> Iterator[Block]:
+    """Nothing for an Audit without evidence."""
+    evidence = audit.evidence
+    if evidence is None:
+        return
+    for table in evidence.tables:
+        if table.by in (by, "op" if by == "line" else by):
+            yield from _ops(table)
+    yield from _sums(evidence)
+    yield from _tensor_cores(evidence)
+    yield from _memory(evidence)
+    yield from _scaling(evidence)
+
+
+def _ops(table: OpTable) -> Iterator[Block]:
+    """With the calls where rows are of an op, with the casts where they are of several."""
+    yield Heading(f"{_TITLES[table.by]}: {table.variant} beside {table.baseline}")
+    one_op = table.by in ("op", "shape")
+    on_gpu = any(row.tensor_cores is not None for row in table.rows)
+    kept, others = _notable(table.rows)
+    folder = _folder(row.path for row in kept)
+    rows = [
+        (
+            _name(table.by, row, folder),
+            " ".join(_DTYPES.get(dtype, dtype) for dtype in row.dtypes),
+            f"{row.calls:.3g}" if one_op else _ms(row.cast_ms),
+            _ms(row.baseline_ms),
+            _ms(row.variant_ms),
+            _ratio(row),
+            _ms(row.float32_ms),
+            *((row.tensor_cores or "",) if on_gpu else ()),
+        )
+        for row in kept
+    ]
+    if others:
+        sums = [sum(getattr(row, name) for row in others) for name in ("baseline_ms", "variant_ms", "float32_ms")]
+        middle = f"{sum(row.calls for row in others):.3g}" if one_op else _ms(sum(row.cast_ms for row in others))
+        texts = (_ms(sums[0]), _ms(sums[1]), "", _ms(sums[2]))
+        rows.append((f"({len(others)} others)", "", middle, *texts, *(("",) if on_gpu else ())))
+    headers = (
+        *("op and shapes" if table.by == "shape" else table.by, "dtype", " calls" if one_op else " cast ms"),
+        *(f" {table.baseline} ms", f" {table.variant} ms", " op-time ratio", " in fp32"),
+    )
+    yield Table((*headers, *(("tensor cores",) if on_gpu else ())), tuple(rows))
+
+
+def _notable(rows: Sequence[ComparedOps]) -> tuple[list[ComparedOps], list[ComparedOps]]:
+    """Those to be shown, in their order, and the others. What has no line is always shown."""
+    before = LEAST * sum(row.baseline_ms for row in rows)
+    after = LEAST * sum(row.variant_ms for row in rows)
+    notable: list[ComparedOps] = []
+    others: list[ComparedOps] = []
+    for row in rows:
+        enough = not row.path or row.baseline_ms >= before or row.variant_ms >= after
+        (notable if enough and len(notable) < SHOWN else others).append(row)
+    return notable, others
+
+
+def _folder(paths: Iterable[str]) -> str:
+    """That all files lie in, with its slash: not repeated in every row."""
+    folders = {path.rpartition("/")[0] for path in paths if path}
+    (common,) = folders if len(folders) == 1 else ("",)
+    return f"{common}/" if common else ""
+
+
+def _name(by: str, row: ComparedOps, folder: str) -> str:
+    op = row.op.removeprefix("aten::")
+    if by == "line":
+        return f"{row.path.removeprefix(folder)}:{row.line}" if row.path else "(unattributed)"
+    if by == "module":
+        return row.module or "(outside of modules)"
+    return op if by == "op" else f"{op} {_shapes(row)}"
+
+
+def _sums(evidence: Evidence) -> Iterator[Block]:
+    if not evidence.totals:
+        return
+    if not evidence.tables:
+        yield Heading("Ops")
+    yield Items(tuple(map(_sum, evidence.totals)))
+    if not evidence.tables:
+        return
+    yield Sentence(
+        "Time of ops under a profiler, medians over all profiled steps; ratios are of op times, not of steps, with the "
+        "quartiles of the steps as their spread, blank where that holds 1 or fewer than ten steps in two runs were "
+        "profiled. In fp32: forward and backward time of the second precision that is still spent in float32. "
+        "Rows with "
+        "less than 1 % of the op time of both are summed up as others. Compiled regions ran eagerly here.",
+        style="dim",
+    )
+
+
+def _sum(total: OpTotals) -> str:
+    text = f"{total.variant}: ops sum up to {_ms(total.ops_ms)} ms"
+    if total.step_ms is not None:
+        text += f" in a step that takes {_ms(total.step_ms)} ms without a profiler"
+    return text + f"; {100 * total.attributed:.1f} % of it has a line of yours"
+
+
+def _tensor_cores(evidence: Evidence) -> Iterator[Block]:
+    if evidence.without_tensor_cores:
+        yield Heading("Products of matrices without tensor cores")
+        rows = [
+            (one.variant, f"{one.path}:{one.line}", one.op.removeprefix("aten::"), _ms(one.ms), one.reason, one.text)
+            for one in evidence.without_tensor_cores[:SHOWN]
+        ]
+        yield Table(("precision", "line", "op", " ms", "reason", ""), tuple(rows))
+
+
+def _memory(evidence: Evidence) -> Iterator[Block]:
+    if not evidence.memory:
+        return
+    yield Heading("Memory held at the largest backward pass")
+    rows = tuple(
+        (
+            held.variant,
+            *map(_bytes, (held.parameters, held.gradients, held.optimizer_state, held.activations, held.casts)),
+        )
+        for held in evidence.memory
+    )
+    headers = ("precision", " parameters", " gradients", " optimizer", " activations", " casts")
+    yield Table(headers, rows)
+
+
+def _scaling(evidence: Evidence) -> Iterator[Block]:
+    """What the first precision gave, whose gradients have lost nothing yet; another one only where it disagrees."""
+    if not evidence.loss_scaling:
+        return
+    first, *rest = evidence.loss_scaling
+    yield Heading("Loss scaling")
+    yield Sentence(first.sentence, style="doubt" if first.needed else "")
+    for one in rest:
+        if one.needed != first.needed:
+            yield Sentence(one.sentence, _label(one), "doubt")
+    yield from _modules(first, any(one.variant.startswith("amp-") for one in evidence.loss_scaling))
+    agreeing = [_label(one) for one in rest if one.needed == first.needed]
+    if agreeing:
+        yield Sentence(f"From the gradients of {_label(first)}; those of {' and '.join(agreeing)} agree.", style="dim")
+    yield Sentence(
+        f"Were the weights themselves float16, {_percent(first.lost_updates_fp16)} of the changes that the optimizer "
+        f"makes would be lost to rounding; were they bfloat16, {_percent(first.lost_updates_bf16)}.",
+        style="dim",
+    )
+
+
+def _label(one: LossScaling) -> str:
+    return f"{one.variant} (emulated)" if one.emulated else one.variant
+
+
+def _modules(seen: LossScaling, autocast: bool) -> Iterator[Block]:
+    rows = tuple(
+        (
+            one.module,
+            one.kind,
+            _percent(one.zero),
+            _percent(one.subnormal),
+            _percent(one.infinite),
+            f"2^{one.smallest} … 2^{one.largest}" if one.smallest <= one.largest else "none",
+        )
+        for one in seen.modules[:SHOWN]
+    )
+    if rows:
+        headers = ("module", "gradients of", " become zero", " lose bits", " overflow", "scales that keep them")
+        yield Table(headers, rows)
+        yield Sentence(
+            "What float16 makes of the non-zero gradients without a loss scale"
+            + ("; those that stay float32 under autocast are left out." if autocast else _ALL),
+            style="dim",
+        )
+
+
+def _ratio(row: ComparedOps) -> str:
+    if row.ratio is None or row.spread is None:
+        return ""
+    value, low, high = (f"{one:.2f}" if one < 10 else f"{one:.1f}" for one in (row.ratio, *row.spread))
+    return f"{value}× [{low}, {high}]"
+
+
+def _shapes(row: ComparedOps) -> str:
+    return " ".join("×".join(map(str, shape)) for shape in row.shapes)
+
+
+def _ms(milliseconds: float) -> str:
+    if milliseconds == 0:
+        return ""
+    if milliseconds < 0.1:
+        return f"{milliseconds:.3f}" if milliseconds >= 0.001 else "< 0.001"
+    return f"{milliseconds:.0f}" if milliseconds >= 100 else f"{milliseconds:.3g}"
+
+
+def _percent(share: float) -> str:
+    return "0 %" if share == 0 else "< 0.01 %" if share < 1e-4 else f"{100 * share:.3g} %"
+
+
+def _bytes(number: int) -> str:
+    if number >= 2**20:
+        return f"{number / 2**30:.2f} GiB" if number >= 2**30 else f"{number / 2**20:.1f} MiB"
+    return f"{number / 2**10:.1f} KiB" if number else "0"

@@ -1,0 +1,149 @@
+"""The evidence runs of a session → what the Audit says of ops, memory and loss scaling."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import StatisticsError
+
+import msgspec
+
+from mpaudit import measured
+from mpaudit.audit import relative
+from mpaudit.runtime import loss_scaling, optables
+from mpaudit.runtime.evidence import EVIDENCE_FILE, OpEvidence, RunEvidence
+from mpaudit.runtime.loss_scaling import GradientEvidence, Gradients, in_half
+from mpaudit.runtime.optables import By
+from mpaudit.runtime.session import Session
+
+TABLES: tuple[By, ...] = ("line", "op", "module", "shape")
+
+
+def evidence(session: Session, variants: Sequence[measured.Variant], cwd: Path) -> measured.Evidence | None:
+    """None where no evidence run left anything. `variants` are the results of the timing runs."""
+    found = [one for done in session.done if (one := read(done.planned.plan.folder)) is not None]
+    if not found:
+        return None
+    ops: dict[str, list[OpEvidence]] = {}
+    for run in found:
+        if run.ops is not None and run.ops.steps and not run.emulated:
+            ops.setdefault(run.variant, []).append(run.ops)
+    clean = {variant.variant: variant.step_ms for variant in variants}
+    baseline = next(iter(ops), None)
+    return measured.Evidence(
+        totals=tuple(_totals(name, runs, clean.get(name)) for name, runs in ops.items()),
+        tables=tuple(
+            measured.OpTable(by, baseline, name, _rows(by, ops[baseline], runs, cwd))
+            for name, runs in ops.items()
+            if baseline is not None and name != baseline
+            for by in TABLES
+        ),
+        without_tensor_cores=tuple(one for name, runs in ops.items() for one in _without(name, runs[0], cwd)),
+        memory=tuple(_memory(found)),
+        loss_scaling=tuple(_scaling(found)),
+    )
+
+
+def read(folder: str) -> RunEvidence | None:
+    """What the run in `folder` left; None where it left nothing that can be read."""
+    try:
+        with open(os.path.join(folder, EVIDENCE_FILE), "rb") as file:
+            return msgspec.json.decode(file.read(), type=RunEvidence)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _totals(variant: str, runs: Sequence[OpEvidence], clean_ms: float | None) -> measured.OpTotals:
+    try:
+        total = optables.totals(runs, clean_ms)
+    except StatisticsError:
+        total = optables.OpTotals(0.0, 1.0, clean_ms)
+    steps = sum(run.steps for run in runs)
+    return measured.OpTotals(variant, len(runs), steps, total.ops_ms, total.attributed, clean_ms)
+
+
+def _rows(
+    by: By, baseline: Sequence[OpEvidence], variant: Sequence[OpEvidence], cwd: Path
+) -> tuple[measured.ComparedOps, ...]:
+    return tuple(
+        measured.ComparedOps(
+            op=row.op,
+            path=relative(row.path, cwd) if row.path else "",
+            line=row.line,
+            module=row.module,
+            shapes=row.shapes,
+            dtypes=row.dtypes,
+            calls=row.calls,
+            baseline_ms=row.baseline_ms,
+            variant_ms=row.variant_ms,
+            ratio=row.ratio.value if row.ratio else None,
+            spread=(row.ratio.low, row.ratio.high) if row.ratio else None,
+            float32_ms=row.float32_ms,
+            cast_ms=row.cast_ms,
+            tensor_cores=row.tensor_cores,
+        )
+        for row in optables.compare(by, baseline, variant)
+    )
+
+
+def _without(variant: str, run: OpEvidence, cwd: Path) -> Iterable[measured.WithoutTensorCores]:
+    for row, why in optables.without_tensor_cores(run):
+        yield measured.WithoutTensorCores(
+            variant,
+            row.op,
+            relative(row.path, cwd) if row.path else "",
+            row.line,
+            row.shapes,
+            row.total_us / run.steps / 1000,
+            why.reason,
+            why.text,
+        )
+
+
+def _memory(found: Iterable[RunEvidence]) -> Iterable[measured.HeldMemory]:
+    """Of the first run of each variant: sizes do not vary."""
+    first = {run.variant: run.memory for run in reversed(list(found)) if run.memory is not None}
+    for variant, held in reversed(first.items()):
+        yield measured.HeldMemory(
+            variant, held.parameters, held.gradients, held.optimizer_state, held.activations, held.casts
+        )
+
+
+def _scaling(found: Sequence[RunEvidence]) -> Iterable[measured.LossScaling]:
+    """One for each precision, each judged on the gradients that autocast computes in 16 bits, where a run shows those:
+    float16 before bfloat16, and of two equals the emulation, whose policy is CUDA's."""
+    groups: dict[tuple[str, bool], list[tuple[RunEvidence, GradientEvidence]]] = {}
+    for run in found:
+        if run.gradients is not None and run.gradients.gradients:
+            groups.setdefault((run.variant, run.emulated), []).append((run, run.gradients))
+    autocast = max((key for key in groups if key[0].startswith("amp-")), default=None)
+    half = in_half(_gradients(groups[autocast])) if autocast else None
+    for (variant, emulated), runs in groups.items():
+        verdict = loss_scaling.judge(_gradients(runs), half)
+        masters = loss_scaling.judge_updates([update for _, seen in runs for update in seen.updates])
+        scaler = runs[0][0].scaler
+        yield measured.LossScaling(
+            variant=variant,
+            emulated=emulated,
+            needed=verdict.needed,
+            sentence=loss_scaling.sentence(verdict),
+            smallest=verdict.smallest,
+            largest=verdict.largest,
+            modules=tuple(map(_module_range, verdict.modules)),
+            lost_updates_fp16=masters.lost_fp16,
+            lost_updates_bf16=masters.lost_bf16,
+            skipped=sum(step.skipped for step in scaler),
+            scales=tuple(step.scale for step in scaler),
+        )
+
+
+def _gradients(runs: Iterable[tuple[RunEvidence, GradientEvidence]]) -> list[Gradients]:
+    return [one for _, seen in runs for one in seen.gradients]
+
+
+def _module_range(one: loss_scaling.ModuleRange) -> measured.ModuleRange:
+    shares = one.at_one
+    return measured.ModuleRange(
+        one.module, one.kind, one.values, shares.zero, shares.subnormal, shares.infinite, one.smallest, one.largest
+    )

@@ -1,0 +1,143 @@
+"""The evidence part of a report: tables by line or otherwise, sums, memory, the sentence on loss scaling."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from mpaudit.audit import Audit
+from mpaudit.measured import ComparedOps, Evidence, HeldMemory, LossScaling, ModuleRange, OpTable, OpTotals
+from mpaudit.measured import WithoutTensorCores as Without
+from mpaudit.render import terminal
+from mpaudit.render.evidence import BY, SHOWN, blocks
+from mpaudit.runtime.compare import document
+from mpaudit.runtime.hardware import Hardware
+from mpaudit.runtime.plan import Options
+from mpaudit.runtime.protocol import Target
+from mpaudit.runtime.session import Session
+
+LINEAR = ComparedOps(
+    *("aten::mm", "src/model.py", 7, "fc", ((8, 4), (4, 2)), ("bfloat16", "float32"), 2.0),
+    *(10.0, 5.0, 2.0, (1.9, 2.1), 0.25, 0.5, None),
+)
+UNSURE = msgspec.structs.replace(LINEAR, line=8, op="aten::relu", ratio=None, spread=None, baseline_ms=4.0)
+NOWHERE = msgspec.structs.replace(UNSURE, path="", line=0, module="", baseline_ms=0.0, variant_ms=0.002, float32_ms=0.0)
+SMALL = msgspec.structs.replace(UNSURE, line=9, baseline_ms=0.01, variant_ms=0.02, float32_ms=0.02, cast_ms=0.0)
+ROWS = (LINEAR, UNSURE, SMALL, msgspec.structs.replace(SMALL, line=10), NOWHERE)
+HEAD = ModuleRange("head", "activation", 100, 0.5, 0.25, 0.0, 5, 17)
+FP32 = LossScaling("fp32", False, True, "It needs it.", 5, 17, (HEAD,), 0.05, 0.16, 0, ())
+BF16 = msgspec.structs.replace(FP32, variant="amp-bf16")
+EMULATED = msgspec.structs.replace(FP32, variant="amp-fp16", emulated=True, scales=(65536.0,))
+
+
+def shown(by: str = "line", **changes: object) -> str:
+    given = {
+        "totals": (OpTotals("fp32", 2, 10, 14.0, 0.98, 20.0), OpTotals("amp-bf16", 2, 10, 10.0, 0.97, None)),
+        "tables": tuple(OpTable(way, "fp32", "amp-bf16", ROWS) for way in BY),
+        "without_tensor_cores": (),
+        "memory": (HeldMemory("fp32", 2**20, 2**20, 0, 2**31, 512),),
+        "loss_scaling": (FP32, BF16, EMULATED),
+    } | changes
+    audit = msgspec.structs.replace(empty(), evidence=Evidence(**given))  # type: ignore[arg-type]
+    return terminal.write(blocks(audit, by), 100, colour=False)
+
+
+def empty() -> Audit:
+    session = Session(Options(Target("script", "train.py"), "cpu", "/out"), 0)
+    return document(session, Hardware("2.13.0", "cpu", "a CPU", 2), (), budget_s=None, cwd=Path("/p"))
+
+
+def test_without_evidence_nothing_is_said() -> None:
+    assert list(blocks(empty(), "line")) == []
+
+
+def test_no_table_is_wider_than_the_terminal() -> None:
+    assert max(map(len, shown().splitlines())) <= 100
+
+
+def test_the_table_by_line() -> None:
+    text = shown()
+    cells = [row.split() for row in text.splitlines()]
+    assert ["model.py:7", "bf16", "fp32", "0.5", "10", "5", "2.00×", "[1.90,", "2.10]", "0.25"] in cells
+    assert ["model.py:8", "bf16", "fp32", "0.5", "4", "5", "0.25"] in cells
+    assert "(unattributed)" in text and "src/" not in text
+
+
+def test_what_takes_next_to_no_time_is_one_row() -> None:
+    text = shown()
+    assert "model.py:9" not in text
+    (others,) = [row.split() for row in text.split("\nOps:")[0].splitlines() if "(2 others)" in row]
+    assert others == ["(2", "others)", "0.020", "0.040", "0.040"]
+
+
+def test_a_table_has_its_end() -> None:
+    many = tuple(msgspec.structs.replace(LINEAR, line=line) for line in range(1, SHOWN + 4))
+    text = shown(tables=(OpTable("line", "fp32", "amp-bf16", many),))
+    assert "(3 others)" in text and f"model.py:{SHOWN} " in text and f"model.py:{SHOWN + 1} " not in text
+
+
+def test_a_table_without_rows() -> None:
+    assert "Ops by line" in shown(tables=(OpTable("line", "fp32", "amp-bf16", ()),))
+
+
+@pytest.mark.parametrize(
+    ("by", "headings", "cell"),
+    [
+        ("line", ["Ops by line", "Ops"], "model.py:7 "),
+        ("op", ["Ops"], "relu "),
+        ("module", ["Ops by module"], "(outside of modules) "),
+        ("shape", ["Ops by shape"], "mm 8×4 4×2 "),
+    ],
+)
+def test_by(by: str, headings: list[str], cell: str) -> None:
+    text = shown(by)
+    assert [row.split(":")[0] for row in text.splitlines() if row.startswith("Ops")] == headings
+    assert cell in text
+
+
+def test_sums_beside_the_clean_step() -> None:
+    text = " ".join(shown().split())
+    assert "fp32: ops sum up to 14 ms in a step that takes 20 ms without a profiler; 98.0 % of it has a line" in text
+    assert "amp-bf16: ops sum up to 10 ms; 97.0 % of it has a line of yours" in text
+
+
+def test_tensor_cores_are_told_where_there_are_some() -> None:
+    assert "tensor cores" not in shown()
+    row = msgspec.structs.replace(LINEAR, tensor_cores="no")
+    unused = Without("amp-bf16", "aten::mm", "src/model.py", 7, ((8, 4),), 5.0, "shape", "4 is not a multiple of 8")
+    text = shown(tables=(OpTable("line", "fp32", "amp-bf16", (row,)),), without_tensor_cores=(unused,))
+    assert "in fp32  tensor cores" in text and "0.25  no\n" in text
+    assert "src/model.py:7  mm   5  shape   4 is not a multiple of 8" in text
+
+
+def test_memory() -> None:
+    assert "  fp32          1.0 MiB    1.0 MiB          0     2.00 GiB  0.5 KiB\n" in shown()
+
+
+def test_loss_scaling_is_said_once() -> None:
+    text = shown()
+    assert text.count("It needs it.") == 1
+    assert "From the gradients of fp32; those of amp-bf16 and amp-fp16 (emulated) agree." in text
+    cells = [row.split() for row in text.splitlines()]
+    assert ["head", "activation", "50", "%", "25", "%", "0", "%", "2^5", "…", "2^17"] in cells
+    assert "those that stay float32 under autocast are left out" in " ".join(text.split())
+    assert "5 % of the changes" in text and "bfloat16, 16 %" in text
+
+
+def test_a_precision_that_disagrees_is_heard() -> None:
+    other = msgspec.structs.replace(EMULATED, needed=False, sentence="It does not.")
+    text = shown(loss_scaling=(FP32, BF16, other))
+    assert "amp-fp16 (emulated)  It does not." in text
+    assert "those of amp-bf16 agree." in text
+
+
+def test_without_a_run_under_autocast_it_is_told() -> None:
+    text = " ".join(shown(loss_scaling=(FP32,)).split())
+    assert "as no run was under autocast" in text and "left out" not in text and "From the gradients" not in text
+
+
+def test_one_precision_alone_has_sums_and_no_ratios() -> None:
+    text = shown(tables=())
+    assert "\nOps\n  fp32: ops sum up to 14 ms" in text and "ratios are" not in text
