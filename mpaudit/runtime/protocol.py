@@ -63,6 +63,8 @@ class ChildPlan(msgspec.Struct, frozen=True):
     own_amp: bool | None = None
     """`Control.own_amp` of an earlier run; None where there was none. A region inside of a model is otherwise met only
     after autocast was injected around it, and the first step is then neither (and `Control.unfaithful` says so)."""
+    counted: Literal["optimizer", "backward"] | None = None
+    """`ChildResult.counted` of an earlier run, so that a step is the same in all; None where there was none."""
 
 
 class Place(msgspec.Struct, frozen=True, order=True):
@@ -119,7 +121,7 @@ class ChildResult(msgspec.Struct, frozen=True):
     steps: int
     """Steps made, warm-up included, skipped ones of a scaler too."""
     counted: Literal["optimizer", "backward", "none"]
-    """What a step was: a step of the primary optimizer, or, where no optimizer exists, a backward."""
+    """What a step was: a step of the primary optimizer, or a backward, where there is none or its first does not end."""
     optimizers: dict[str, int] = {}
     """Steps of each optimizer by `Class#number in order of its first step`."""
     warmup_ms: tuple[float, ...] = ()

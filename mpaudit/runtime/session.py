@@ -167,10 +167,11 @@ def carry_out(
 
 
 def _informed(planned: Planned, session: Session) -> Planned:
-    """With what an earlier run has shown of the script's own precision."""
+    """With what earlier runs have shown of the script: its own precision, and what its steps are."""
     results = [done.record.result for done in session.done if done.record.result is not None]
     own = any(result.control.own_amp for result in results) if results else None
-    return msgspec.structs.replace(planned, plan=msgspec.structs.replace(planned.plan, own_amp=own))
+    counted = next((found for result in results if (found := result.counted) != "none"), None)
+    return msgspec.structs.replace(planned, plan=msgspec.structs.replace(planned.plan, own_amp=own, counted=counted))
 
 
 def _shorter(session: Session) -> Options | None:

@@ -149,12 +149,12 @@ def test_an_interrupt_keeps_what_was_measured() -> None:
     assert session.interrupted and [done.planned.plan.run for done in session.done] == PLAN[:2]
 
 
-def test_what_a_run_has_shown_of_own_precision_is_told_to_the_next() -> None:
-    told: list[bool | None] = []
+def test_what_a_run_has_shown_of_the_script_is_told_to_the_next() -> None:
+    told: list[tuple[bool | None, str | None]] = []
 
     def answer(plan: ChildPlan) -> RunRecord:
-        told.append(plan.own_amp)
-        return record(plan, control=Control("neutralised", own_amp=plan.variant == "fp32"))
+        told.append((plan.own_amp, plan.counted))
+        return record(plan, counted="backward", control=Control("neutralised", own_amp=plan.variant == "fp32"))
 
     carried(answer)
-    assert told == [None, True, True, True, True]
+    assert told == [(None, None), *[(True, "backward")] * 4]

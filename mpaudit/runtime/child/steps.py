@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import ReferenceType, ref
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ class Steps:
     """Who stepped, one entry for each step of any optimizer, skipped ones of a scaler too."""
 
     planned: int
+    counted: Literal["optimizer", "backward"] | None = None
+    """What a step is, where that is known: from an earlier run, or because no optimizer has stepped for so long."""
     names: list[str] = field(default_factory=list)
     """Of the optimizers, by number: in the order of their first step."""
     counts: list[int] = field(default_factory=list)
@@ -41,7 +43,7 @@ class Steps:
     ended: list[Callable[[], None]] = field(default_factory=list)
     """Called at the end of each step of an optimizer, after it is in the log."""
     passed: list[Callable[[], None]] = field(default_factory=list)
-    """Called at the end of each backward, as long as no optimizer has stepped."""
+    """Called at the end of each backward, as long as backward passes may be what is counted."""
     _numbers: dict[int, tuple[ReferenceType[Any], int]] = field(default_factory=dict)
     """By the identity of an optimizer, which another may take over after its end: hence the reference."""
     _waiting: bool = False
@@ -49,13 +51,18 @@ class Steps:
 
     @property
     def by_backward(self) -> bool:
-        """Backward passes are what is counted: there is no optimizer, or none that is used."""
-        return not self.log and (not self.expected or self.backwards >= 100 + 10 * self.planned)
+        """Backward passes are what is counted: there is no optimizer, none that is used, or one whose first step has
+        no end in sight, as that of an L-BFGS that is to make thousands of iterations in one call."""
+        if self.counted is not None:
+            return self.counted == "backward"
+        return not self.log and not self.expected
 
     def positions(self) -> list[int]:
         """Where the planned steps ended in the log (by backward: which passes)."""
+        if self.by_backward:
+            return list(range(min(self.backwards, self.planned)))
         if not self.log:
-            return list(range(min(self.backwards, self.planned))) if self.by_backward else []
+            return []
         chosen = primary(self.counts)
         return [place for place, number in enumerate(self.log) if number == chosen][: self.planned]
 
@@ -64,8 +71,9 @@ class Steps:
         number = known[1] if known is not None and known[0]() is optimizer else self._meet(optimizer)
         self.counts[number] += 1
         self.log.append(number)
-        self.made = self.counts[0] if len(self.counts) == 1 else self.counts[primary(self.counts)]
         self._waiting = False
+        if self.counted != "backward":
+            self.made = self.counts[0] if len(self.counts) == 1 else self.counts[primary(self.counts)]
         for subscriber in self.ended:
             subscriber()
 
@@ -96,8 +104,10 @@ class Steps:
 
     def _backward_end(self) -> None:
         self.backwards += 1
-        if self.log:  # optimizers are what is counted
+        if self.log and self.counted != "backward":  # optimizers are what is counted
             return
+        if self.counted is None and self.backwards >= 100 + 10 * self.planned:
+            self.counted = "backward"
         self.made = self.backwards if self.by_backward else 0
         for subscriber in self.passed:
             subscriber()

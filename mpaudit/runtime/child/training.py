@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 from mpaudit.runtime.protocol import ChildPlan, Control, Memory
 from mpaudit.runtime.results import PROGRESS_FILE
@@ -81,7 +81,7 @@ class Training:
         """The fields of a ChildResult that a training has."""
         found: dict[str, Any] = {
             "steps": self.steps.made,
-            "counted": "optimizer" if self.steps.log else "backward" if self.steps.made else "none",
+            "counted": self._counted(),
             "optimizers": dict(zip(self.steps.names, self.steps.counts, strict=True)),
             "control": self.control(),
             "environment": environment.read(),
@@ -95,13 +95,18 @@ class Training:
             found |= {"notes": (f"the device could not be read at the end: {error}",), "memory": Memory()}
         return found
 
+    def _counted(self) -> Literal["optimizer", "backward", "none"]:
+        if not self.steps.made:
+            return "none"
+        return "backward" if self.steps.by_backward else "optimizer"
+
 
 def begin(plan: ChildPlan, patches: Patches, finish: Callable[[], None]) -> Training:
     """Called right after torch was imported, before any other line of the script. `finish` keeps what was measured."""
     path = os.path.join(plan.folder, PROGRESS_FILE)
     sources = events.Events()
     events.install(sources, patches)
-    steps = Steps(planned=max(plan.warmup, 1) + plan.steps)
+    steps = Steps(planned=max(plan.warmup, 1) + plan.steps, counted=plan.counted)
     clock, losses = timing.Timing(steps), loss.Losses(steps)
     steps.watch(sources)
     clock.watch(sources)

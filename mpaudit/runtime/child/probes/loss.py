@@ -52,7 +52,7 @@ def read(losses: Losses) -> tuple[float | None, ...]:
     """The loss of each planned step that has ended, from the first: None where it is not finite (JSON has no word for
     that), or where the step had no backward."""
     places = losses.steps.positions()
-    by_backward = not losses.steps.log
+    by_backward = losses.steps.by_backward
     sums: list[float | None] = [None] * len(places)
     for ends, passes, loss in losses.seen:
         number = bisect_left(places, passes if by_backward else ends)

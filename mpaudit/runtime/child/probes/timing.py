@@ -54,13 +54,13 @@ class Timing:
     ends: list[Stamp] = field(default_factory=list)
     """One for each entry of `steps.log`."""
     passes: list[Stamp] = field(default_factory=list)
-    """The ends of backward passes, while there is no optimizer."""
+    """The ends of backward passes, as long as they may be what is counted."""
     spans: list[tuple[int, int, Stamp, Stamp]] = field(default_factory=list)
     """Forward, backward, optimizer: number of steps and of backward passes before, begin, end."""
     _events: Events | None = None
     _depth: int = 0
     _begun: Stamp = 0
-    _in_step: bool = False
+    in_step: bool = False
 
     def watch(self, events: Events) -> None:
         self._events = events
@@ -75,7 +75,7 @@ class Timing:
 
     def forget(self) -> None:
         """Begins anew, in the child of a fork."""
-        self._depth, self._in_step = 0, False
+        self._depth, self.in_step = 0, False
         self.clock = clock_of("cpu")
         self._clear()
         if self._events is not None:
@@ -87,21 +87,20 @@ class Timing:
         self.spans.clear()
 
     def _step_begin(self, optimizer: Any) -> None:
-        if self._in_step:  # the one before raised
+        if self.in_step:  # the one before raised
             self._depth -= 1
-        self._in_step = True
+        self.in_step = True
         self._open()
 
     def _step_end(self, optimizer: Any) -> None:
-        self._in_step = False
+        self.in_step = False
         self._close()
 
     def _ended(self) -> None:
         self.ends.append(self.clock.now())
 
     def _passed(self) -> None:
-        if not self.steps.expected or self.steps.by_backward:
-            self.passes.append(self.clock.now())
+        self.passes.append(self.clock.now())
 
     def _decide(self, roots: Any) -> Any:
         # the device that is trained on has the clock, not the one that was asked for
@@ -141,7 +140,7 @@ def read(timing: Timing, warmup: int) -> Times:
     """The intervals between the ends of the planned steps: the first `warmup` ends (at least one) begin no measured
     interval but the last of them. Waits for the device. Raises RuntimeError where the device has failed."""
     places = timing.steps.positions()
-    by_backward = not timing.steps.log
+    by_backward = timing.steps.by_backward
     stamps = timing.passes if by_backward else timing.ends
     places = [place for place in places if place < len(stamps)]
     timing.clock.finish()
@@ -154,5 +153,7 @@ def read(timing: Timing, warmup: int) -> Times:
         if 0 <= number < len(inside):
             inside[number] += ms(begin, end)
     warm = max(warmup, 1) - 1
+    if by_backward and (timing.in_step or timing.steps.log):  # passes inside of one call of an optimizer
+        return Times(tuple(intervals[:warm]), tuple(intervals[warm:]))
     outside = [max(whole - part, 0.0) for whole, part in zip(intervals, inside, strict=True)]
     return Times(tuple(intervals[:warm]), tuple(intervals[warm:]), tuple(outside[warm:]))

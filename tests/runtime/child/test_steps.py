@@ -1,0 +1,53 @@
+"""What a step is, without any torch: optimizers are objects, and events are called by hand."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from mpaudit.runtime.child.steps import Steps
+
+
+class Optimizer:
+    pass
+
+
+def watched(**fields: object) -> tuple[Steps, SimpleNamespace]:
+    names = ("step_end", "backward_end", "parameters", "scaler_step_begin", "scaler_step_end")
+    events = SimpleNamespace(**{name: [] for name in names})
+    steps = Steps(**{"planned": 3} | fields)  # type: ignore[arg-type]
+    steps.watch(events)  # type: ignore[arg-type]
+    return steps, events
+
+
+def test_backward_passes_are_steps_after_many_without_a_step_of_the_optimizer() -> None:
+    steps, events = watched()
+    events.parameters[0](Optimizer(), [])
+    passed: list[int] = []
+    steps.passed.append(lambda: passed.append(steps.made))
+    for _ in range(131):
+        events.backward_end[0]()
+    assert passed == [0] * 129 + [130, 131]
+    assert steps.positions() == [0, 1, 2]
+    # what was decided stays: the call of the optimizer may end after all
+    events.step_end[0](Optimizer())
+    assert (steps.made, steps.by_backward, steps.positions()) == (131, True, [0, 1, 2])
+
+
+def test_steps_are_counted_as_in_an_earlier_run() -> None:
+    """An L-BFGS whose first call took a thousand passes in one precision, and takes two in another."""
+    steps, events = watched(counted="backward")
+    optimizer = Optimizer()
+    events.parameters[0](optimizer, [])
+    for _ in range(2):
+        events.backward_end[0]()
+        events.backward_end[0]()
+        events.step_end[0](optimizer)
+    assert (steps.made, steps.counts, steps.positions()) == (4, [2], [0, 1, 2])
+
+    steps, events = watched(counted="optimizer")
+    events.parameters[0](optimizer, [])
+    for _ in range(1000):
+        events.backward_end[0]()
+    assert steps.made == 0 and not steps.by_backward
+    events.step_end[0](optimizer)
+    assert (steps.made, steps.positions()) == (1, [0])
