@@ -10,6 +10,9 @@ from typing import Literal
 
 import msgspec
 
+LEAST_ROUNDS = 3
+"""For an interval. Of two rounds Student's t makes one of 14 standard errors to each side: honest, and no use."""
+
 Verdict = Literal["faster", "slower", "no measurable difference", "too few runs"]
 """What the interval of a speedup says: it lies above 1, below 1, holds 1, or there is none."""
 
@@ -122,7 +125,7 @@ class Comparison(msgspec.Struct, frozen=True):
     """In which both were measured."""
     speedup: float | None
     interval: tuple[float, float] | None
-    """95 %, at the level of runs. Null with fewer than two rounds."""
+    """95 %, at the level of runs. Null with fewer than three rounds."""
     verdict: Verdict
     memory_ratio: float | None
     loss_deviation: float | None

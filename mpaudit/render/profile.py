@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from statistics import median
 
 from mpaudit.audit import Audit
-from mpaudit.measured import Comparison, Place, Profile, Run
+from mpaudit.measured import LEAST_ROUNDS, Comparison, Place, Profile, Run
 from mpaudit.render import evidence
 from mpaudit.render.blocks import Block, Heading, Items, Sentence, Style, Table, Verbatim
 
@@ -15,8 +15,6 @@ DATA_BOUND = 0.3
 """From this share of a step on, what lies outside of forward, backward and optimizer is spoken of."""
 _SHOWN = 10
 """Places listed; the rest is counted. The document has them all."""
-_NOISE_FROM = 3
-"""Runs. The spread of two says next to nothing."""
 _FORMATS = {"tf32": "TF32", "amp-bf16": "bf16", "amp-fp16": "fp16"}
 
 
@@ -82,7 +80,8 @@ def _speed(comparison: Comparison) -> str:
         return f"not measured in the same round as {baseline}"
     if comparison.interval is None:
         word = f"{speedup:.2f}× faster" if speedup >= 1 else f"{1 / speedup:.2f}× slower"
-        return f"{word} than {baseline} in a single round: too few for an interval"
+        made = _count(comparison.rounds, "round")
+        return f"{word} than {baseline} in {made}: too few for an interval, which takes {LEAST_ROUNDS}"
     low, high = comparison.interval
     if comparison.verdict == "no measurable difference":
         return f"no measurable difference in speed from {baseline} (speedup {speedup:.2f} [{low:.2f}, {high:.2f}])"
@@ -119,7 +118,7 @@ def _timing(audit: Audit, profile: Profile) -> Iterator[Block]:
         return
     yield Heading("Steps")
     speed = {c.variant: c for c in reversed(audit.comparisons)}
-    has_noise = any(variant.runs >= _NOISE_FROM for variant in profile.variants)
+    has_noise = any(variant.timing_floor is not None for variant in profile.variants)
     rows = []
     for variant in profile.variants:
         comparison = speed.get(variant.variant)
@@ -129,14 +128,15 @@ def _timing(audit: Audit, profile: Profile) -> Iterator[Block]:
                 variant.variant,
                 _ms(variant.step_ms),
                 _per_second(variant.steps_per_s),
-                _interval(comparison) if comparison else "",
-                *([_noise(floor) if variant.runs >= _NOISE_FROM else ""] if has_noise else []),
+                *([_interval(comparison) if comparison else ""] if speed else []),
+                *([_noise(floor)] if has_noise else []),
                 _percent(share) if share is not None else "",
                 _bytes(peak) if peak is not None else "",
             )
         )
     noise = (" noise",) if has_noise else ()
-    headers = ("precision", " ms/step", " steps/s", " speedup [95 %]", *noise, " outside", " peak memory")
+    speedups = (" speedup [95 %]",) if any(c.interval for c in speed.values()) else (" speedup",) if speed else ()
+    headers = ("precision", " ms/step", " steps/s", *speedups, *noise, " outside", " peak memory")
     yield Table(headers, tuple(rows))
     made = max(variant.runs for variant in profile.variants)
     yield Sentence(
@@ -147,6 +147,12 @@ def _timing(audit: Audit, profile: Profile) -> Iterator[Block]:
         + "Outside: the share of a step that is not forward, backward or optimizer.",
         style="dim",
     )
+    if any(run.counted == "backward" for run in audit.runs):
+        yield Sentence(
+            "A step is a backward pass here: the script has no optimizer that torch knows, or one that makes many "
+            "passes in a single step.",
+            style="dim",
+        )
     for variant in profile.variants:
         share = variant.outside_share
         if share is not None and share >= DATA_BOUND:
@@ -162,13 +168,16 @@ def _timing(audit: Audit, profile: Profile) -> Iterator[Block]:
 def _ceilings(audit: Audit, profile: Profile) -> Iterator[Block]:
     """The best rate of each operation by precision, and what the script got."""
     best: dict[tuple[str, str], float] = {}
+    measured = {variant.variant for variant in profile.variants}
     for ceiling in profile.ceilings:
+        if ceiling.variant not in measured:
+            continue
         key = ceiling.operation, ceiling.variant
         best[key] = max(best.get(key, 0.0), ceiling.tflop_per_s)
     variants = dict.fromkeys(variant for _, variant in best)
-    if not variants or not profile.variants:
+    if not variants:
         return
-    baseline = next(iter(variants))
+    baseline, several = next(iter(variants)), len(variants) > 1
     got = {c.variant: c.speedup for c in reversed(audit.comparisons) if c.baseline == baseline}
     rows = []
     for variant in variants:
@@ -176,12 +185,17 @@ def _ceilings(audit: Audit, profile: Profile) -> Iterator[Block]:
         for operation in ("matmul", "convolution"):
             rate, base = best.get((operation, variant)), best.get((operation, baseline))
             row.append("" if rate is None else _rate(rate))
-            row.append("" if variant == baseline or not rate or not base else f"{rate / base:.2f}×")
-        speedup = got.get(variant)
-        rows.append((*row, "" if speedup is None else f"{speedup:.2f}×"))
+            if several:
+                row.append("" if variant == baseline or not rate or not base else f"{rate / base:.2f}×")
+        if several:
+            speedup = got.get(variant)
+            row.append("" if speedup is None else f"{speedup:.2f}×")
+        rows.append(tuple(row))
     yield Heading("At best on this device")
-    yield Table(("precision", " matmul", " ", " convolution", " ", " this script"), tuple(rows))
-    yield Sentence(f"Fastest large operation measured here before the runs; × is relative to {baseline}.", style="dim")
+    ratio, own = ((" ",), (" this script",)) if several else ((), ())
+    yield Table(("precision", " matmul", *ratio, " convolution", *ratio, *own), tuple(rows))
+    relative = f"; × is relative to {baseline}" if several else ""
+    yield Sentence(f"Fastest large operation measured here before the runs{relative}.", style="dim")
 
 
 def _losses(audit: Audit) -> Iterator[Block]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from mpaudit.measured import LEAST_ROUNDS
 from mpaudit.runtime.evidence import EVIDENCE_STEPS, EVIDENCE_WARMUP
 from mpaudit.runtime.hardware import Device
 from mpaudit.runtime.protocol import ChildPlan, Kind, Stop, Target, Variant
@@ -102,20 +103,16 @@ def without(runs: Sequence[Planned], variant: str) -> list[Planned]:
 
 
 def cut(runs: Sequence[Planned], seconds: Callable[[Planned], float], budget_s: float) -> list[Planned]:
-    """As much of the rest of a plan as fits into `budget_s`: first whole rounds go, down to two, then the evidence
-    runs, then the floor, then the second round; what is left of a first round is kept as far as it fits."""
+    """As much of the rest of a plan as fits into `budget_s`: first whole rounds go, down to the three of an interval,
+    then the evidence runs, then the floor. Where three rounds do not fit, two with the floor, two, or one; what is left
+    of a first round is kept as far as it fits."""
     timing = [run for run in runs if run.round]
-    floor = [run for run in runs if not run.round]
+    rest = [run for run in runs if not run.round]
+    floor = [run for run in rest if run.plan.kind != "evidence"]
     last = max((run.round for run in timing), default=0)
-    for rounds in range(max(last, 2), 1, -1):
-        kept = [run for run in timing if run.round <= rounds] + floor
-        if sum(map(seconds, kept)) <= budget_s:
-            return kept
-    kept = [run for run in timing if run.round <= 2] + [run for run in floor if run.plan.kind != "evidence"]
-    if sum(map(seconds, kept)) <= budget_s:
-        return kept
-    for rounds in (2, 1):
-        kept = [run for run in timing if run.round <= rounds]
+    whole = [(rounds, rest) for rounds in range(last, LEAST_ROUNDS, -1)]
+    for rounds, more in (*whole, *((r, m) for r in (LEAST_ROUNDS, 2) for m in (rest, floor, [])), (1, [])):
+        kept = [run for run in timing if run.round <= rounds] + more
         if sum(map(seconds, kept)) <= budget_s:
             return kept
     fitting: list[Planned] = []

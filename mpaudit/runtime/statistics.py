@@ -16,6 +16,8 @@ from statistics import fmean, stdev
 
 import msgspec
 
+from mpaudit.measured import LEAST_ROUNDS
+
 LEVEL = 0.955
 """Of what is called a 95 % interval: half a point of room for what Student's t assumes and machines do not keep, so
 that identical variants are told apart in fewer than one case in twenty."""
@@ -36,11 +38,11 @@ class Ratio(msgspec.Struct, frozen=True):
 def speedup(baseline: Sequence[float], variant: Sequence[float]) -> Ratio | None:
     """How many times faster the variant is: the ratio of the geometric means of run medians, baseline over variant.
 
-    The n-th run of both is of the same round; times are positive and in one unit. None with fewer than two rounds,
-    where nothing can be said of their spread. Raises ValueError where the lengths differ.
+    The n-th run of both is of the same round; times are positive and in one unit. None with fewer than three rounds,
+    where next to nothing can be said of their spread. Raises ValueError where the lengths differ.
     """
     differences = [math.log(slow) - math.log(fast) for slow, fast in zip(baseline, variant, strict=True)]
-    if len(differences) < 2:
+    if len(differences) < LEAST_ROUNDS:
         return None
     centre = fmean(differences)
     half = _half_width(stdev(differences), len(differences))
@@ -54,8 +56,8 @@ def geometric_ratio(baseline: Sequence[float], variant: Sequence[float]) -> floa
 
 def timing_floor(runs: Sequence[float]) -> float | None:
     """The A/A floor: how far, as a factor ≥ 1, two identical variants of this spread and number of runs are told apart
-    by chance no more often than one time in twenty. None with fewer than two runs."""
-    if len(runs) < 2:
+    by chance no more often than one time in twenty. None with fewer than three runs."""
+    if len(runs) < LEAST_ROUNDS:
         return None
     return math.exp(_half_width(math.sqrt(2) * stdev(map(math.log, runs)), len(runs)))
 

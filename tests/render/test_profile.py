@@ -125,8 +125,19 @@ def compared(**changes: Any) -> str:
             "losses agree within the noise floor",
         ),
         (
-            {"interval": None, "verdict": "too few runs", "memory_ratio": None, "loss_verdict": "unknown"},
-            "1.63× faster than fp32 in a single round: too few for an interval",
+            {
+                "rounds": 1,
+                "interval": None,
+                "verdict": "too few runs",
+                "memory_ratio": None,
+                "loss_verdict": "unknown",
+            },
+            "1.63× faster than fp32 in 1 round: too few for an interval, which takes 3",
+        ),
+        (
+            {"rounds": 2, "speedup": 0.5, "interval": None, "verdict": "too few runs", "memory_ratio": None},
+            "2.00× slower than fp32 in 2 rounds: too few for an interval, which takes 3, "
+            "losses agree within the noise floor",
         ),
         (
             {"speedup": None, "interval": None, "memory_ratio": None, "loss_verdict": "not finite"},
@@ -238,7 +249,25 @@ def test_rounds_are_those_that_were_made_and_noise_is_shown_from_three_on() -> N
     assert " 3 rounds, neighbours in time" in whole and "Noise: identical" in whole
     short = " ".join(shown(kept(audited(), "fp32-3", "amp-bf16-3")).split())
     assert " 2 of 3 rounds, neighbours in time" in short
-    assert "Noise: identical" not in short and "steps/s speedup [95 %] outside" in short
+    assert "Noise: identical" not in short and "steps/s speedup outside" in short
+
+
+def test_of_one_precision_nothing_is_compared() -> None:
+    """No column without an entry, and no ceiling of what was not run."""
+    audit = audited(variants=("fp32",))
+    text = shown(audit)
+    assert re.search(r"^  precision +ms/step +steps/s +noise +outside +peak memory$", text, re.MULTILINE)
+    assert re.search(r"^  precision +matmul +convolution$", text, re.MULTILINE)
+    assert re.search(r"^  fp32 +101 GFLOP/s +2 TFLOP/s$", text, re.MULTILINE)
+    assert "bf16" not in text and "×" not in text and "speedup" not in text
+    failed = shown(audited(lambda run: usual(run) if run.variant == "fp32" else dead(run)))
+    assert "220 GFLOP/s" not in failed and "speedup" not in failed
+
+
+def test_steps_that_are_backward_passes_are_called_so() -> None:
+    says = "A step is a backward pass here"
+    assert says not in shown(audited())
+    assert says in shown(audited(lambda run: record(run, counted="backward")))
 
 
 def test_many_steps_in_a_second() -> None:

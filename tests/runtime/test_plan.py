@@ -67,7 +67,7 @@ def test_nothing_more_of_a_variant() -> None:
     ("budget", "kept"),
     [
         (7, ["fp32-1", "amp-bf16-1", "amp-bf16-2", "fp32-2", "fp32-3", "amp-bf16-3", "fp32-perturbed"]),
-        (6, ["fp32-1", "amp-bf16-1", "amp-bf16-2", "fp32-2", "fp32-perturbed"]),
+        (6, ["fp32-1", "amp-bf16-1", "amp-bf16-2", "fp32-2", "fp32-3", "amp-bf16-3"]),
         (5, ["fp32-1", "amp-bf16-1", "amp-bf16-2", "fp32-2", "fp32-perturbed"]),
         (4, ["fp32-1", "amp-bf16-1", "amp-bf16-2", "fp32-2"]),
         (3, ["fp32-1", "amp-bf16-1"]),
@@ -83,9 +83,16 @@ def test_the_floor_is_kept_when_the_rounds_are_done() -> None:
     floor = planned()[-1:]
     assert cut(floor, lambda run: 1.0, 1) == floor
     assert cut(floor, lambda run: 1.0, 0.5) == []
-    rest = planned()[5:]
-    assert names(rest) == ["amp-bf16-3", "fp32-perturbed"]
+    rest = planned(rounds=4)[7:]
+    assert names(rest) == ["fp32-4", "fp32-perturbed"]
     assert names(cut(rest, lambda run: 1.0, 1)) == ["fp32-perturbed"]
+
+
+def test_the_third_round_makes_an_interval_and_goes_before_evidence_and_floor() -> None:
+    runs = plan(msgspec.structs.replace(OPTIONS, rounds=3, evidence=1), ("fp32", "amp-bf16"))[5:]
+    assert names(runs) == ["amp-bf16-3", "fp32-perturbed", "fp32-evidence-1", "amp-bf16-evidence-1"]
+    assert names(cut(runs, lambda run: 1.0, 3)) == ["amp-bf16-3", "fp32-perturbed"]
+    assert names(cut(runs, lambda run: 1.0, 1)) == ["amp-bf16-3"]
 
 
 @given(st.integers(1, 5), st.floats(0, 30), st.integers(0, 10))
