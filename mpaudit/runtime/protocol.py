@@ -121,7 +121,7 @@ class ChildResult(msgspec.Struct, frozen=True):
     steps: int
     """Steps made, warm-up included, skipped ones of a scaler too."""
     counted: Literal["optimizer", "backward", "none"]
-    """What a step was: a step of the primary optimizer, or a backward, where there is none or its first does not end."""
+    """What a step was: one of the primary optimizer, or a backward where there is none or its first does not end."""
     optimizers: dict[str, int] = {}
     """Steps of each optimizer by `Class#number in order of its first step`."""
     warmup_ms: tuple[float, ...] = ()
