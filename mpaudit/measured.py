@@ -160,16 +160,18 @@ class ComparedOps(msgspec.Struct, frozen=True):
     module: str
     shapes: tuple[tuple[int, ...], ...]
     dtypes: tuple[str, ...]
-    """That the variant computes in, the one with the most time first."""
+    """That the variant computes in, the one with the most time first; casts left out."""
     calls: float
     """Per step of the variant."""
     baseline_ms: float
     variant_ms: float
+    """Medians over all profiled steps."""
     ratio: float | None
     """Op-time ratio, baseline over variant; null where its spread holds 1 or too little was profiled."""
     spread: tuple[float, float] | None
+    """The quartiles of the steps of one against the opposite quartiles of the other."""
     float32_ms: float
-    """Of the variant's time: still in float32, forward and backward."""
+    """Of the variant's time: still in float32, forward and backward; an optimizer works in float32 by design."""
     cast_ms: float
     """Of the variant's time: changing one float dtype into another."""
     tensor_cores: str | None

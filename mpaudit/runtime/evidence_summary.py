@@ -54,35 +54,18 @@ def read(folder: str) -> RunEvidence | None:
         return None
 
 
-def _totals(variant: str, runs: Sequence[OpEvidence], clean_ms: float | None) -> measured.OpTotals:
+def _totals(variant: str, runs: Sequence[OpEvidence], step_ms: float | None) -> measured.OpTotals:
     try:
-        total = optables.totals(runs, clean_ms)
+        return optables.totals(variant, runs, step_ms)
     except StatisticsError:
-        total = optables.OpTotals(0.0, 1.0, clean_ms)
-    steps = sum(run.steps for run in runs)
-    return measured.OpTotals(variant, len(runs), steps, total.ops_ms, total.attributed, clean_ms)
+        return measured.OpTotals(variant, len(runs), 0, 0.0, 1.0, step_ms)
 
 
 def _rows(
     by: By, baseline: Sequence[OpEvidence], variant: Sequence[OpEvidence], cwd: Path
 ) -> tuple[measured.ComparedOps, ...]:
     return tuple(
-        measured.ComparedOps(
-            op=row.op,
-            path=relative(row.path, cwd) if row.path else "",
-            line=row.line,
-            module=row.module,
-            shapes=row.shapes,
-            dtypes=row.dtypes,
-            calls=row.calls,
-            baseline_ms=row.baseline_ms,
-            variant_ms=row.variant_ms,
-            ratio=row.ratio.value if row.ratio else None,
-            spread=(row.ratio.low, row.ratio.high) if row.ratio else None,
-            float32_ms=row.float32_ms,
-            cast_ms=row.cast_ms,
-            tensor_cores=row.tensor_cores,
-        )
+        msgspec.structs.replace(row, path=relative(row.path, cwd) if row.path else "")
         for row in optables.compare(by, baseline, variant)
     )
 

@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from statistics import median, quantiles
 from typing import Literal
 
-import msgspec
-
+from mpaudit.measured import ComparedOps, OpTotals
 from mpaudit.runtime.evidence import OpEvidence, OpRow
-from mpaudit.runtime.kernels import TensorCores, Unused, judge_all, multiplies_matrices, why_unused
+from mpaudit.runtime.kernels import Unused, judge_all, multiplies_matrices, why_unused
 
 By = Literal["op", "line", "module", "shape"]
 
@@ -24,49 +23,6 @@ ENOUGH_STEPS = 10
 ENOUGH_RUNS = 2
 
 Key = tuple[str | int, ...]
-
-
-class OpTimeRatio(msgspec.Struct, frozen=True):
-    """Baseline over variant, of the medians over all profiled steps."""
-
-    value: float
-    low: float
-    high: float
-    """The spread: the quartiles of the steps of one against the opposite quartiles of the other."""
-
-
-class ComparedOps(msgspec.Struct, frozen=True):
-    """The ops of one key in two variants. Times are milliseconds per step, medians over all profiled steps."""
-
-    op: str
-    """Of a key that holds several ops, the one that takes the most time in the variant."""
-    path: str
-    line: int
-    module: str
-    shapes: tuple[tuple[int, ...], ...]
-    dtypes: tuple[str, ...]
-    """Used by the variant, the one with the most time first; casts left out."""
-    calls: float
-    """Per step of the variant."""
-    baseline_ms: float
-    variant_ms: float
-    ratio: OpTimeRatio | None
-    float32_ms: float
-    """Of the variant: still spent in float32, forward and backward; an optimizer works in float32 by design."""
-    cast_ms: float
-    """Of the variant: changing one float dtype into another."""
-    tensor_cores: TensorCores | None
-    """Of the variant's products of matrices; None without one, or on a CPU."""
-
-
-class OpTotals(msgspec.Struct, frozen=True):
-    """All ops of one variant, in milliseconds per step."""
-
-    ops_ms: float
-    attributed: float
-    """The share of it that has a line."""
-    clean_ms: float | None
-    """A step of the timing runs, without any probe."""
 
 
 _KEYS: dict[By, Callable[[OpRow], Key]] = {
@@ -81,8 +37,8 @@ def compare(by: By, baseline: Sequence[OpEvidence], variant: Sequence[OpEvidence
     """One row for each key that either has, that with most time still in float32 under the variant first, where that is
     not negligible; then by the variant's time.
 
-    Each argument holds the evidence of the runs of one variant. What could not be attributed to a line is a row of its
-    own (an empty path) and is never left out. Casts appear in the variant alone and count there.
+    Each argument holds the evidence of the runs of one variant; paths stay absolute. What could not be attributed to a
+    line is a row of its own (an empty path) and is never left out. Casts appear in the variant alone and count there.
     """
     key = _KEYS[by]
     ours = [_by_key(run, key) for run in baseline]
@@ -101,12 +57,22 @@ def compare(by: By, baseline: Sequence[OpEvidence], variant: Sequence[OpEvidence
     return tuple(sorted(rows, key=order))
 
 
-def totals(runs: Sequence[OpEvidence], clean_ms: float | None) -> OpTotals:
-    """Raises `statistics.StatisticsError` where no step was profiled."""
+def totals(variant: str, runs: Sequence[OpEvidence], step_ms: float | None) -> OpTotals:
+    """Of the runs of one variant. `step_ms` is a step of its timing runs, None where there are none.
+
+    Raises `statistics.StatisticsError` where no step was profiled.
+    """
     steps = [us for run in runs for us in _steps(run.rows, run.steps)]
     everything = sum(row.total_us for run in runs for row in run.rows) + sum(run.unlinked_us for run in runs)
     known = sum(row.total_us for run in runs for row in run.rows if row.path)
-    return OpTotals(median(steps) / 1000, known / everything if everything else 1.0, clean_ms)
+    return OpTotals(
+        variant=variant,
+        runs=len(runs),
+        steps=len(steps),
+        ops_ms=median(steps) / 1000,
+        attributed=known / everything if everything else 1.0,
+        step_ms=step_ms,
+    )
 
 
 def without_tensor_cores(run: OpEvidence) -> tuple[tuple[OpRow, Unused], ...]:
@@ -142,6 +108,7 @@ def _compare(
     enough = min(len(before), len(after)) >= ENOUGH_STEPS and min(len(baseline), len(variant)) >= ENOUGH_RUNS
     steps = sum(run.steps for run in variant) or 1
     matrices = [row.tensor_cores for row in rows if row.tensor_cores is not None and multiplies_matrices(row.op)]
+    ratio, spread = _ratio(before, after) if enough else (None, None)
     return ComparedOps(
         op=shown.op,
         path=shown.path,
@@ -152,7 +119,8 @@ def _compare(
         calls=sum(row.calls for row in rows) / steps,
         baseline_ms=median(before or [0.0]) / 1000,
         variant_ms=median(after or [0.0]) / 1000,
-        ratio=_ratio(before, after) if enough else None,
+        ratio=ratio,
+        spread=spread,
         float32_ms=sum(row.total_us for row in rows if _still_float32(row)) / steps / 1000,
         cast_ms=sum(row.total_us for row in rows if row.is_cast) / steps / 1000,
         tensor_cores=judge_all(matrices) if matrices else None,
@@ -168,12 +136,13 @@ def _steps(rows: Iterable[OpRow], steps: int) -> list[float]:
     return sums
 
 
-def _ratio(before: Sequence[float], after: Sequence[float]) -> OpTimeRatio | None:
+def _ratio(before: Sequence[float], after: Sequence[float]) -> tuple[float, tuple[float, float]] | tuple[None, None]:
+    """Of the medians, with its spread: the quartiles of the steps of one against the opposite ones of the other."""
     slow, fast = quantiles(before, n=4), quantiles(after, n=4)
     if min(slow[0], fast[0]) <= 0:
-        return None
-    ratio = OpTimeRatio(slow[1] / fast[1], slow[0] / fast[2], slow[2] / fast[0])
-    return None if ratio.low <= 1 <= ratio.high else ratio
+        return None, None
+    low, high = slow[0] / fast[2], slow[2] / fast[0]
+    return (None, None) if low <= 1 <= high else (slow[1] / fast[1], (low, high))
 
 
 def _dtypes(rows: Iterable[OpRow]) -> tuple[str, ...]:

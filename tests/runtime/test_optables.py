@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mpaudit.runtime.evidence import Kernel, OpEvidence, OpRow
-from mpaudit.runtime.optables import By, OpTimeRatio, compare, totals, without_tensor_cores
+from mpaudit.runtime.optables import By, compare, totals, without_tensor_cores
 
 
 def row(op: str = "aten::mm", line: int = 1, us: tuple[float, ...] = (1000.0,) * 5, **fields: Any) -> OpRow:
@@ -34,7 +34,7 @@ def test_a_line_in_two_variants() -> None:
     (line,) = compare("line", runs(row()), runs(low(), cast(1, (100.0,) * 5)))
     assert (line.path, line.line, line.op) == ("/train.py", 1, "aten::mm")
     assert (line.baseline_ms, line.variant_ms, line.cast_ms, line.float32_ms) == (1.0, 0.6, 0.1, 0.0)
-    assert line.ratio == OpTimeRatio(1 / 0.6, 1 / 0.6, 1 / 0.6)
+    assert (line.ratio, line.spread) == (1 / 0.6, (1 / 0.6, 1 / 0.6))
     assert line.dtypes == ("bfloat16",) and line.calls == 2.0
 
 
@@ -83,8 +83,9 @@ def test_unattributed_time_is_a_row() -> None:
 
 
 def test_sums_are_set_against_a_clean_step() -> None:
-    found = totals(runs(row(), row(path="", line=0, us=(250.0,) * 5)), clean_ms=1.5)
-    assert (found.ops_ms, found.attributed, found.clean_ms) == (1.25, 0.8, 1.5)
+    found = totals("fp32", runs(row(), row(path="", line=0, us=(250.0,) * 5)), step_ms=1.5)
+    assert (found.variant, found.runs, found.steps) == ("fp32", 2, 10)
+    assert (found.ops_ms, found.attributed, found.step_ms) == (1.25, 0.8, 1.5)
 
 
 @pytest.mark.parametrize(
