@@ -17,12 +17,16 @@ from mpaudit.static.syntax import normalise_newlines, parse_ast, syntax_error
 from mpaudit.static.triggers import bindings_of, import_lines, path_entries
 
 TABLE = 20_000
-"""Characters from which a single statement without a trigger is set apart as a table of data."""
+"""Characters from which an assignment of nothing but literals is set apart as data that is never parsed: a LibCST tree
+takes a hundred times and more the memory of its text."""
+ANY_TABLE = 200_000
+"""The same for an assignment that calls or names something, `x = torch.tensor([...])`."""
 
 _CALLED = re.compile(r"\b([^\W\d]\w*)\s*\(")
 _DEFINED = re.compile(r"\b(?:def|class)[ \t]+([^\W\d]\w*)")
 
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+_LITERAL = (ast.List, ast.Tuple, ast.Set, ast.Dict, ast.UnaryOp, ast.expr_context, ast.unaryop)
 
 
 class Triggers(Protocol):
@@ -51,7 +55,7 @@ def outline(text: str, trigger: Triggers) -> Outline | SyntaxProblem:
         return syntax_error(text) or _inexact(text, lines)
     hot_lines = _matching_lines(text, trigger)
     imports: list[tuple[int, int, ast.Import | ast.ImportFrom]] = []
-    units = [_unit(unit, lines, hot_lines, imports) for unit in _ranges(tree.body, lines, hot_lines)]
+    units = [_unit(unit, lines, hot_lines, imports) for unit in _ranges(tree.body, lines)]
     imports.sort(key=lambda found: found[:2])
     bound = (binding for _, _, node in imports for binding in _bindings(node))
     return Outline((*bound, *path_entries(text.encode("utf-8", "replace"))), tuple(units), exact=True)
@@ -93,23 +97,23 @@ def _holds(hot_lines: Sequence[int], first: int, last: int) -> bool:
     return index < len(hot_lines) and hot_lines[index] <= last
 
 
-def _ranges(body: Iterable[ast.stmt], lines: Sequence[str], hot_lines: Sequence[int]) -> Iterator[_Range]:
+def _ranges(body: Iterable[ast.stmt], lines: Sequence[str]) -> Iterator[_Range]:
     run: list[ast.stmt] = []
     for node in body:
         definition = isinstance(node, _Definition)
-        if definition or _is_table(node, lines, hot_lines):
+        if definition or _is_table(node, lines):
             if run:
-                yield _code(run)
+                yield _code("code", run)
                 run = []
-            yield _definition(node, lines) if definition else _code([node])
+            yield _definition(node, lines) if definition else _code("data", [node])
         else:
             run.append(node)
     if run:
-        yield _code(run)
+        yield _code("code", run)
 
 
-def _code(run: list[ast.stmt]) -> _Range:
-    return _Range("code", "", run[0].lineno, _last_line(run[-1]), run)
+def _code(kind: str, run: list[ast.stmt]) -> _Range:
+    return _Range(kind, "", run[0].lineno, _last_line(run[-1]), run)
 
 
 def _definition(node: ast.stmt, lines: Sequence[str]) -> _Range:
@@ -133,11 +137,23 @@ def _last_line(node: ast.stmt) -> int:
     return node.end_lineno
 
 
-def _is_table(node: ast.stmt, lines: Sequence[str], hot_lines: Sequence[int]) -> bool:
-    first, last = node.lineno, _last_line(node)
-    if isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr)) and not _holds(hot_lines, first, last):
-        return sum(map(len, lines[first - 1 : last])) > TABLE
-    return False
+def _is_table(node: ast.stmt, lines: Sequence[str]) -> bool:
+    if not isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr)):
+        return False
+    size = sum(map(len, lines[node.lineno - 1 : _last_line(node)]))
+    return size > ANY_TABLE or (size > TABLE and node.value is not None and _is_literal(node.value))
+
+
+def _is_literal(node: ast.expr) -> bool:
+    pending: list[ast.AST] = [node]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, ast.Constant):
+            continue
+        if not isinstance(part, _LITERAL):
+            return False
+        pending += ast.iter_child_nodes(part)
+    return True
 
 
 def _unit(
@@ -181,7 +197,7 @@ def _unit(
         unit.name,
         unit.first,
         unit.last,
-        _holds(hot_lines, unit.first, unit.last),
+        unit.kind != "data" and _holds(hot_lines, unit.first, unit.last),
         tuple(sorted(calls)),
         tuple(sorted(defines)),
         tuple(sorted(hot_defines)),

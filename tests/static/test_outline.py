@@ -10,7 +10,7 @@ import pytest
 
 from mpaudit.static.facts import ir
 from mpaudit.static.facts.lower import lower
-from mpaudit.static.outline import TABLE, outline, split_lines, unit_text
+from mpaudit.static.outline import ANY_TABLE, TABLE, outline, split_lines, unit_text
 from mpaudit.static.syntax import decode, parse_ast
 from mpaudit.static.triggers import Scanner
 
@@ -112,13 +112,20 @@ def test_imports_anywhere_in_source_order() -> None:
     )
 
 
-def test_a_table_of_data_is_set_apart_unless_it_is_hot() -> None:
-    table = "TABLE = [\n" + "    0.123456789,\n" * (TABLE // 10) + "]\n"
-    units = triage("import a\n" + table + "x = 1\n").units
-    assert [unit.kind for unit in units] == ["code"] * 3
+def test_a_table_of_data_is_set_apart() -> None:
+    table = "TABLE = [\n" + "    -0.123456789, 'HOT',\n" * (TABLE // 10) + "]\n"
+    units = triage("import a\n" + table + "x = HOT\n").units
+    assert [(unit.kind, unit.hot) for unit in units] == [("code", False), ("data", False), ("code", True)]
     assert units[1].last_line - units[1].first_line == TABLE // 10 + 1
-    assert len(triage("import a\n" + table.replace("]", "HOT]") + "x = 1\n").units) == 1
     assert len(triage("import a\nif a:\n    " + table.replace("\n", "\n    ")).units) == 1
+
+
+def test_a_table_that_names_anything_is_set_apart_where_it_is_larger_still() -> None:
+    def kinds(size: int) -> list[str]:
+        return [unit.kind for unit in triage("import a\nTABLE = HOT([\n" + "    1234,\n" * (size // 10) + "])\n").units]
+
+    assert kinds(TABLE * 2) == ["code"]
+    assert kinds(ANY_TABLE * 2) == ["code", "data"]
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])

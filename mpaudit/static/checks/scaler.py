@@ -48,6 +48,12 @@ def _uses_scaler(trace: Trace, hit: Hit) -> bool:
     )
 
 
+def _on_every_path(trace: Trace, hit: Hit) -> bool:
+    """Whether every path to the event was followed and has the violation."""
+    followed = not any(basis.root in trace.unfinished for basis in hit.bases)
+    return followed and hit.event is not None and len(hit.bases) >= trace.visits.get(hit.event, 0)
+
+
 def _violation(trace: Trace, hit: Hit) -> Draft:
     violation = hit.violation
     sound = [
@@ -63,7 +69,7 @@ def _violation(trace: Trace, hit: Hit) -> Draft:
         sound = []  # a loop without a scaler: only what is wrong on every path
     if not sound:
         confidence = Confidence.POSSIBLE
-    elif len(hit.bases) >= trace.visits.get(hit.event, len(hit.bases)) if hit.event else False:
+    elif _on_every_path(trace, hit):
         confidence = Confidence.DEFINITE
     else:
         confidence = Confidence.LIKELY

@@ -322,11 +322,11 @@ Stmt = Union[
 class Unit(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What the triage knows of one chunk without having parsed it with LibCST.
 
-    kind: 'def', 'class' or 'code' (a run of other top-level statements). Lines are 1-based in the file and
-    inclusive; a decorated definition starts at its first decorator. `hot` says that a trigger occurs in the chunk.
-    `calls` are the last components of every called name and every attribute or name passed as an argument, sorted:
-    what could reach a hot definition elsewhere. `defines` are the functions, classes and methods in it, sorted;
-    `hot_defines` those whose own text holds a trigger (a class itself, if any part of it does).
+    kind: 'def', 'class', 'data' (a large table, never parsed) or 'code' (a run of other top-level statements). Lines
+    are 1-based in the file and inclusive; a decorated definition starts at its first decorator. `hot` says that a
+    trigger occurs in the chunk. `calls` are the last components of every called name and every attribute or name passed
+    as an argument, sorted: what could reach a hot definition elsewhere. `defines` are the functions, classes and
+    methods in it, sorted; `hot_defines` those whose own text holds a trigger (a class itself, if any part of it does).
     """
 
     kind: str

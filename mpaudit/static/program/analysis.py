@@ -54,6 +54,7 @@ def _script(project: Project, module: ModuleInfo, trace: Trace, number: int) -> 
             if not states:
                 break
     except OutOfBudget:
+        trace.unfinished.add(number)
         _finish(run)
         return run.completed | _given_up(run)
     _finish(run)
@@ -82,6 +83,7 @@ def _function(project: Project, info: FunctionInfo, trace: Trace, number: int) -
         if project.trains(info) and not node.is_generator:
             _once_more(run, module_frame, func, [after for after, _ in results])
     except OutOfBudget:
+        trace.unfinished.add(number)
         _finish(run)
         return run.completed | _given_up(run) | {info}
     _finish(run)

@@ -197,6 +197,8 @@ class Trace:
     """Optimizers of tensors that were made by hand: an input or a latent is fitted, no network is trained."""
     scripts: dict[int, str] = field(default_factory=dict)
     """Root → the file that it starts in."""
+    unfinished: set[int] = field(default_factory=set)
+    """Roots whose budget ran out: there may be paths that were not followed."""
     cuda_roots: set[int] = field(default_factory=set)
     optimizers: dict[int, set[Hashable]] = field(default_factory=dict)
     """Optimizers met, per root."""

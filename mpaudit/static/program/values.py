@@ -212,17 +212,26 @@ def options(value: Value) -> Iterator[Value]:
 
 def choice(values: list[Value], otherwise: Key) -> Value:
     """One of `values`; a Sym named `otherwise` where there are too many."""
-    flat = dict.fromkeys(option for value in values for option in options(value))
+    flat: set[Value] = set()
+    pending = list(values)
+    while pending:
+        value = pending.pop()
+        if isinstance(value, Phi):
+            pending += (value.yes, value.no)
+        elif isinstance(value, Choice):
+            pending += value.options
+        else:
+            flat.add(value)
     if len(flat) == 1:
         return next(iter(flat))
     if len(flat) > MAX_OPTIONS:
         return Sym(otherwise)
-    if all(isinstance(v, Const | Sym) for v in flat) and NONE not in flat and not _few_constants(list(flat)):
+    if all(isinstance(v, Const | Sym) for v in flat) and NONE not in flat and not _few_constants(flat):
         return Sym(otherwise)
     return Choice(frozenset(flat))
 
 
-def _few_constants(values: list[Value]) -> bool:
+def _few_constants(values: set[Value]) -> bool:
     return len(values) <= 4 and all(isinstance(v, Const) and isinstance(v.value, str | bool) for v in values)
 
 

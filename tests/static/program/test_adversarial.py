@@ -9,7 +9,7 @@ import pytest
 
 from mpaudit import rulebook
 from mpaudit.settings import Settings
-from mpaudit.static.program import frame
+from mpaudit.static.program import analysis, frame
 from mpaudit.static.run import lint
 
 HEAD = """import torch
@@ -144,3 +144,15 @@ def test_the_analysis_ends_within_its_budget(tmp_path: Path, steps: list[int], p
     audit = lint(["."], Settings(root=str(tmp_path), codes=codes), cwd=tmp_path, jobs=1, use_cache=False)
     assert audit.errors == ()
     assert 0 < steps[0] <= frame.MAX_STEPS
+
+
+def test_nothing_is_definite_where_the_budget_ran_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = "".join(f"    if flags[{number}]:\n        scaler.step(optimizer)\n" for number in range(30))
+    text = f"from torch.amp import GradScaler\nscaler = GradScaler('cuda')\n\ndef f(optimizer, flags):\n{steps}"
+    (tmp_path / "a.py").write_text(text, encoding="utf-8")
+    settings = Settings(root=str(tmp_path), codes=("MPA209",))
+    for limit in range(20, 40):
+        monkeypatch.setattr(analysis, "MAX_STEPS", limit)
+        audit = lint(["."], settings, cwd=tmp_path, jobs=1, use_cache=False)
+        assert audit.findings
+        assert {finding.confidence for finding in audit.findings} == {"likely"}
