@@ -46,12 +46,13 @@ def answer(question: Question) -> tuple[Stored, ...]:
     from .checks import CODES, Seen, Target, check
     from .program.analysis import follow
     from .program.linker import ModuleInfo, Project, Site
+    from .program.resuming import resumable
     from .program.traits import (
         computes_in_float64,
         kernel_files,
         low_precision_files,
         lowers_otherwise,
-        resumes,
+        modules_cast,
         simulator_files,
         toy_files,
         turns_tf32_on,
@@ -63,8 +64,9 @@ def answer(question: Question) -> tuple[Stored, ...]:
 
     modules = (ModuleInfo(p.path, p.parts, p.is_package, p.outline, p.chunks) for p in question.parts)
     project = Project(modules, question.name)
+    trace = follow(project)
     seen = Seen(
-        trace=follow(project),
+        trace=trace,
         target=Target(question.target_torch, question.target_device),
         sciences=question.sciences or computes_in_float64(project),
         tf32=turns_tf32_on(project),
@@ -72,9 +74,10 @@ def answer(question: Question) -> tuple[Stored, ...]:
         simulators=simulator_files(project),
         low_precision=low_precision_files(project),
         lowers_otherwise=lowers_otherwise(project),
+        modules_cast=modules_cast(project, trace),
         kernels=kernel_files(project),
         toys=toy_files(project),
-        resumes=resumes(project),
+        resumable=resumable(project, trace),
     )
     found = {
         Stored(

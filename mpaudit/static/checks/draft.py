@@ -43,14 +43,16 @@ class Seen:
     """Files that speak of a low precision."""
     lowers_otherwise: bool = False
     """Something computes in a low precision without autocast."""
+    modules_cast: bool = False
+    """A class of modules enters an autocast in a method of its own."""
     simulators: frozenset[str] = frozenset()
     """Files of reinforcement learning."""
     toys: frozenset[str] = frozenset()
     """Files that load very small data."""
     kernels: frozenset[str] = frozenset()
     """Files that compile CUDA kernels of their own."""
-    resumes: bool = True
-    """Some code of the project loads the state of an optimizer."""
+    resumable: frozenset[Site] = frozenset()
+    """Checkpoints that some code of the project may resume from."""
     shims: frozenset[str] = frozenset()
     """Files that choose between torch versions: by hasattr, by a version, by catching ImportError or AttributeError."""
 

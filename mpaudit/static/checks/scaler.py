@@ -324,7 +324,7 @@ def state_not_saved(seen: Seen) -> Iterator[Draft]:
             f"the checkpoint holds the optimizer's state but not that of {name}: a resumed run starts at scale 65536 "
             "again, and skips steps or loses small gradients until it has found its scale",
             f"add {name}.state_dict() to the checkpoint and load it on resume",
-            Confidence.LIKELY if seen.resumes else Confidence.POSSIBLE, related,
+            Confidence.LIKELY if saved.site in seen.resumable else Confidence.POSSIBLE, related,
         )  # fmt: skip
 
 
@@ -390,7 +390,7 @@ def without_low_precision(seen: Seen) -> Iterator[Draft]:
         by_scaler.setdefault(scaled.scaler, []).append(scaled)
     for scaler, events in by_scaler.items():
         made = trace.made.get(scaler)
-        if (made is not None and made.enabled is False) or not all(_in_float32(event, trace) for event in events):
+        if (made is not None and made.enabled is False) or not all(_in_float32(event, seen) for event in events):
             continue
         name = name_of(trace, scaler, "the scaler")
         in_sight = made is not None or any(other.kind == "scaler" for other in trace.made.values())
@@ -404,8 +404,9 @@ def without_low_precision(seen: Seen) -> Iterator[Draft]:
         )  # fmt: skip
 
 
-def _in_float32(scaled: Scaled, trace: Trace) -> bool:
+def _in_float32(scaled: Scaled, seen: Seen) -> bool:
     """Whether all forwards that a scaled loss came from are proven to run without autocast."""
+    trace = seen.trace
     if scaled.loss is None or not scaled.loss.uses or scaled.basis.inexact or scaled.basis.exceptional:
         return False
     if scaled.basis.root in trace.owned_roots or None in scaled.casts:
@@ -414,7 +415,8 @@ def _in_float32(scaled: Scaled, trace: Trace) -> bool:
     for use in scaled.loss.uses:
         if use.casts is None or (use.casts and use.casts[-1].enabled is not False) or use.module in trace.lowered:
             return False
-        known = known and isinstance(use.module, Ref)
+        in_sight = trace.followed.get(use.module, False) or use.module not in trace.sources or not seen.modules_cast
+        known = known and isinstance(use.module, Ref) and in_sight
     return known or not trace.casts_on  # the caller or a forward that is not in sight may enter the one there is
 
 

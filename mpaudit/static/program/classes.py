@@ -118,6 +118,9 @@ def forward(run: Run, fr: Frame, expr: ir.Call, ref: Ref, args: Args, keywords: 
         method = objects.find_method(run, cls, "forward", st)
         if method is not None and method.node is not None and method not in run.stack and len(run.stack) < 8:
             results = functions.call_function(run, fr, Func(method, ref), args, keywords, st, site)
+            inner = [use for _, value in results for tensor in calls.tensors_in([value]) for use in tensor.uses or ()]
+            known = all(isinstance(use.module, Ref) for use in inner)
+            run.trace.followed[ref] = known and run.trace.followed.get(ref, True)
             return [(s, _with_output(value, _covered_inside(value, output, ref))) for s, value in results]
     return [(st, output)]
 

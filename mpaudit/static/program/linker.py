@@ -365,6 +365,20 @@ class Project:
             self._found[place] = self._index.find(importer.parts, importer.is_package, dotted)
         return self._found[place]
 
+    def function_at(self, site: Site) -> FunctionInfo | None:
+        """The function that a place is in, by where functions begin; None in top-level code."""
+        module = self.modules.get(site.path)
+        units = () if module is None else (unit for unit, _ in module.chunks)
+        unit = next((u for u in units if u.first_line <= site.line <= u.last_line), None)
+        if module is None or unit is None or unit.kind == "code":
+            return None
+        begins = [
+            (info.first_line - 1 + info.node.span[0], info) for info in module.nested
+            if info.first_line == unit.first_line and info.node is not None
+        ]  # fmt: skip
+        before = [(line, info) for line, info in begins if line <= site.line]
+        return max(before, key=lambda pair: pair[0])[1] if before else None
+
     def is_active(self, stmt: ir.Stmt) -> bool:
         """Whether a statement holds protocol code or names something that does: a loop that does not need not be
         followed to its fixed point."""

@@ -168,6 +168,8 @@ class Trace:
     made: dict[Hashable, Made] = field(default_factory=dict)
     sources: dict[Hashable, str] = field(default_factory=dict)
     """Module → the file of its class."""
+    followed: dict[Hashable, bool] = field(default_factory=dict)
+    """Modules whose forward was followed → whether every module that it calls is known."""
     lowered: set[Hashable] = field(default_factory=set)
     """Modules whose weights were made fp16, bf16 or float64: what is said of float32 does not hold for them."""
     remade: set[Hashable] = field(default_factory=set)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from ..facts import ir
 from ..heat import SCIENCES
-from .frame import text_of
 from .linker import ModuleInfo, Project, walk_nodes, walk_statements
+from .trace import Trace
 
 _ASKING = frozenset({"ImportError", "AttributeError", "ModuleNotFoundError", "TypeError", "Exception"})
 
@@ -54,24 +54,16 @@ def lowers_otherwise(project: Project) -> bool:
     return False
 
 
+def modules_cast(project: Project, trace: Trace) -> bool:
+    """Whether a class with a forward enters an autocast: any model may have an object of it as a part."""
+    homes = (project.function_at(site) for site in trace.casts_on)
+    return any(home is not None and home.cls is not None and "forward" in home.cls.methods for home in homes)
+
+
 SIMULATORS = frozenset(
     ("gym", "gymnasium", "envpool", "procgen", "pettingzoo", "dm_control", "isaacgym", "ale_py",
      "stable_baselines3", "tianshou", "rl_games", "skrl", "rsl_rl"))  # fmt: skip
 """Reinforcement learning: small networks that wait for an environment, where autocast gains little."""
-
-
-def resumes(project: Project) -> bool:
-    """Whether any code loads the state of an optimizer: else a checkpoint that holds one is for nobody."""
-    return any(_loads_optimizer(node) for module in project.modules.values() for body in _bodies(module)
-               for node in walk_nodes(body))  # fmt: skip
-
-
-def _loads_optimizer(node: object) -> bool:
-    """`optimizer.load_state_dict(...)`, `x.load_state_dict(state["optimizer"])`, or a load of one object of many."""
-    if not (isinstance(node, ir.Call) and isinstance(node.func, ir.Attr) and node.func.name == "load_state_dict"):
-        return False
-    texts = [text_of(node.func.base), *map(text_of, node.args)]
-    return isinstance(node.func.base, ir.Sub) or any(word in text.lower() for text in texts for word in ("opt", "scal"))
 
 
 _TOYS = frozenset(("MNIST", "FashionMNIST", "KMNIST", "EMNIST", "QMNIST"))

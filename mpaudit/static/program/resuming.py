@@ -1,0 +1,103 @@
+"""Which checkpoints a training may be resumed from: those that some load of an optimizer's state can be about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..facts import ir
+from .frame import text_of
+from .linker import FunctionInfo, Project, Site, walk_nodes, walk_statements
+from .trace import Saved, Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """`optimizer.load_state_dict(...)`, and how the code there holds that optimizer."""
+
+    function: FunctionInfo | None
+    """None for top-level code."""
+    held: str
+    """'self': an attribute of its own object; 'local': a variable of the function; 'given': any other way."""
+
+
+def resumable(project: Project, trace: Trace) -> frozenset[Site]:
+    """Where the checkpoints are written that some load of an optimizer's state can be about.
+
+    A class that loads into an attribute of its own resumes what its own object has saved, so what that class, a base or
+    a subclass saves. A function that loads into a variable of its own does not resume what another function saves of
+    an optimizer that it has made itself.
+    """
+    if not trace.saved:
+        return frozenset()
+    loads = tuple(_loads(project))
+    families = _families(project)
+    return frozenset(
+        saved.site for saved in trace.saved if any(_is_about(load, saved, project, trace, families) for load in loads)
+    )
+
+
+def _loads(project: Project) -> Iterator[Load]:
+    for module in project.modules.values():
+        for info in module.nested:
+            yield from (Load(info, _held(node, info)) for node in walk_nodes(info.node) if _loads_optimizer(node))
+        for unit, stmts in module.chunks:
+            if unit.kind == "code":
+                yield from (Load(None, "given") for node in walk_nodes(stmts or ()) if _loads_optimizer(node))
+
+
+def _loads_optimizer(node: object) -> bool:
+    """`optimizer.load_state_dict(...)`, `x.load_state_dict(state["optimizer"])`, or a load of one object of many."""
+    if not (isinstance(node, ir.Call) and isinstance(node.func, ir.Attr) and node.func.name == "load_state_dict"):
+        return False
+    texts = [text_of(node.func.base), *map(text_of, node.args)]
+    return isinstance(node.func.base, ir.Sub) or any(word in text.lower() for text in texts for word in ("opt", "scal"))
+
+
+def _held(node: object, info: FunctionInfo) -> str:
+    base = node.func.base if isinstance(node, ir.Call) and isinstance(node.func, ir.Attr) else None
+    if isinstance(base, ir.Attr) and isinstance(base.base, ir.Name) and info.cls is not None and info.node is not None:
+        return "self" if [param.name for param in info.node.params[:1]] == [base.base.id] else "given"
+    return "local" if isinstance(base, ir.Name) and base.id in _variables(info) else "given"
+
+
+def _variables(info: FunctionInfo) -> set[str]:
+    """Names that the function itself assigns."""
+    found: set[str] = set()
+    for stmt in walk_statements(info.node.body if info.node is not None else ()):
+        for target in stmt.targets if isinstance(stmt, ir.Assign) else ():
+            found |= {part.id for part in walk_nodes(target) if isinstance(part, ir.Name)}
+    return found
+
+
+def _families(project: Project) -> list[frozenset[str]]:
+    """For each class its name and those of all its bases in the project."""
+    bases: dict[str, set[str]] = {}
+    for module in project.modules.values():
+        for info in module.classes.values():
+            named = {text_of(base).rsplit(".", 1)[-1] for base in info.node.bases} if info.node is not None else set()
+            bases.setdefault(info.name, set()).update(named)
+    found = []
+    for name in bases:
+        family, queue = {name}, [name]
+        while queue:
+            new = bases.get(queue.pop(), set()) - family
+            family |= new
+            queue += new
+        found.append(frozenset(family & bases.keys()))
+    return found
+
+
+def _is_about(load: Load, saved: Saved, project: Project, trace: Trace, families: list[frozenset[str]]) -> bool:
+    home = project.function_at(saved.site)
+    if load.held == "given" or load.function is None or home is None:
+        return True
+    if load.held == "self":
+        mine = all(trace.names.get(optimizer, "").startswith("self.") for optimizer in saved.optimizers)
+        if not mine or home.cls is None or load.function.cls is None:
+            return True
+        both = {home.cls.name, load.function.cls.name}
+        return any(both <= family for family in families)
+    made = [trace.made[optimizer].site for optimizer in saved.optimizers if optimizer in trace.made]
+    own = len(made) == len(saved.optimizers) and all(project.function_at(site) is home for site in made)
+    return not own or home is load.function
