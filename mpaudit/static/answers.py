@@ -54,6 +54,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
         lowers_otherwise,
         modules_cast,
         simulator_files,
+        stepwise_files,
         toy_files,
         turns_tf32_on,
         version_shims,
@@ -76,6 +77,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
         lowers_otherwise=lowers_otherwise(project),
         modules_cast=modules_cast(project, trace),
         kernels=kernel_files(project),
+        stepwise=stepwise_files(project),
         toys=toy_files(project),
         resumable=resumable(project, trace),
     )

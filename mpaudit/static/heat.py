@@ -12,6 +12,7 @@ ENGINE_TRIGGERS = (
     r"float16", r"bfloat16", r"float64", r"\.double\(", r"from_numpy", r"as_tensor", r"torch\.tensor", r"torch\.device",
     r"\.cuda\(", r"BCELoss", r"binary_cross_entropy", r"state_dict", r"torch\.save", r"DataParallel", r"no_grad",
     r"custom_(?:fwd|bwd)", r"\bamp\.", r"autocast_(?:gpu|cpu)_dtype", r"set_default_(?:dtype|tensor_type)",
+    r"(?:LSTM|GRU|RNN)Cell\b",
 )  # fmt: skip
 """What makes a statement worth a parse once its file matters: also where scalers, optimizers and devices come from."""
 

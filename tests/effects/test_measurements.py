@@ -236,6 +236,25 @@ def test_103_backward_under_autocast(form: str, low: float, high: float) -> None
     assert low <= error <= high
 
 
+@pytest.mark.parametrize(("cached", "learns"), [(True, False), (False, True)])
+@pytest.mark.parametrize("switched_off", [False, True])
+def test_103_the_copies_of_the_weights_outlive_the_step(cached: bool, learns: bool, switched_off: bool) -> None:
+    torch.manual_seed(0)
+    layer, x = nn.Linear(8, 8), torch.randn(16, 8)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.5)
+    losses = []
+    with torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=cached):
+        for _ in range(4):
+            optimizer.zero_grad()
+            loss = (layer(x) - 1.0).pow(2).mean()
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=not switched_off):
+                loss.backward()
+                optimizer.step()
+            losses.append(loss.item())
+    assert (len(set(losses)) == 4) is learns
+    assert learns or len(set(losses)) == 1
+
+
 class Whitening(torch.optim.Optimizer):
     """Multiplies each gradient by its own second moment, as Shampoo and Muon multiply by theirs."""
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from . import autocast, dtypes, migration, scaler
+from . import autocast, dtypes, migration, missing, scaler
 from .draft import Draft, Seen, Target
 
 Check = Callable[[Seen], Iterator[Draft]]
 
 CHECKS: dict[Check, frozenset[str]] = {
-    autocast.missing_autocast: frozenset({"MPA101"}),
+    missing.missing_autocast: frozenset({"MPA101"}),
     autocast.backward_under_autocast: frozenset({"MPA103", "MPA104"}),
     autocast.not_entered: frozenset({"MPA105"}),
     autocast.invalid_device: frozenset({"MPA106"}),

@@ -1,135 +1,40 @@
-"""MPA1xx: where autocast is, where it is missing, how it is called."""
+"""MPA1xx: where autocast is and how it is called; see `missing` for where it is not."""
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Hashable, Iterator
+from itertools import takewhile
 
-from mpaudit.model import Confidence
+from mpaudit.model import Confidence, Severity
 
 from ..program import torch_api
 from ..program.linker import Site
 from ..program.trace import ApiCall, Backward, Step, Trace, is_feasible
-from ..program.values import NONE, Cast, Const, Device, Dtype, Key, Sym, Use, Value, options
-from .draft import Draft, Seen, is_test, name_of
+from ..program.values import NONE, Cast, Const, Device, Dtype, Key, Sym, Value, options
+from .draft import Draft, Seen, name_of
 from .scaler import flag_like
-
-
-def missing_autocast(seen: Seen) -> Iterator[Draft]:
-    """MPA101: a CUDA training loop whose forward runs in fp32 whatever is decided."""
-    trace = seen.trace
-    if seen.sciences:
-        return
-    losses: dict[Site, list[tuple[bool, Step]]] = {}
-    covered: set[Site] = set()
-    for step in trace.steps:
-        if step.backward is None or step.basis.exceptional:
-            continue
-        clean = (
-            step.scaler is None and step.half is None and step.loss is not None and step.loss.scaled is None
-            and not step.casts and step.basis.root in trace.cuda_roots and bool(step.loops)
-            and step.basis.root not in trace.owned_roots and step.optimizer not in trace.loose
-        )  # fmt: skip
-        losses.setdefault(step.backward, []).append((clean, step))
-    for backward in trace.backwards:
-        if backward.loss is not None and backward.loss.uses:
-            covered |= {use.site for use in backward.loss.uses if use.casts is None or use.casts}
-    found: list[tuple[tuple[Hashable, ...], Use, Site, bool]] = []
-    for at, entries in sorted(losses.items()):
-        if not all(clean for clean, _ in entries):
-            continue
-        uses = {use for _, step in entries if step.loss is not None for use in step.loss.uses or ()}
-        if (
-            not uses
-            or any(use.module in trace.lowered for use in uses)
-            or any(use.casts is None or use.casts or use.site in covered for use in uses)
-        ):
-            continue
-        first = _primary(uses, trace)
-        if first is None or is_test(first.site) or _is_aside(first.site) or _in_tf32(first.site, seen.tf32):
-            continue
-        places = {first.site.path, at.path, trace.sources.get(first.module, "")}
-        made = {trace.made[step.optimizer].site.path for _, step in entries if step.optimizer in trace.made}
-        roots = {trace.scripts.get(step.basis.root, "") for _, step in entries}
-        if (places | made) & seen.low_precision or (places | made | roots) & seen.toys:
-            continue
-        waits = bool((places | made) & seen.kernels or (places | made | roots) & seen.simulators)
-        found += [(step.loops, first, at, waits) for _, step in entries]
-    done: list[tuple[Hashable, ...]] = []
-    sites: set[Site] = set()
-    for loops, first, at, waits in sorted(found, key=lambda f: (f[1].site, f[2], f[3])):
-        if first.site in sites or any(_one_loop(loops, other) for other in done):
-            continue  # the networks of a GAN take turns in one loop: one place to mend
-        sites.add(first.site)
-        done.append(loops)
-        name = name_of(trace, first.module, "the model")
-        yield Draft(
-            "MPA101", first.site,
-            f"{name} is trained on CUDA in float32 without autocast, which usually makes its steps 1.5 to 3 times "
-            "slower than 16 bits on tensor cores would be, and its activations twice as large",
-            "run the forward and the loss under torch.autocast(\"cuda\", dtype=torch.bfloat16)",
-            Confidence.POSSIBLE if waits else Confidence.LIKELY,
-            ((at, "backward of its loss"),),
-        )  # fmt: skip
-
-
-def _one_loop(a: tuple[Hashable, ...], b: tuple[Hashable, ...]) -> bool:
-    """The same loop, or one inside the other."""
-    short = min(len(a), len(b))
-    return a[:short] == b[:short]
-
-
-def _in_tf32(site: Site, folders: frozenset[str]) -> bool:
-    here = os.path.dirname(site.path)
-    return any(_is_below(here, folder) or _is_below(folder, here) for folder in folders)
-
-
-def _is_below(folder: str, other: str) -> bool:
-    return folder == other or not other or folder.startswith(other + os.sep)
-
-
-def _primary(uses: set[Use], trace: Trace) -> Use | None:
-    """The forward of the trained model: not that of a loss module, nor, where there is another, of a penalty on
-    gradients, which one may want in float32."""
-    ranked = sorted(
-        (use for use in uses if use.module is not None),
-        key=lambda use: (_is_loss(name_of(trace, use.module, "")), use.site in trace.differentiated, use.site),
-    )
-    return ranked[0] if ranked and not _is_loss(name_of(trace, ranked[0].module, "")) else None
-
-
-_ASIDE = frozenset(
-    ("tutorial", "tutorials", "archive", "archived", "archives", "deprecated", "legacy", "benchmark", "benchmarks")
-)
-_WORD = re.compile(r"[A-Za-z]+")
-
-
-def _is_aside(site: Site) -> bool:
-    """Code that is kept or shown, or that measures, by the names of its folders and file; a search for a learning rate
-    is over after some hundred steps."""
-    path = site.path.lower()
-    return bool(_ASIDE & set(_WORD.findall(path))) or "lr_finder" in path or "find_lr" in path
-
-
-def _is_loss(name: str) -> bool:
-    lowered = name.lower()
-    return any(word in lowered for word in ("criterion", "loss", "crit", "metric"))
 
 
 def backward_under_autocast(seen: Seen) -> Iterator[Draft]:
     """MPA103 and MPA104: the backward or the step with an autocast on the stack."""
     trace = seen.trace
     done: set[tuple[str, Site]] = set()
+    applied = {step.backward for step in trace.steps}
+    stale = {step.backward: cast for step in trace.steps if (cast := _stale(step, trace)) is not None}
     for event in trace.backwards:
         cast = _enabled(event.casts, dict(event.basis.guards))
         if cast is None or ("MPA103", event.site) in done or event.owned:
             continue
+        if event.site in trace.discarded - applied:
+            continue  # its gradients are looked at and thrown away: no step applies them
         if not trace.optimizers.get(event.basis.root):
             continue  # a probe or a benchmark of the backward: nothing is trained
         if event.basis.exceptional or event.basis.inexact:
             continue
         done.add(("MPA103", event.site))
+        if event.site in stale:
+            yield _never_learns("MPA103", event.site, stale[event.site], _surely(event, trace))
+            continue
         yield Draft(
             "MPA103", event.site,
             "backward runs under autocast: regions that were kept in float32 and custom functions are cast again on "
@@ -138,18 +43,62 @@ def backward_under_autocast(seen: Seen) -> Iterator[Draft]:
             ((cast.site, "autocast entered here"),),
         )  # fmt: skip
     for step in trace.steps:
-        cast = _enabled(step.casts, dict(step.basis.guards))
+        cast = stale.get(step.backward) or _enabled(step.casts, dict(step.basis.guards))
         if cast is None or ("MPA104", step.site) in done or step.basis.root in trace.owned_roots:
             continue
         if step.basis.exceptional or step.basis.inexact or (step.backward and ("MPA103", step.backward) in done):
             continue
         done.add(("MPA104", step.site))
+        if step.backward in stale:
+            yield _never_learns("MPA104", step.site, cast, _surely(step, trace))
+            continue
         yield Draft(
             "MPA104", step.site,
             f"the step of {name_of(trace, step.optimizer, 'the optimizer')} runs under autocast, which is meant for "
             "the forward and the loss only",
             "end the autocast block before the step", _surely(step, trace), ((cast.site, "autocast entered here"),),
         )  # fmt: skip
+
+
+def _stale(step: Step, trace: Trace) -> Cast | None:
+    """The region in which a loop with both the forward and the step goes round: autocast keeps its 16-bit copies of the
+    weights until the outermost region is left, so that every forward but the first has those of before the step."""
+    outermost = step.casts[0] if step.casts else None
+    around = trace.entered_in.get(outermost.site) if outermost is not None else None
+    if outermost is None or around is None or step.basis.exceptional or step.basis.inexact:
+        return None
+    goes_round = any(
+        event.site == step.backward and _within(_common(event.loops, step.loops), around) for event in trace.backwards
+    )
+    uncached = any(
+        call.site == outermost.site and dict(call.keywords).get("cache_enabled", NONE) != NONE for call in trace.calls
+    )
+    cast = any(
+        use.casts and use.casts[0] == outermost and use.casts[-1].enabled is not False
+        and use.module not in trace.lowered
+        for use in (step.loss.uses if step.loss is not None else None) or ()
+    )  # fmt: skip
+    return outermost if goes_round and cast and not uncached and step.basis.root not in trace.owned_roots else None
+
+
+def _common(a: tuple[Hashable, ...], b: tuple[Hashable, ...]) -> tuple[Hashable, ...]:
+    return tuple(x for x, _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+
+
+def _within(loops: tuple[Hashable, ...], around: tuple[Hashable, ...]) -> bool:
+    """Whether `loops` are those of `around` and some more."""
+    return len(loops) > len(around) and loops[: len(around)] == around
+
+
+def _never_learns(code: str, site: Site, cast: Cast, confidence: Confidence) -> Draft:
+    return Draft(
+        code, site,
+        "the loop goes round inside one autocast region: autocast keeps its 16-bit copies of the weights until the "
+        "outermost region is left, so every forward after the first computes with the weights from before any step, "
+        "and nothing is learned",
+        "enter autocast anew in each iteration, round the forward and the loss only", confidence,
+        ((cast.site, "autocast entered here, outside of the loop"),), Severity.ERROR,
+    )  # fmt: skip
 
 
 def _surely(event: Backward | Step, trace: Trace) -> Confidence:

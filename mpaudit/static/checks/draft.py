@@ -51,6 +51,8 @@ class Seen:
     """Files that load very small data."""
     kernels: frozenset[str] = frozenset()
     """Files that compile CUDA kernels of their own."""
+    stepwise: frozenset[str] = frozenset()
+    """Files with a network that goes through a sequence cell by cell."""
     resumable: frozenset[Site] = frozenset()
     """Checkpoints that some code of the project may resume from."""
     shims: frozenset[str] = frozenset()

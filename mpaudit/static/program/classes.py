@@ -49,6 +49,7 @@ def instantiate(
     st.heap.drop(ref)
     run.classes[ref] = cls
     run.trace.sources[ref] = cls.module.path
+    run.trace.layers[ref] = cls.layers
     run.contains.pop(ref, None)
     for value in (*args, *(v for _, v in keywords)):
         if isinstance(value, Ref) and value.kind in ("module", "instance"):
@@ -112,7 +113,8 @@ def forward(run: Run, fr: Frame, expr: ir.Call, ref: Ref, args: Args, keywords: 
     if run.trace.module_info.get(ref) == "bce":
         makers.bce(run, site, text_of(expr.func), st)
     inputs = calls.tensors_in(everything)
-    output = events.uses_of(ref, site, st, inputs)
+    run.trace.called[site] = text_of(expr.func).removesuffix(".forward")
+    output = events.uses_of(run, ref, site, st, inputs)
     cls = run.classes.get(ref)
     if cls is not None and cls.live:
         method = objects.find_method(run, cls, "forward", st)

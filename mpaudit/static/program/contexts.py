@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..facts import ir
-from . import containers, expressions, flow, functions, generators, objects, torch_api
+from . import containers, events, expressions, flow, functions, generators, objects, torch_api
 from .frame import Frame, Run, text_of
 from .linker import walk_nodes
 from .shapes import Results
@@ -144,8 +144,7 @@ def enter_context(run: Run, fr: Frame, context: Value, expr: ir.Expr, st: PathSt
     if isinstance(context, Ref):
         if context.kind == "autocast":
             if isinstance(context.id, Cast):
-                run.trace.casts_entered.add(context.id.site)
-                st.casts = (*st.casts, context.id)
+                events.enter(run, context.id, st)
             return context
         if context.kind == "no_grad":
             st.no_grad = True

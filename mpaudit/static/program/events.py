@@ -10,10 +10,11 @@ from . import generators, typestate
 from .frame import Frame, Run
 from .linker import Site
 from .state import PathState, is_counter, varies
-from .trace import Backward, Basis, Made, Saved, Scaled, Step, is_mode
+from .trace import Backward, Basis, Frozen, Made, Saved, Scaled, Step, is_mode
 from .typestate import Sure
 from .values import (
     NONE,
+    Cast,
     Choice,
     Const,
     Gradient,
@@ -283,7 +284,13 @@ def zero(run: Run, optimizer: Id, site: Site, st: PathState) -> None:
         return
     meet(run, optimizer, st)
     note(run, st)
+    _discard(run, st.protocol.optimizers.get(optimizer))
     typestate.zero(st.protocol, optimizer, site)
+
+
+def _discard(run: Run, state: typestate.OptimizerState | None) -> None:
+    if state is not None and state.fed and state.backward is not None and state.used is typestate.Used.NO:
+        run.trace.discarded.add(state.backward)
 
 
 def zero_modules(run: Run, modules: frozenset[Id] | None, site: Site | None, st: PathState) -> None:
@@ -293,6 +300,8 @@ def zero_modules(run: Run, modules: frozenset[Id] | None, site: Site | None, st:
     note(run, st)
     p = st.protocol
     known = list(p.optimizers)
+    for state in (*p.optimizers.values(), p.unseen):
+        _discard(run, state)
     for o in known:
         mods = run.parameters.get(o)
         if modules is not None and mods is not None:
@@ -425,10 +434,22 @@ def _record_step(run: Run, site: Site, scaler: Id | None, optimizer: Id, text: s
     if modules and optimizer not in run.filtered:
         half = next((run.half[m] for m in sorted(run.half, key=repr) if any(_covers(run, m, o) for o in modules)), None)
     loss = st.heap.get((("loss", optimizer), "of")) or st.heap.get((("loss", _UNSEEN), "of"))
+    loss_seen = one_tensor(_settled(loss, st))
     run.trace.steps.append(
-        Step(site, scaler, optimizer, st.casts, _loops(run), half, one_tensor(_settled(loss, st)), state.backward,
-             Basis.of(st, run.root), text, st.outer_unknown)
+        Step(site, scaler, optimizer, st.casts, _loops(run), half, loss_seen, state.backward,
+             Basis.of(st, run.root), text, st.outer_unknown, _trained(run, loss_seen, modules))
     )  # fmt: skip
+
+
+def _trained(run: Run, loss: Tensor | None, modules: frozenset[Id] | None) -> frozenset[Id]:
+    return frozenset(m for m in _module_ids(loss) if any(related(run, m, owned) for owned in modules or ()))
+
+
+def enter(run: Run, cast: Cast, st: PathState) -> None:
+    """An autocast is entered."""
+    st.casts = (*st.casts, cast)
+    run.trace.casts_entered.add(cast.site)
+    run.trace.entered_in[cast.site] = max(run.trace.entered_in.get(cast.site, ()), tuple(run.loops), key=len)
 
 
 def _settled(value: Value | None, st: PathState) -> Value | None:
@@ -568,13 +589,13 @@ def _is_scaler_state(value: Value) -> bool:
     return isinstance(value, State) and isinstance(value.of, Ref) and value.of.kind == "scaler"
 
 
-def uses_of(module: Id | None, site: Site, st: PathState, inputs: list[Tensor]) -> Tensor:
+def uses_of(run: Run, module: Id | None, site: Site, st: PathState, inputs: list[Tensor]) -> Tensor:
     """The output of a forward."""
+    own = Use(module, None if None in st.casts else tuple(c for c in st.casts if c is not None), site)
     if st.no_grad:
+        if not run.lazy:
+            run.trace.frozen[Frozen(own, _loops(run), run.root)] = None
         return Tensor(frozenset(), grad=False)
-    on_stack = [c for c in st.casts if c is not None]
-    unknown = None in st.casts
-    own = Use(module, None if unknown else tuple(on_stack), site)
     uses: frozenset[Use] | None = frozenset([own])
     for tensor in inputs:
         uses = None if uses is None or tensor.uses is None else uses | tensor.uses

@@ -266,8 +266,7 @@ def enter_decorators(run: Run, frame: Frame, node: ir.FunctionDef, st: PathState
             continue
         value = expressions.value_of(run, module_frame, expr, st)
         if isinstance(value, Ref) and value.kind == "autocast" and isinstance(value.id, Cast):
-            run.trace.casts_entered.add(value.id.site)
-            st.casts = (*st.casts, value.id)
+            events.enter(run, value.id, st)
         elif (isinstance(value, Ref) and value.kind == "no_grad") or (
             isinstance(value, Ext) and value.name in torch_api.NO_GRAD
         ):

@@ -127,10 +127,12 @@ def call_external(
             dtype_flow.check_leaks(run, everything, site, "a loss", st)
         if name in torch_api.BCE_MODULES:
             run.trace.module_info[ref] = "bce"
+        run.trace.layers[ref] = frozenset([last])
         for value in everything:
             for option in options(value):
                 if isinstance(option, Ref) and option.kind == "module":
                     run.contains.setdefault(ref, set()).add(option)
+                    run.trace.layers[ref] |= run.trace.layers.get(option, {"?"})
         wanted = next((v for k, v in keywords if k in ("torch_dtype", "dtype")), None)
         if wanted is not None and wanted != Dtype("float32"):
             run.trace.lowered.add(ref)

@@ -95,6 +95,12 @@ class ClassInfo:
             if isinstance(target, ir.Name)
         }
 
+    @cached_property
+    def layers(self) -> frozenset[str]:
+        """The other classes that its text calls or hands on, by the triage; empty where that does not know."""
+        units = (unit for unit, _ in self.module.chunks if unit.kind == "class" and unit.name == self.name)
+        return frozenset(name for unit in units for name in unit.calls if name[:1].isupper() and name != self.name)
+
 
 def _statements_that_share(node: ir.FunctionDef, name: str) -> Iterator[ir.Stmt]:
     """The statements of a function, and of those inside it in which `name` is still the same."""

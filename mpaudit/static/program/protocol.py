@@ -7,7 +7,7 @@ from . import calls, events, functions, makers, operators
 from .frame import Frame, Run, receiver_text, text_of
 from .shapes import Args, Keywords, Results
 from .state import PathState
-from .values import NONE, Choice, Const, Func, Owned, Params, Ref, State, Sym
+from .values import NONE, Choice, Const, Func, Owned, Params, Ref, State, Sym, Value
 
 
 def scaler_method(
@@ -37,7 +37,7 @@ def scaler_method(
                 events.havoc(run, [scaler], s)
                 out.append((s, NONE))
                 continue
-            if isinstance(option, Choice):
+            if isinstance(option, Choice) or _is_one_of_many(option):
                 events.havoc(run, [option, scaler], s)
                 out.append((s, NONE))
                 continue
@@ -67,6 +67,11 @@ def scaler_method(
     if name == "load_state_dict":
         return [(st, NONE)]
     return [(st, Sym(("attr", operators.key_of(scaler), name)))]
+
+
+def _is_one_of_many(value: Value) -> bool:
+    """What an attribute of one of several objects is: another each time, and no identity to keep a state by."""
+    return isinstance(value, Sym) and value.key[:2] == ("attr", ("choice",))
 
 
 def optimizer_method(

@@ -202,7 +202,8 @@ def module_method(
         if isinstance(found, Func):
             return functions.call_function(run, fr, found, args, keywords, st, site)
     if calls.tensors_in(args) or name in ("generate", "encode", "decode", "sample"):
-        return [(st, events.uses_of(ident, site, st, calls.tensors_in(args)))]
+        run.trace.called[site] = receiver_text(expr)
+        return [(st, events.uses_of(run, ident, site, st, calls.tensors_in(args)))]
     if name in ("modules", "children", "named_modules", "named_children", "load_state_dict", "register_buffer"):
         return [(st, functions.fresh(site, st))]
     if name in ("no_sync", "join", "summon_full_params"):
@@ -295,7 +296,8 @@ def unknown_method(
             return [(st, found if found is not None else Sym(("sub", base.key, operators.key_of(args[0]))))]
         return [(st, Sym(key))]
     if name in ("forward", "training_loss", "compute_loss") and role == "module":
-        return [(st, events.uses_of(ident, site, st, calls.tensors_in(args)))]
+        run.trace.called[site] = path
+        return [(st, events.uses_of(run, ident, site, st, calls.tensors_in(args)))]
     return None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from .linker import Site
 from .state import Decision, PathState, is_counter
 from .typestate import Sure, Violation
-from .values import Cast, Key, Tensor, Value, mentions, roots
+from .values import Cast, Key, Tensor, Use, Value, mentions, roots
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,17 @@ class Step:
     basis: Basis
     text: str
     outer_unknown: bool
+    trained: frozenset[Hashable] = frozenset()
+    """Of the modules that the loss came from, those whose parameters the optimizer is known to have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """A forward without gradients."""
+
+    use: Use
+    loops: tuple[Hashable, ...]
+    root: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +185,11 @@ class Trace:
     """Modules whose weights were made fp16, bf16 or float64: what is said of float32 does not hold for them."""
     remade: set[Hashable] = field(default_factory=set)
     """Objects whose construction was reached again on a path that had them already."""
+    frozen: dict[Frozen, None] = field(default_factory=dict)
+    called: dict[Site, str] = field(default_factory=dict)
+    """What is called at the place of a forward, as the user wrote it."""
+    layers: dict[Hashable, frozenset[str]] = field(default_factory=dict)
+    """Module → the names of the layers and other classes that it is made of, where they are in sight."""
     losses: list[LossCall] = field(default_factory=list)
     saved: list[Saved] = field(default_factory=list)
     leaks: dict[tuple[Site, Site], Leak] = field(default_factory=dict)
@@ -183,6 +199,10 @@ class Trace:
     casts_on: set[Site] = field(default_factory=set)
     """Autocast calls that are not turned off for good."""
     casts_entered: set[Site] = field(default_factory=set)
+    entered_in: dict[Site, tuple[Hashable, ...]] = field(default_factory=dict)
+    """Autocast → the loops in which it is entered; the innermost where there are several places."""
+    discarded: set[Site] = field(default_factory=set)
+    """Backwards whose gradients are emptied, on some path, before any step: they are read or measured."""
     casts_dropped: set[Site] = field(default_factory=set)
     """Autocast calls that are a statement of their own."""
     casts_held: set[Site] = field(default_factory=set)

@@ -62,7 +62,8 @@ def modules_cast(project: Project, trace: Trace) -> bool:
 
 SIMULATORS = frozenset(
     ("gym", "gymnasium", "envpool", "procgen", "pettingzoo", "dm_control", "isaacgym", "ale_py",
-     "stable_baselines3", "tianshou", "rl_games", "skrl", "rsl_rl"))  # fmt: skip
+     "stable_baselines3", "tianshou", "rl_games", "skrl", "rsl_rl", "atari_py", "crafter", "minigrid", "d4rl",
+     "metaworld", "robosuite", "mujoco_py", "pybullet_envs", "vizdoom", "minerl", "gym3"))  # fmt: skip
 """Reinforcement learning: small networks that wait for an environment, where autocast gains little."""
 
 
@@ -95,7 +96,53 @@ def kernel_files(project: Project) -> frozenset[str]:
 
 
 def simulator_files(project: Project) -> frozenset[str]:
-    return frozenset(module.path for module in project.modules.values() if module.imported_roots & SIMULATORS)
+    """Files that import a simulator, and those that import one of these."""
+    direct = {module.path for module in project.modules.values() if module.imported_roots & SIMULATORS}
+    return frozenset(direct) | _importers(project, direct)
+
+
+def _importers(project: Project, wanted: set[str]) -> frozenset[str]:
+    return frozenset(
+        module.path for module in project.modules.values() if any(m.path in wanted for m in _imported(project, module))
+    )
+
+
+def _imported(project: Project, module: ModuleInfo) -> Iterator[ModuleInfo]:
+    """The modules of the project that one imports: `from a import b` means `a.b` where that is a module."""
+    for _, source, name in module.outline.imports:
+        for dotted in (f"{source.rstrip('.')}.{name}" if source.strip(".") else f"{source}{name}", source):
+            found = project.find(module, dotted) if dotted.strip(".*") else None
+            if found is not None:
+                yield found
+                break
+
+
+_CELLS = frozenset(("LSTMCell", "GRUCell", "RNNCell"))
+
+
+def stepwise_files(project: Project) -> frozenset[str]:
+    """Files with a network that has a recurrent cell for its forward: a Python loop over the sequence launches kernels
+    that are too small for their dtype to matter."""
+    return frozenset(
+        module.path for module in project.modules.values()
+        if any(_CELLS.intersection(unit.calls) for unit in module.outline.units)
+        and any(_keeps_cell(stmt) for stmt in _method_statements(module))
+    )  # fmt: skip
+
+
+def _method_statements(module: ModuleInfo) -> Iterator[ir.Stmt]:
+    for info in module.nested:
+        yield from walk_statements(info.node.body if info.node is not None else ())
+
+
+def _keeps_cell(stmt: ir.Stmt) -> bool:
+    """`self.cell = nn.LSTMCell(...)`"""
+    return (
+        isinstance(stmt, ir.Assign)
+        and any(isinstance(target, ir.Attr) for target in stmt.targets)
+        and any(isinstance(n, ir.Attr | ir.Name) and (n.name if isinstance(n, ir.Attr) else n.id) in _CELLS
+                for n in walk_nodes(stmt.value))
+    )  # fmt: skip
 
 
 def low_precision_files(project: Project) -> frozenset[str]:

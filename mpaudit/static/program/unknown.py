@@ -126,11 +126,14 @@ def call_unknown(
         handled = torch_methods.unknown_method(run, fr, expr, base, role, name, args, keywords, st)
         if handled is not None:
             return handled
+        if role == "module" and everything and st.no_grad:
+            events.uses_of(run, key[1], site, st, [])  # `model.features(x)`, or whatever else it is called
     path = text_of(expr.func)
     role = run.roles.get(key, "")
     if everything and (role == "module" or (not role and role_of(run, fr, key, path) == "module")):
         dtype_flow.check_leaks(run, everything, site, "a forward pass", st)
-        return [(st, events.uses_of(events.identity(callee), site, st, calls.tensors_in(everything)))]
+        run.trace.called[site] = path
+        return [(st, events.uses_of(run, events.identity(callee), site, st, calls.tensors_in(everything)))]
     return opaque(run, fr, expr, callee, args, keywords, st)
 
 

@@ -32,6 +32,38 @@ def main(loader):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     Trainer(model=model, optimizer=optimizer).train(loader)
 """,
+    "one of two wrappers, and the optimizer in it": """
+class Wrapper:
+    def __init__(self, optimizer):
+        self.optimizer = optimizer
+
+    def zero_grad(self):
+        self.optimizer.zero_grad()
+
+
+def train(model, loader, kind, plain, sharded):
+    scaler = GradScaler("cuda")
+    optim = {"plain": Wrapper(plain), "sharded": Wrapper(sharded)}[kind]
+    for x in loader:
+        optim.zero_grad()
+        with autocast("cuda"):
+            loss = model(x).mean()
+        scaler.scale(loss).backward()
+        scaler.step(optim.optimizer)
+        scaler.update()
+
+
+def finetune(model, loader):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = GradScaler("cuda")
+    for x in loader:
+        optimizer.zero_grad()  # right
+        with autocast("cuda"):
+            loss = model(x).mean()
+        scaler.scale(loss).backward()  # MPA228
+        scaler.step(optimizer)
+        scaler.update()
+""",
     "objects out of a dict with get": """
 def setup(model):
     return {"optimizer": torch.optim.SGD(model.parameters(), lr=0.1), "scaler": GradScaler("cuda")}

@@ -1,0 +1,173 @@
+"""MPA101: where autocast is missing."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+
+from mpaudit.model import Confidence
+
+from ..program.linker import Site
+from ..program.trace import Step, Trace
+from ..program.values import Use
+from .draft import Draft, Seen, is_test, name_of
+from .heads import frozen_beside, is_head
+
+
+@dataclass(frozen=True, slots=True)
+class Uncovered:
+    """A loop that trains on CUDA in float32 whatever is decided."""
+
+    loops: tuple[Hashable, ...]
+    use: Use
+    """The forward that autocast would make faster."""
+    backward: Site
+    waits: bool
+    """It most likely waits for something else than the device's arithmetic, or has no other dtype."""
+    head: str = ""
+    """What is trained on the features of the forward, which is frozen."""
+
+
+def missing_autocast(seen: Seen) -> Iterator[Draft]:
+    """MPA101: a CUDA training loop whose forward runs in fp32 whatever is decided."""
+    done: list[tuple[Hashable, ...]] = []
+    sites: set[Site] = set()
+    found = () if seen.sciences else _uncovered(seen)
+    for loop in sorted(found, key=lambda f: (f.use.site, f.backward, f.waits)):
+        if loop.use.site in sites or any(_one_loop(loop.loops, other) for other in done):
+            continue  # the networks of a GAN take turns in one loop: one place to mend
+        sites.add(loop.use.site)
+        done.append(loop.loops)
+        name = seen.trace.called.get(loop.use.site) or name_of(seen.trace, loop.use.module, "the model")
+        confidence = Confidence.POSSIBLE if loop.waits else Confidence.LIKELY
+        related = ((loop.backward, "backward of its loss"),)
+        if loop.head:
+            yield Draft(
+                "MPA101", loop.use.site,
+                f"{name} is frozen and runs on CUDA in float32 without autocast for every batch that {loop.head} is "
+                "trained on: nearly all of the time goes into that forward, which is usually 1.5 to 3 times slower "
+                "than it would be in 16 bits",
+                "run the frozen forward under torch.autocast(\"cuda\", dtype=torch.bfloat16) and give the head "
+                "features.float()", confidence, related,
+            )  # fmt: skip
+            continue
+        apart = any(loss.basis.root == root for loss in seen.trace.losses for root in _roots(loop, seen.trace))
+        yield Draft(
+            "MPA101", loop.use.site,
+            f"{name} is trained on CUDA in float32 without autocast, which usually makes its steps 1.5 to 3 times "
+            "slower than 16 bits on tensor cores would be, and its activations twice as large",
+            "run the forward and the loss under torch.autocast(\"cuda\", dtype=torch.bfloat16)"
+            + ("; autocast forbids binary_cross_entropy: give it logits (binary_cross_entropy_with_logits)" * apart),
+            confidence, related,
+        )  # fmt: skip
+
+
+def _roots(loop: Uncovered, trace: Trace) -> set[int]:
+    return {step.basis.root for step in trace.steps if step.backward == loop.backward}
+
+
+def _uncovered(seen: Seen) -> Iterator[Uncovered]:
+    trace = seen.trace
+    losses: dict[Site, list[tuple[bool, Step]]] = {}
+    covered: set[Site] = set()
+    for step in trace.steps:
+        if step.backward is None or step.basis.exceptional:
+            continue
+        clean = (
+            step.scaler is None and step.half is None and step.loss is not None and step.loss.scaled is None
+            and not step.casts and step.basis.root in trace.cuda_roots and bool(step.loops)
+            and step.basis.root not in trace.owned_roots and step.optimizer not in trace.loose
+        )  # fmt: skip
+        losses.setdefault(step.backward, []).append((clean, step))
+    for backward in trace.backwards:
+        if backward.loss is not None and backward.loss.uses:
+            covered |= {use.site for use in backward.loss.uses if use.casts is None or use.casts}
+    for at, entries in sorted(losses.items()):
+        if not all(clean for clean, _ in entries):
+            continue
+        steps = [step for _, step in entries]
+        uses = {use for step in steps if step.loss is not None for use in step.loss.uses or ()}
+        if (
+            not uses
+            or any(use.module in trace.lowered for use in uses)
+            or any(use.casts is None or use.casts or use.site in covered for use in uses)
+        ):
+            continue
+        first = _primary(uses, trace, frozenset(m for step in steps for m in step.trained))
+        if first is None or is_test(first.site) or _is_aside(first.site) or _in_tf32(first.site, seen.tf32):
+            continue
+        head = ""
+        beside = frozen_beside(uses, steps, trace) if is_head(first.module, trace) else []
+        if beside:
+            backbones = sorted(
+                (f.use for f in beside if not is_head(f.use.module, trace)),
+                key=lambda use: (use.site, repr(use.module)),
+            )
+            if not backbones or any(f.use.casts != () for f in beside):
+                continue  # a dense head on features from autocast, or of a network that is not in sight
+            head = trace.called.get(first.site) or name_of(trace, first.module, "a head")
+            first = backbones[0]
+        places = {first.site.path, at.path, trace.sources.get(first.module, "")}
+        made = {trace.made[step.optimizer].site.path for step in steps if step.optimizer in trace.made}
+        roots = {trace.scripts.get(step.basis.root, "") for step in steps}
+        if (places | made) & seen.low_precision or (places | made | roots) & seen.toys:
+            continue
+        waits = bool(
+            (places | made) & seen.kernels or (places | made | roots) & seen.simulators
+            or trace.sources.get(first.module) in seen.stepwise
+        )  # fmt: skip
+        yield from (Uncovered(step.loops, first, at, waits, head) for step in steps)
+
+
+def _one_loop(a: tuple[Hashable, ...], b: tuple[Hashable, ...]) -> bool:
+    """The same loop, or one inside the other."""
+    short = min(len(a), len(b))
+    return a[:short] == b[:short]
+
+
+def _in_tf32(site: Site, folders: frozenset[str]) -> bool:
+    here = os.path.dirname(site.path)
+    return any(_is_below(here, folder) or _is_below(folder, here) for folder in folders)
+
+
+def _is_below(folder: str, other: str) -> bool:
+    return folder == other or not other or folder.startswith(other + os.sep)
+
+
+def _primary(uses: set[Use], trace: Trace, trained: frozenset[Hashable]) -> Use | None:
+    """The forward of the trained model: not that of a loss module, nor, where there is another, of what the optimizer
+    does not train or what prepares a batch, or of a penalty on gradients, which one may want in float32."""
+    ranked = sorted(
+        (use for use in uses if use.module is not None),
+        key=lambda use: (
+            _is_loss(use, trace), bool(trained) and use.module not in trained,
+            bool(_PREPARES.search(name_of(trace, use.module, ""))),
+            use.site in trace.differentiated, use.site, repr(use.module),
+        ),
+    )  # fmt: skip
+    return ranked[0] if ranked and not _is_loss(ranked[0], trace) else None
+
+
+_ASIDE = frozenset(
+    ("tutorial", "tutorials", "archive", "archived", "archives", "deprecated", "legacy", "benchmark", "benchmarks")
+)
+_WORD = re.compile(r"[A-Za-z]+")
+
+
+def _is_aside(site: Site) -> bool:
+    """Code that is kept or shown, or that measures, by the names of its folders and file; a search for a learning rate
+    is over after some hundred steps."""
+    path = site.path.lower()
+    return bool(_ASIDE & set(_WORD.findall(path))) or "lr_finder" in path or "find_lr" in path
+
+
+_PREPARES = re.compile(r"(?i)augment|preprocess|mixup|stft|mel_?spec|normali[sz]er?$")
+
+
+def _is_loss(use: Use, trace: Trace) -> bool:
+    lowered = name_of(trace, use.module, "").lower()
+    made = trace.layers.get(use.module, frozenset())
+    of_torch = len(made) == 1 and all(name.endswith("Loss") for name in made)
+    return of_torch or any(word in lowered for word in ("criterion", "loss", "crit", "metric"))
