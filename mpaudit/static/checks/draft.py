@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from dataclasses import dataclass
 
@@ -63,6 +64,19 @@ def is_test(site: Site) -> bool:
     """A test file: what it does slowly or in float64 trains nothing."""
     parts = site.path.replace("\\", "/").split("/")
     return parts[-1].startswith("test_") or parts[-1] == "conftest.py" or "tests" in parts[-4:-1]
+
+
+_ASIDE = frozenset(
+    ("tutorial", "tutorials", "archive", "archived", "archives", "deprecated", "legacy", "benchmark", "benchmarks")
+)
+_WORD = re.compile(r"[A-Za-z]+")
+
+
+def is_aside(site: Site) -> bool:
+    """Code that is kept or shown, or that measures, by the names of its folders and file; a search for a learning rate
+    is over after some hundred steps."""
+    path = site.path.lower()
+    return bool(_ASIDE & set(_WORD.findall(path))) or "lr_finder" in path or "find_lr" in path
 
 
 def name_of(trace: Trace, ident: Hashable, otherwise: str) -> str:

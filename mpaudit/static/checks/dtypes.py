@@ -8,7 +8,7 @@ from mpaudit.model import Confidence, Severity
 
 from ..program.linker import Site
 from ..program.values import Const, Dtype, Ext
-from .draft import Draft, Seen, is_test
+from .draft import Draft, Seen, is_aside, is_test
 
 
 def default_float64(seen: Seen) -> Iterator[Draft]:
@@ -31,7 +31,7 @@ def default_float64(seen: Seen) -> Iterator[Draft]:
             continue  # a model on a CPU, no autocast in sight: float64 takes nothing away from it
         done.add(call.site)
         # L-BFGS fits equations, and its line search stalls on the rounding of float32
-        advice = seen.sciences or fits or not trains or is_test(call.site)
+        advice = seen.sciences or fits or not trains or is_test(call.site) or is_aside(call.site)
         yield Draft(
             "MPA301", call.site,
             f"{call.text} makes weights and activations float64: autocast leaves float64 alone, so nothing runs in low "

@@ -12,7 +12,7 @@ from mpaudit.model import Confidence
 from ..program.linker import Site
 from ..program.trace import Step, Trace
 from ..program.values import Use
-from .draft import Draft, Seen, is_test, name_of
+from .draft import Draft, Seen, is_aside, is_test, name_of
 from .heads import frozen_beside, is_head
 
 
@@ -96,7 +96,7 @@ def _uncovered(seen: Seen) -> Iterator[Uncovered]:
         ):
             continue
         first = _primary(uses, trace, frozenset(m for step in steps for m in step.trained))
-        if first is None or is_test(first.site) or _is_aside(first.site) or _in_tf32(first.site, seen.tf32):
+        if first is None or is_test(first.site) or is_aside(first.site) or _in_tf32(first.site, seen.tf32):
             continue
         head = ""
         beside = frozen_beside(uses, steps, trace) if is_head(first.module, trace) else []
@@ -148,19 +148,6 @@ def _primary(uses: set[Use], trace: Trace, trained: frozenset[Hashable]) -> Use 
         ),
     )  # fmt: skip
     return ranked[0] if ranked and not _is_loss(ranked[0], trace) else None
-
-
-_ASIDE = frozenset(
-    ("tutorial", "tutorials", "archive", "archived", "archives", "deprecated", "legacy", "benchmark", "benchmarks")
-)
-_WORD = re.compile(r"[A-Za-z]+")
-
-
-def _is_aside(site: Site) -> bool:
-    """Code that is kept or shown, or that measures, by the names of its folders and file; a search for a learning rate
-    is over after some hundred steps."""
-    path = site.path.lower()
-    return bool(_ASIDE & set(_WORD.findall(path))) or "lr_finder" in path or "find_lr" in path
 
 
 _PREPARES = re.compile(r"(?i)augment|preprocess|mixup|stft|mel_?spec|normali[sz]er?$")
