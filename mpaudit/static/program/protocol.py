@@ -37,7 +37,7 @@ def scaler_method(
                 events.havoc(run, [scaler], s)
                 out.append((s, NONE))
                 continue
-            if isinstance(option, Choice) or _is_one_of_many(option):
+            if isinstance(option, Choice) or is_one_of_many(option):
                 events.havoc(run, [option, scaler], s)
                 out.append((s, NONE))
                 continue
@@ -69,7 +69,7 @@ def scaler_method(
     return [(st, Sym(("attr", operators.key_of(scaler), name)))]
 
 
-def _is_one_of_many(value: Value) -> bool:
+def is_one_of_many(value: Value) -> bool:
     """What an attribute of one of several objects is: another each time, and no identity to keep a state by."""
     return isinstance(value, Sym) and value.key[:2] == ("attr", ("choice",))
 

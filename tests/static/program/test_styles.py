@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from mpaudit.static.program import objects, protocol
+from mpaudit.static.program.frame import Frame, Run
+from mpaudit.static.program.state import PathState
+from mpaudit.static.program.values import Choice, Sym
 from tests.static.program.test_flow import reported, variant
 
 OBJECTS = {
@@ -489,3 +494,12 @@ def test_the_wrong_program_is_reported_where_it_is_wrong(tmp_path: Path, shape: 
 def test_the_right_program_is_silent(tmp_path: Path, shape: str) -> None:
     sources, _ = variant(SHAPES[shape], "right")
     assert reported(tmp_path, sources) == []
+
+
+def test_an_attribute_of_one_of_several_objects_is_no_identity() -> None:
+    """Both wrappers' optimizers under one name would be one optimizer, which each of them zeroes as another."""
+    wrappers = Choice(frozenset({Sym(("param", "f", "plain")), Sym(("param", "f", "sharded"))}))
+    run, frame = cast(Run, None), cast(Frame, None)
+    inner = objects.attribute(run, frame, wrappers, "optimizer", PathState())
+    assert protocol.is_one_of_many(inner)
+    assert not protocol.is_one_of_many(Sym(("attr", ("param", "f", "plain"), "optimizer")))
