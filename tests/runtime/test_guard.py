@@ -180,6 +180,35 @@ def test_a_script_that_deletes_its_folder_keeps_it(tmp_path: Path) -> None:
     assert record.outcome == "no-steps"
 
 
+def test_caches_of_libraries_are_kept_as_they_were_and_not_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "me").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "numba"))
+    record = launch(
+        tmp_path / "home",
+        """
+        import os
+        me = os.path.expanduser("~")
+        for folder in (".cache/matplotlib", ".config/matplotlib", ".triton/cache", ".config/mine"):
+            os.makedirs(f"{me}/{folder}")
+        os.makedirs(os.environ["NUMBA_CACHE_DIR"])
+        os.mkdir("__pycache__")
+        names = ".cache/matplotlib/fontlist.json", ".config/matplotlib/matplotlibrc", ".config/mine/settings"
+        for name in (*(f"{me}/{name}" for name in names), "__pycache__/net.nbi", "mine.txt"):
+            open(name, "w").write("new")
+        """,
+    )
+    assert record.result is not None, record.stderr
+    assert {place.what.replace(f"{tmp_path}/", "") for place in record.result.redirected} == {
+        "make the folder me/.config/mine",
+        "write me/.config/mine/settings",
+        "write mine.txt",
+    }
+    assert not any((tmp_path / "me").iterdir()) and os.listdir(tmp_path / "home") == ["train.py"]
+
+
 TRACKERS = {
     "wandb/__init__.py": "def init(project=None, mode=None, dir=None): print('wandb', mode, dir)",
     "mlflow/__init__.py": "def set_tracking_uri(uri): print('mlflow', uri)\ndef set_registry_uri(uri): pass",

@@ -28,7 +28,7 @@ def install(plan: ChildPlan, patches: Patches) -> tuple[dict[Place, None], dict[
     seen: dict[Place, None] = {}
 
     def report(verb: str, path: Path) -> None:
-        if len(seen) < _KEPT:
+        if len(seen) < _KEPT and not areas.is_cache(overlay.absolute(path)):
             place = places.caller(f"{verb} {os.fsdecode(path)}")
             if place is not None:
                 seen[place] = None

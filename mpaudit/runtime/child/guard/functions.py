@@ -220,7 +220,7 @@ def _getcwd(overlay: Overlay, report: Report, original: Callable[..., Any]) -> C
 
 
 _REPLACEMENTS: dict[str, Callable[[Overlay, Report, Callable[..., Any]], Callable[..., Any]]] = {
-    "mkdir": _changing("make", _mkdir),
+    "mkdir": _changing("make the folder", _mkdir),
     "remove": _changing("delete", Overlay.remove),
     "unlink": _changing("delete", Overlay.remove),
     "rmdir": _changing("delete", Overlay.rmdir),

@@ -47,10 +47,14 @@ class Overlay:
 
     # --- names
 
+    def absolute(self, path: Path) -> str:
+        """As the user knows it, its links not resolved."""
+        name = os.path.normpath(os.path.join(self.getcwd(), os.fsdecode(path)))
+        return name[len(self.layer) :] or os.sep if self._in_layer(name) else name
+
     def find(self, path: Path, follow: bool = True) -> Found:
         """`follow`: where the last part is a link, to what it leads."""
-        name = os.path.normpath(os.path.join(self.getcwd(), os.fsdecode(path)))
-        name = name[len(self.layer) :] or os.sep if self._in_layer(name) else name
+        name = self.absolute(path)
         if self._is_free(name):
             return Found(name, True, False)
         folder, base = os.path.split(name)
