@@ -1,7 +1,10 @@
 """What a training script does, as events: steps, backward passes, outermost forwards, uses of a GradScaler.
 
-One place patches torch; clock, bounds, probes and precision control subscribe. Subscribers are called in the order
-in which they subscribed, at a `..._end` in the reverse order. Everything runs in the thread of the script that acts.
+One place patches torch; bounds, probes and precision control subscribe. Subscribers are called in the order in which
+they subscribed, at a `..._end` in the reverse order. Everything runs in the thread of the script that acts.
+
+The times of events are taken here and not by a subscriber: in a step of a few hundred microseconds each further
+function in Python costs one of them, as its code has to come back into the caches.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from threading import get_ident
+from time import perf_counter_ns
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -30,7 +35,7 @@ Roots = Any
 
 @dataclass(slots=True)
 class Events:
-    """The subscribers. A list that is empty costs one test."""
+    """The subscribers, and the journal of times."""
 
     step_begin: list[Callable[[Optimizer], None]] = field(default_factory=list)
     """Of the outermost `step` of an optimizer."""
@@ -58,6 +63,18 @@ class Events:
     """The script's own GradScaler scaled these outputs."""
     parameters: list[Callable[[Optimizer, list[torch.Tensor]], None]] = field(default_factory=list)
     """An optimizer took these parameters (`add_param_group`, also at its construction)."""
+    step_over: list[Callable[[Optimizer], None]] = field(default_factory=list)
+    """After `step_end`, when the time has been taken: for those who count, and may not come back."""
+    backward_over: list[Callable[[], None]] = field(default_factory=list)
+    journal: list[Any] = field(default_factory=list)
+    """Marks and stamps in turn, in order of time: OPEN and CLOSE around outermost forwards and backward passes, STEP
+    and CLOSE around steps; what lies inside of another (a forward inside of a step with a closure) has its own. Always
+    the same list."""
+    now: Callable[[], Any] = perf_counter_ns
+    """The clock: gives a stamp."""
+
+    def tick(self) -> None:
+        self.journal += [TICK, self.now()]
 
 
 def without(subscribers: list[Subscriber], done: Subscriber) -> list[Subscriber]:
@@ -65,13 +82,33 @@ def without(subscribers: list[Subscriber], done: Subscriber) -> list[Subscriber]
     return [subscriber for subscriber in subscribers if subscriber != done]
 
 
-class _Depth(threading.local):
-    forward = 0
-    backward = 0
+OPEN, CLOSE, STEP, TICK = range(4)
+"""Marks of the journal. A step that raises is not closed: the next STEP takes its place. TICK is a mere moment."""
+
+
+@dataclass(slots=True)
+class _Depth:
+    """What is under way in a thread."""
+
+    forward: bool = False
+    backward: bool = False
+    steps: int = 0
+
+
+class _Local(threading.local):
+    def __init__(self) -> None:
+        self.depth = _Depth()
+
+
+class _Threads:
+    """A depth for each thread. That of the owner, the thread that imports torch, is found without a look-up."""
 
     def __init__(self) -> None:
-        self.steps: list[FrameType] = []
-        """The frames of the steps that are under way."""
+        self.owner, self.first, self._others = get_ident(), _Depth(), _Local()
+
+    @property
+    def depth(self) -> _Depth:
+        return self._others.depth
 
 
 def in_backward() -> bool:
@@ -95,28 +132,40 @@ def by_user(caller: FrameType) -> bool:
 
 def install(events: Events, patches: Patches) -> None:
     """Makes torch report to `events`. To be called once, right after torch was imported."""
-    depth = _Depth()
-    _watch_steps(events, patches, depth)
-    _watch_backward(events, patches, depth)
+    threads = _Threads()
+    _watch_steps(events, patches, threads)
+    _watch_backward(events, patches, threads)
     _watch_scaler(events, patches)
     _watch_parameters(events, patches)
-    _watch_forwards(events, patches, depth)
+    _watch_forwards(events, patches, threads)
 
 
-def _watch_steps(events: Events, patches: Patches, depth: _Depth) -> None:
+def _watch_steps(events: Events, patches: Patches, threads: _Threads) -> None:
+    note, owner, own = events.journal.append, threads.owner, threads.first
+
     # a subclass whose step calls super().step() comes here twice, and a step that raises never comes to its end
     def before(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if depth.steps and not _running(depth.steps[-1]):
-            depth.steps.clear()
-        depth.steps.append(sys._getframe(1))
-        if len(depth.steps) == 1:
-            for subscriber in events.step_begin:
-                subscriber(optimizer)
+        depth = own if get_ident() == owner else threads.depth
+        if depth.steps and not _inside_of_another(sys._getframe(1)):
+            depth.steps = 0
+        depth.steps += 1
+        if depth.steps == 1:
+            note(STEP)
+            note(events.now())
+            if events.step_begin:
+                for subscriber in events.step_begin:
+                    subscriber(optimizer)
 
     def after(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        depth.steps.pop()
+        depth = own if get_ident() == owner else threads.depth
+        depth.steps -= 1
         if not depth.steps:
-            for subscriber in reversed(events.step_end):
+            if events.step_end:
+                for subscriber in reversed(events.step_end):
+                    subscriber(optimizer)
+            note(CLOSE)
+            note(events.now())
+            for subscriber in events.step_over:
                 subscriber(optimizer)
 
     began = register_optimizer_step_pre_hook(before)
@@ -125,34 +174,50 @@ def _watch_steps(events: Events, patches: Patches, depth: _Depth) -> None:
     patches.note("torch.optim.optimizer.register_optimizer_step_post_hook", ended.remove)
 
 
-def _running(frame: FrameType) -> bool:
-    current: FrameType | None = sys._getframe(1)
-    while current is not None and current is not frame:
-        current = current.f_back
-    return current is not None
+def _inside_of_another(step: FrameType) -> bool:
+    """Whether this step, by the frame that torch wraps it in, runs inside of another one."""
+    outer = step.f_back
+    while outer is not None and outer.f_code is not step.f_code:
+        outer = outer.f_back
+    return outer is not None
 
 
-def _watch_backward(events: Events, patches: Patches, depth: _Depth) -> None:
-    inside = torch._C._current_autograd_node
+def _watch_backward(events: Events, patches: Patches, threads: _Threads) -> None:
+    inside, note = torch._C._current_autograd_node, events.journal.append
+    owner, own = threads.owner, threads.first
+    under_way = 0  # in all threads
 
     def backward(original: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(original)
         def wrapper(tensors: Roots, *args: Any, **kwargs: Any) -> None:
+            nonlocal under_way
+            depth = own if get_ident() == owner else threads.depth
             # checkpointing calls backward inside of one, on a GPU in a thread of the device
-            if depth.backward or inside() is not None:
+            if depth.backward or (under_way and inside() is not None):
                 original(tensors, *args, **kwargs)
                 return
-            depth.backward = 1
+            depth.backward = True
+            under_way += 1
+            note(OPEN)
+            note(events.now())
             try:
                 for subscriber in events.backward_begin:
                     tensors = subscriber(tensors)
-                for subscriber in events.scaling:
-                    tensors = subscriber(tensors)
+                if events.scaling:
+                    for subscriber in events.scaling:
+                        tensors = subscriber(tensors)
                 original(tensors, *args, **kwargs)
             finally:
-                depth.backward = 0
-                for done in reversed(events.backward_end):
-                    done()
+                depth.backward = False
+                under_way -= 1
+                if events.backward_end:
+                    for done in reversed(events.backward_end):
+                        done()
+                note(CLOSE)
+                note(events.now())
+                if events.backward_over:
+                    for done in events.backward_over:
+                        done()
 
         return wrapper
 
@@ -165,9 +230,12 @@ def _watch_backward(events: Events, patches: Patches, depth: _Depth) -> None:
                 subscriber()
             for told in events.differentiated:
                 told(outputs)
+            nonlocal under_way
+            under_way += 1
             try:
                 return original(outputs, *args, **kwargs)
             finally:
+                under_way -= 1
                 for done in reversed(events.gradient_end):
                     done()
 
@@ -220,7 +288,7 @@ def _watch_parameters(events: Events, patches: Patches) -> None:
     patches.replace(Optimizer, "add_param_group", add)
 
 
-def _watch_forwards(events: Events, patches: Patches, depth: _Depth) -> None:
+def _watch_forwards(events: Events, patches: Patches, threads: _Threads) -> None:
     def compiling(original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def compile(model: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -228,40 +296,48 @@ def _watch_forwards(events: Events, patches: Patches, depth: _Depth) -> None:
                 return lambda function: compile(function, *args, **kwargs)
             compiled = original(model, *args, **kwargs)
             plain = not isinstance(compiled, (torch.nn.Module, type))
-            return _function(compiled, events, depth) if plain else compiled
+            return _function(compiled, events, threads) if plain else compiled
 
         return compile
 
-    patches.replace(torch.nn.Module, "__call__", lambda original: _outermost(original, events, depth))
+    patches.replace(torch.nn.Module, "__call__", lambda original: _outermost(original, events, threads))
     patches.replace(torch, "compile", compiling)
 
 
-def _outermost(original: Callable[..., Any], events: Events, depth: _Depth) -> Callable[..., Any]:
-    compiling = torch.compiler.is_dynamo_compiling
+def _outermost(original: Callable[..., Any], events: Events, threads: _Threads) -> Callable[..., Any]:
+    compiling, note = torch.compiler.is_dynamo_compiling, events.journal.append
+    owner, own = threads.owner, threads.first
 
     @functools.wraps(original)
     def call(module: Any, *args: Any, **kwargs: Any) -> Any:
         # the first test is a constant under compilation: traced code knows nothing of us
-        if compiling() or depth.forward or not events.forward_begin:
+        if compiling() or (depth := own if get_ident() == owner else threads.depth).forward:
             return original(module, *args, **kwargs)
-        depth.forward = 1
+        depth.forward = True
+        note(OPEN)
+        note(events.now())
         try:
-            for subscriber in events.forward_begin:
-                subscriber(module)
+            if events.forward_begin:
+                for subscriber in events.forward_begin:
+                    subscriber(module)
             result = original(module, *args, **kwargs)
-            for told in events.returned:
-                told(module, result)
+            if events.returned:
+                for told in events.returned:
+                    told(module, result)
             return result
         finally:
-            depth.forward = 0
-            for done in reversed(events.forward_end):
-                done(module)
+            depth.forward = False
+            if events.forward_end:
+                for done in reversed(events.forward_end):
+                    done(module)
+            note(CLOSE)
+            note(events.now())
 
     return call
 
 
-def _function(compiled: Callable[..., Any], events: Events, depth: _Depth) -> Callable[..., Any]:
-    call = _outermost(lambda function, *args, **kwargs: compiled(*args, **kwargs), events, depth)
+def _function(compiled: Callable[..., Any], events: Events, threads: _Threads) -> Callable[..., Any]:
+    call = _outermost(lambda function, *args, **kwargs: compiled(*args, **kwargs), events, threads)
 
     @functools.wraps(compiled)
     def function(*args: Any, **kwargs: Any) -> Any:

@@ -40,12 +40,18 @@ class Steps:
     backwards: int = 0
     expected: bool = False
     """An optimizer exists."""
+    ends: list[int] = field(default_factory=list)
+    """For each entry of the log, how much of the journal of times there was."""
+    passes: list[int] = field(default_factory=list)
+    """The same for backward passes, as long as they may be what is counted."""
     ended: list[Callable[[], None]] = field(default_factory=list)
     """Called at the end of each step of an optimizer, after it is in the log."""
     passed: list[Callable[[], None]] = field(default_factory=list)
     """Called at the end of each backward, as long as backward passes may be what is counted."""
     _numbers: dict[int, tuple[ReferenceType[Any], int]] = field(default_factory=dict)
     """By the identity of an optimizer, which another may take over after its end: hence the reference."""
+    _events: Events | None = None
+    _journal: list[Any] = field(default_factory=list)
     _waiting: bool = False
     """Inside a scaler's step whose optimizer has not stepped yet."""
 
@@ -71,6 +77,7 @@ class Steps:
         number = known[1] if known is not None and known[0]() is optimizer else self._meet(optimizer)
         self.counts[number] += 1
         self.log.append(number)
+        self.ends.append(len(self._journal))
         self._waiting = False
         if self.counted != "backward":
             self.made = self.counts[0] if len(self.counts) == 1 else self.counts[primary(self.counts)]
@@ -89,23 +96,33 @@ class Steps:
         self.made = self.backwards = 0
         self._waiting = False
         self._numbers.clear()
-        for entries in (self.names, self.counts, self.log):
+        for entries in (self.names, self.counts, self.log, self.ends, self.passes):
             entries.clear()
+        self._listen(True)
 
     def watch(self, events: Events) -> None:
-        events.step_end.append(self.step)
-        events.backward_end.append(self._backward_end)
+        self._events, self._journal = events, events.journal
+        events.step_over.append(self.step)
+        self._listen(True)
         events.parameters.append(self._parameters)
         events.scaler_step_begin.append(self._scaler_begin)
         events.scaler_step_end.append(self._scaler_end)
 
+    def _listen(self, to_passes: bool) -> None:
+        """In new lists, as the old ones may be in use."""
+        if self._events is not None:
+            others = [other for other in self._events.backward_over if other != self._backward_over]
+            self._events.backward_over = [*others, self._backward_over] if to_passes else others
+
     def _parameters(self, optimizer: Any, taken: Any) -> None:
         self.expected = True
 
-    def _backward_end(self) -> None:
-        self.backwards += 1
+    def _backward_over(self) -> None:
         if self.log and self.counted != "backward":  # optimizers are what is counted
+            self._listen(False)
             return
+        self.backwards += 1
+        self.passes.append(len(self._journal))
         if self.counted is None and self.backwards >= 100 + 10 * self.planned:
             self.counted = "backward"
         self.made = self.backwards if self.by_backward else 0
@@ -117,4 +134,6 @@ class Steps:
 
     def _scaler_end(self, scaler: Any, optimizer: Any) -> None:
         if self._waiting:  # the scaler left the step out
+            if self._events is not None:
+                self._events.tick()
             self.step(optimizer)

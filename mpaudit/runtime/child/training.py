@@ -35,23 +35,38 @@ class Training:
     """A file descriptor."""
     warm: int
     """Steps until the measured ones begin."""
+    due: int = 0
+    """The step at whose end there is something to do."""
+    looked: tuple[float, int] = (-inf, 0)
+    """When that was last so, and the steps that were made."""
     shown: float = 0.0
+    begun: bool = False
+    """The measured steps have."""
     evidence: Evidence | None = None
     """The probes of an evidence run."""
     emulation: object = None
     """Lasts as long as it is held."""
 
     def step_ended(self) -> None:
+        if self.steps.made >= self.due:
+            self._look()
+
+    def _look(self) -> None:
         """After the clock: all that costs time comes here, and the bound last."""
-        now = perf_counter()
+        now, made = perf_counter(), self.steps.made
         if now - self.shown > _EVERY_S:
             self.shown = now
             self.show()
-        made = self.steps.made
-        if made == self.warm:
+        if made >= self.warm and not self.begun:
+            self.begun = True
             memory.begin()
         if made >= self.steps.planned:
             self.bound.end()
+        before, then = self.looked
+        self.looked = now, made
+        # steps that are so quick that many of them fit between two looks need not be looked at one by one
+        soon = made + max(int(_EVERY_S / max(now - before, 1e-6) * (made - then)), 1)
+        self.due = min(soon, self.steps.planned, soon if self.begun else self.warm)
 
     def pass_ended(self) -> None:
         if self.steps.by_backward:
@@ -70,7 +85,8 @@ class Training:
         self.steps.forget()
         self.timing.forget()
         self.losses.seen.clear()
-        self.bound.fired = False
+        self.bound.fired = self.begun = False
+        self.due, self.looked = 0, (-inf, 0)
 
     def keep(self) -> None:
         """Writes what the probes of an evidence run have found, where this process is the one that trains."""

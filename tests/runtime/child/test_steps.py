@@ -12,7 +12,7 @@ class Optimizer:
 
 
 def watched(**fields: object) -> tuple[Steps, SimpleNamespace]:
-    names = ("step_end", "backward_end", "parameters", "scaler_step_begin", "scaler_step_end")
+    names = ("step_over", "backward_over", "parameters", "scaler_step_begin", "scaler_step_end", "journal")
     events = SimpleNamespace(**{name: [] for name in names})
     steps = Steps(**{"planned": 3} | fields)  # type: ignore[arg-type]
     steps.watch(events)  # type: ignore[arg-type]
@@ -25,11 +25,11 @@ def test_backward_passes_are_steps_after_many_without_a_step_of_the_optimizer() 
     passed: list[int] = []
     steps.passed.append(lambda: passed.append(steps.made))
     for _ in range(131):
-        events.backward_end[0]()
+        events.backward_over[0]()
     assert passed == [0] * 129 + [130, 131]
     assert steps.positions() == [0, 1, 2]
     # what was decided stays: the call of the optimizer may end after all
-    events.step_end[0](Optimizer())
+    events.step_over[0](Optimizer())
     assert (steps.made, steps.by_backward, steps.positions()) == (131, True, [0, 1, 2])
 
 
@@ -39,15 +39,15 @@ def test_steps_are_counted_as_in_an_earlier_run() -> None:
     optimizer = Optimizer()
     events.parameters[0](optimizer, [])
     for _ in range(2):
-        events.backward_end[0]()
-        events.backward_end[0]()
-        events.step_end[0](optimizer)
+        events.backward_over[0]()
+        events.backward_over[0]()
+        events.step_over[0](optimizer)
     assert (steps.made, steps.counts, steps.positions()) == (4, [2], [0, 1, 2])
 
     steps, events = watched(counted="optimizer")
     events.parameters[0](optimizer, [])
     for _ in range(1000):
-        events.backward_end[0]()
+        events.backward_over[0]()
     assert steps.made == 0 and not steps.by_backward
-    events.step_end[0](optimizer)
+    events.step_over[0](optimizer)
     assert (steps.made, steps.positions()) == (1, [0])

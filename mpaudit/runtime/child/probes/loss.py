@@ -42,7 +42,8 @@ class Losses:
             self.seen += [(ends, passes, loss) for loss in self._unscaled]
             self._unscaled.clear()
         elif isinstance(roots, torch.Tensor):
-            self.seen.append((ends, passes, _kept(roots)))
+            plain = roots.is_cpu and not roots.dim()
+            self.seen.append((ends, passes, roots.item() if plain else _kept(roots)))
         else:
             self.seen += [(ends, passes, _kept(root)) for root in _tensors(roots)]
         return roots

@@ -7,7 +7,7 @@ recorded in the hooks and read once at the end, so that nothing waits during the
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from time import perf_counter_ns
@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ..events import Events, without
+from ..events import CLOSE, OPEN, STEP, TICK, Events, without
 from ..steps import Steps
 
 Stamp = Any
@@ -47,84 +47,41 @@ def clock_of(device: str) -> Clock:
 
 @dataclass(slots=True)
 class Timing:
-    """Stamps of a run."""
+    """The clock by which the events of a run are stamped."""
 
     steps: Steps
     clock: Clock = field(default_factory=lambda: clock_of("cpu"))
-    ends: list[Stamp] = field(default_factory=list)
-    """One for each entry of `steps.log`."""
-    passes: list[Stamp] = field(default_factory=list)
-    """The ends of backward passes, as long as they may be what is counted."""
-    spans: list[tuple[int, int, Stamp, Stamp]] = field(default_factory=list)
-    """Forward, backward, optimizer: number of steps and of backward passes before, begin, end."""
-    _events: Events | None = None
-    _depth: int = 0
-    _begun: Stamp = 0
-    in_step: bool = False
+    events: Events = field(default_factory=Events)
 
     def watch(self, events: Events) -> None:
-        self._events = events
-        events.forward_begin.append(self._open)
-        events.forward_end.append(self._close)
-        events.backward_begin += [self._decide, self._open]
-        events.backward_end.append(self._close)
-        events.step_begin.append(self._step_begin)
-        events.step_end.append(self._step_end)
-        self.steps.ended.append(self._ended)
-        self.steps.passed.append(self._passed)
+        self.events = events
+        events.backward_begin.append(self._decide)
 
     def forget(self) -> None:
         """Begins anew, in the child of a fork."""
-        self._depth, self.in_step = 0, False
-        self.clock = clock_of("cpu")
-        self._clear()
-        if self._events is not None:
-            self._events.backward_begin = [self._decide, *without(self._events.backward_begin, self._decide)]
+        events = self.events
+        self._take(clock_of("cpu"))
+        events.backward_begin = [self._decide, *without(events.backward_begin, self._decide)]
 
-    def _clear(self) -> None:
-        self.ends.clear()
-        self.passes.clear()
-        self.spans.clear()
-
-    def _step_begin(self, optimizer: Any) -> None:
-        if self.in_step:  # the one before raised
-            self._depth -= 1
-        self.in_step = True
-        self._open()
-
-    def _step_end(self, optimizer: Any) -> None:
-        self.in_step = False
-        self._close()
-
-    def _ended(self) -> None:
-        self.ends.append(self.clock.now())
-
-    def _passed(self) -> None:
-        self.passes.append(self.clock.now())
+    def _take(self, clock: Clock) -> None:
+        self.clock = clock
+        self.events.now = clock.now
+        self.events.journal.clear()
 
     def _decide(self, roots: Any) -> Any:
         # the device that is trained on has the clock, not the one that was asked for
-        if self._depth:
+        events = self.events
+        if _open(events.journal) > 1:
             return roots
         root = roots if isinstance(roots, torch.Tensor) else next(iter(roots), None)
         if isinstance(root, torch.Tensor) and root.device.type != "cpu":
-            self.clock = clock_of(root.device.type)
-            self._clear()
-        if self._events is not None:
-            self._events.backward_begin = without(self._events.backward_begin, self._decide)
+            self._take(clock_of(root.device.type))
+            # steps without a backward, where there were any, end with the new clock's beginning
+            events.tick()
+            events.journal += [OPEN, events.now()]
+            self.steps.ends[:] = [2] * len(self.steps.ends)
+        events.backward_begin = without(events.backward_begin, self._decide)
         return roots
-
-    def _open(self, subject: Any = None) -> Any:
-        # a forward inside a backward (checkpointing) or inside a step (closures) belongs to it
-        self._depth += 1
-        if self._depth == 1:
-            self._begun = self.clock.now()
-        return subject
-
-    def _close(self, subject: Any = None) -> None:
-        self._depth -= 1
-        if self._depth == 0:
-            self.spans.append((len(self.steps.log), self.steps.backwards, self._begun, self.clock.now()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,22 +95,49 @@ class Times:
 
 def read(timing: Timing, warmup: int) -> Times:
     """The intervals between the ends of the planned steps: the first `warmup` ends (at least one) begin no measured
-    interval but the last of them. Waits for the device. Raises RuntimeError where the device has failed."""
-    places = timing.steps.positions()
-    by_backward = timing.steps.by_backward
-    stamps = timing.passes if by_backward else timing.ends
-    places = [place for place in places if place < len(stamps)]
+    interval but the last of them. Waits for the device. Raises RuntimeError where the device has failed.
+
+    Of backward passes inside of a step of an optimizer nothing is known to be outside.
+    """
+    steps, journal = timing.steps, timing.events.journal
+    by_backward = steps.by_backward
+    lengths = steps.passes if by_backward else steps.ends
+    ends = [lengths[place] for place in steps.positions() if place < len(lengths)]
     timing.clock.finish()
     ms = timing.clock.ms
-    intervals = [ms(stamps[a], stamps[b]) for a, b in pairwise(places)]
+    intervals = [ms(journal[a - 1], journal[b - 1]) for a, b in pairwise(ends)]
+    warm = max(warmup, 1) - 1
+    warmup_ms, step_ms = tuple(intervals[:warm]), tuple(intervals[warm:])
+    if by_backward and STEP in journal[::2]:
+        return Times(warmup_ms, step_ms)
     inside = [0.0] * len(intervals)
-    for ends, passes, begin, end in timing.spans:
-        # the step it belongs to is the first whose end comes after it
-        number = bisect_left(places, passes if by_backward else ends) - 1
+    for length, begin, end in _spans(journal):
+        # the step it belongs to is the first that ends with or after it
+        number = bisect_left(ends, length) - 1
         if 0 <= number < len(inside):
             inside[number] += ms(begin, end)
-    warm = max(warmup, 1) - 1
-    if by_backward and (timing.in_step or timing.steps.log):  # passes inside of one call of an optimizer
-        return Times(tuple(intervals[:warm]), tuple(intervals[warm:]))
     outside = [max(whole - part, 0.0) for whole, part in zip(intervals, inside, strict=True)]
-    return Times(tuple(intervals[:warm]), tuple(intervals[warm:]), tuple(outside[warm:]))
+    return Times(warmup_ms, step_ms, tuple(outside[warm:]))
+
+
+def _open(journal: list[Any]) -> int:
+    """Spans that are under way."""
+    return sum({CLOSE: -1, TICK: 0}.get(mark, 1) for mark in journal[::2])
+
+
+def _spans(journal: list[Any]) -> Iterator[tuple[int, Stamp, Stamp]]:
+    """The outermost spans: how long the journal was with their end, begin and end."""
+    under_way: list[int] = []
+    begin = None
+    for place in range(0, len(journal), 2):
+        mark, stamp = journal[place : place + 2]
+        if mark == CLOSE:
+            if len(under_way) == 1:
+                yield place + 2, begin, stamp
+            del under_way[-1:]
+        elif mark != TICK:
+            if mark == STEP and STEP in under_way:  # that one raised
+                del under_way[under_way.index(STEP) :]
+            if not under_way:
+                begin = stamp
+            under_way.append(mark)
