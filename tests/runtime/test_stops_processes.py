@@ -67,6 +67,40 @@ if __name__ == "__main__":
     assert record.result.notes == ("the training ran in a process that the script started",)
 
 
+def test_a_training_that_torchrun_starts(tmp_path: Path) -> None:
+    """Two processes of a distributed training on a CPU, both stopped after the same step: neither waits for the other
+    in a collective, and torchrun sees two workers that ended well."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "train.py").write_text(
+        """
+import torch
+import torch.distributed as dist
+dist.init_process_group("gloo")
+torch.manual_seed(dist.get_rank())
+model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(4, 2))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+try:
+    for i in range(40):
+        optimizer.zero_grad()
+        loss = (model(torch.randn(8, 4)).sum() * 0 + 1 + dist.get_rank())
+        loss.backward()
+        optimizer.step()
+finally:
+    print("ended", dist.get_rank())
+"""
+    )
+    arguments = ("--standalone", "--nproc-per-node", "2", "train.py")
+    record = launch(home, target=Target("module", "torch.distributed.run", arguments))
+    assert record.sentence == "made its 5 steps", record.stderr
+    assert sorted(record.stdout.split("\n"))[-2:] == ["ended 0", "ended 1"]
+    assert record.result is not None and record.result.rank == 0 and record.result.losses == (1.0,) * 5
+    assert len(record.result.step_ms) == 3 and record.result.children == 2
+    assert record.result.notes == (
+        "the training ran in 2 processes that the script started; the figures are those of one of them (rank 0)",
+    )
+
+
 def test_a_training_that_is_a_program_of_its_own(tmp_path: Path) -> None:
     """Two, one after the other; the first makes fewer steps than were planned."""
     home = tmp_path / "home"
