@@ -18,9 +18,10 @@ from mpaudit.audit import Audit, from_json
 from mpaudit.cli import profile, progress
 from mpaudit.cli.progress import duration
 from mpaudit.errors import UsageError
+from mpaudit.runtime import hardware, session
 from mpaudit.runtime.plan import Options, plan
 from mpaudit.runtime.protocol import Target
-from mpaudit.runtime.session import Done, Ended
+from mpaudit.runtime.session import Done, Ended, Session
 from tests.runtime.fakes import dead
 
 ROOT = Path(__file__).parents[2]
@@ -90,18 +91,37 @@ def test_a_script_is_measured_and_its_options_are_its_own(tmp_path: Path) -> Non
     assert again.stdout.startswith("train.py --steps 7 --format x -m -- --help · cpu (")
 
 
-def test_a_module(tmp_path: Path) -> None:
-    script(tmp_path, COUNTED, "package/train.py")
-    options = ("--variants", "fp32", "--runs", "1", "--format", "json", "-m", "package.train", "--lr", "1")
-    code, out, err = run(*SHORT, *options, cwd=tmp_path)
-    assert code == 0, err
-    audit = from_json(out)
-    assert audit.profile is not None and audit.profile.command == ("-m", "package.train", "--lr", "1")
+@pytest.mark.parametrize(
+    ("arguments", "target"),
+    [
+        (("-m", "package.train", "--lr", "1"), Target("module", "package.train", ("--lr", "1"))),
+        (("train.py", "-m", "--runs", "9"), Target("script", "train.py", ("-m", "--runs", "9"))),
+        (("book.ipynb",), Target("notebook", "book.ipynb")),
+    ],
+)
+def test_what_is_run(
+    arguments: tuple[str, ...], target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A script, a module or a notebook, and what is its own on the command line. Launching them is tested elsewhere."""
+    asked: list[Options] = []
+
+    def carry_out(options: Options, *_: Any, **__: Any) -> Session:
+        asked.append(options)
+        return Session(options, 0)
+
+    monkeypatch.setattr(hardware, "probe", lambda device: hardware.Hardware("2.13.0", "cpu", "a CPU", 2))
+    monkeypatch.setattr(session, "carry_out", carry_out)
+    monkeypatch.chdir(tmp_path)
+    for name in ("train.py", "book.ipynb"):
+        script(tmp_path, "", name)
+    assert profile.command.main([*SHORT, "--runs", "1", *arguments], standalone_mode=False) == 1
+    (options,) = asked
+    assert (options.target, options.warmup, options.steps, options.rounds) == (target, 1, 3, 1)
 
 
 def test_a_script_that_fails_exits_with_1(tmp_path: Path) -> None:
     script(tmp_path, "import torch\nraise ValueError('no data')\n")
-    code, out, _ = run(*SHORT, "train.py", cwd=tmp_path)
+    code, out, _ = run(*SHORT, "--variants", "fp32", "train.py", cwd=tmp_path)
     assert code == 1
     assert "nothing could be measured" in out
     assert "raised ValueError: no data at train.py:2 after 0 of 4 steps" in " ".join(out.split())
@@ -174,21 +194,19 @@ def test_refusals(arguments: list[str], says: str, tmp_path: Path, monkeypatch: 
     assert str(refused.value).startswith(says)
 
 
-def test_fp16_on_a_cpu_is_refused_with_its_reason(tmp_path: Path) -> None:
-    script(tmp_path, COUNTED)
-    code, out, err = run("--device", "cpu", "--variants", "amp-fp16", "train.py", cwd=tmp_path)
-    assert (code, out) == (2, "")
-    assert (
-        err
-        == "mpaudit: amp-fp16: fp16 on a CPU is about a hundred times slower than fp32: its times would say nothing\n"
+def test_fp16_on_a_cpu_is_refused_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "probe", lambda device: hardware.Hardware("2.13.0", "cpu", "a CPU", 2))
+    path = script(tmp_path, COUNTED)
+    with pytest.raises(UsageError) as refused:
+        profile.command.main(["--device", "cpu", "--variants", "amp-fp16", str(path)], standalone_mode=False)
+    assert str(refused.value) == (
+        "amp-fp16: fp16 on a CPU is about a hundred times slower than fp32: its times would say nothing"
     )
 
 
 def test_a_device_that_is_not_there(tmp_path: Path) -> None:
-    import torch
-
-    if torch.backends.mps.is_available():
-        pytest.skip("it is there")
+    if sys.platform == "darwin":
+        pytest.skip("it may be there")
     script(tmp_path, COUNTED)
     code, _, err = run("--device", "mps", "train.py", cwd=tmp_path)
     assert code == 2 and "sees no mps device here; it sees:" in err
