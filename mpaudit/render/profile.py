@@ -13,6 +13,8 @@ from mpaudit.render.blocks import Block, Heading, Items, Sentence, Style, Table,
 
 DATA_BOUND = 0.3
 """From this share of a step on, what lies outside of forward, backward and optimizer is spoken of."""
+UNSTEADY = 1.5
+"""From this ratio of the slowest to the fastest run of a precision on, that is spoken of."""
 _SHOWN = 10
 """Places listed; the rest is counted. The document has them all."""
 _FORMATS = {"tf32": "TF32", "amp-bf16": "bf16", "amp-fp16": "fp16"}
@@ -119,6 +121,7 @@ def _timing(audit: Audit, profile: Profile) -> Iterator[Block]:
     yield Heading("Steps")
     speed = {c.variant: c for c in reversed(audit.comparisons)}
     has_noise = any(variant.timing_floor is not None for variant in profile.variants)
+    has_outside = any(variant.outside_share is not None for variant in profile.variants)
     rows = []
     for variant in profile.variants:
         comparison = speed.get(variant.variant)
@@ -130,13 +133,14 @@ def _timing(audit: Audit, profile: Profile) -> Iterator[Block]:
                 _per_second(variant.steps_per_s),
                 *([_interval(comparison) if comparison else ""] if speed else []),
                 *([_noise(floor)] if has_noise else []),
-                _percent(share) if share is not None else "",
+                *([_percent(share) if share is not None else ""] if has_outside else []),
                 _bytes(peak) if peak is not None else "",
             )
         )
     noise = (" noise",) if has_noise else ()
     speedups = (" speedup [95 %]",) if any(c.interval for c in speed.values()) else (" speedup",) if speed else ()
-    headers = ("precision", " ms/step", " steps/s", *speedups, *noise, " outside", " peak memory")
+    outside = (" outside",) if has_outside else ()
+    headers = ("precision", " ms/step", " steps/s", *speedups, *noise, *outside, " peak memory")
     yield Table(headers, tuple(rows))
     made = max(variant.runs for variant in profile.variants)
     yield Sentence(
@@ -144,7 +148,7 @@ def _timing(audit: Audit, profile: Profile) -> Iterator[Block]:
         f"neighbours in time, each with {profile.warmup} warm-up and {profile.steps} measured steps; a run counts by "
         "its median step. "
         + ("Noise: identical variants would differ by less in 95 % of cases. " if has_noise else "")
-        + "Outside: the share of a step that is not forward, backward or optimizer.",
+        + ("Outside: the share of a step that is not forward, backward or optimizer." if has_outside else ""),
         style="dim",
     )
     if any(run.counted == "backward" for run in audit.runs):
@@ -153,16 +157,40 @@ def _timing(audit: Audit, profile: Profile) -> Iterator[Block]:
             "passes in a single step.",
             style="dim",
         )
-    for variant in profile.variants:
-        share = variant.outside_share
-        if share is not None and share >= DATA_BOUND:
+    yield from _unsteady(audit)
+    yield from _data_bound(profile)
+
+
+def _unsteady(audit: Audit) -> Iterator[Block]:
+    """Runs of one precision that differ so much that no interval between precisions can be narrow."""
+    for variant, runs in _by_variant(audit.runs).items():
+        medians = [median(run.step_ms) for run in runs if run.kind == "timing" and run.step_ms]
+        if len(medians) > 1 and max(medians) > UNSTEADY * min(medians):
             yield Sentence(
-                f"{_percent(share)} of a step lies outside of forward, backward and optimizer: loading data, logging, "
-                f"anything else. No precision makes that part faster: with all the rest for nothing, a step would be "
-                f"{1 / share:.1f}× faster.",
-                variant.variant,
+                f"its runs took from {_ms(min(medians))} to {_ms(max(medians))} ms per step: the machine was busy with "
+                "something else, or the script does different work in each run. A quiet machine and more --runs make "
+                "the interval narrower.",
+                variant,
                 "doubt",
             )
+
+
+def _data_bound(profile: Profile) -> Iterator[Block]:
+    shares = {
+        variant.variant: variant.outside_share
+        for variant in profile.variants
+        if variant.outside_share is not None and variant.outside_share >= DATA_BOUND
+    }
+    if not shares:
+        return
+    least, most = _percent(min(shares.values())), _percent(max(shares.values()))
+    yield Sentence(
+        f"{least if least == most else f'{least} to {most}'} of a step lies outside of forward, backward and "
+        "optimizer: loading data, logging, anything else. No precision makes that part faster: with all the rest for "
+        f"nothing, a step would be {1 / min(shares.values()):.1f}× faster.",
+        ", ".join(shares),
+        "doubt",
+    )
 
 
 def _ceilings(audit: Audit, profile: Profile) -> Iterator[Block]:

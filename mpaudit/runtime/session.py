@@ -155,7 +155,11 @@ def carry_out(
             left_s = sum(map(_expected(session), kept))
             watch(Ended(done, left_s))
             if len(rest) < len(queue):
-                change(f"{planned.plan.variant} was not run again: {planned.plan.run} could not be used")
+                note = f"{planned.plan.variant} was not run again: {planned.plan.run} could not be used"
+                if any(other.usable for other in session.done if other.planned.plan.variant == planned.plan.variant):
+                    change(note)
+                else:  # the report says of the variant that it was not measured
+                    watch(Changed(note))
             if len(kept) < len(rest):
                 leave_out(len(rest) - len(kept))
             queue = kept

@@ -158,7 +158,8 @@ def test_a_data_bound_script_is_told() -> None:
         return record(run, [10.0] * 20, outside_ms=[8.0] * 20)
 
     text = " ".join(shown(audited(slow)).split())
-    assert "fp32 80 % of a step lies outside of forward, backward and optimizer" in text
+    assert "fp32, amp-bf16 80 % of a step lies outside of forward, backward and optimizer" in text
+    assert text.count("lies outside") == 1
     assert "a step would be 1.2× faster." in text
     assert "lies outside" not in shown(audited())
 
@@ -262,6 +263,20 @@ def test_of_one_precision_nothing_is_compared() -> None:
     assert "bf16" not in text and "×" not in text and "speedup" not in text
     failed = shown(audited(lambda run: usual(run) if run.variant == "fp32" else dead(run)))
     assert "220 GFLOP/s" not in failed and "speedup" not in failed
+
+
+def test_runs_that_differ_much_are_told() -> None:
+    def unsteady(run: ChildPlan) -> RunRecord:
+        return record(run, [10.0 * (1 + run.run.endswith("-2"))] * 20)
+
+    text = " ".join(shown(audited(unsteady)).split())
+    assert "fp32 its runs took from 10 to 20 ms per step" in text and "amp-bf16 its runs took" in text
+    assert "its runs took" not in shown(audited())
+
+
+def test_no_column_for_what_is_outside_where_nothing_is_known_of_it() -> None:
+    text = shown(audited(lambda run: record(run, outside_ms=())))
+    assert "utside" not in text
 
 
 def test_steps_that_are_backward_passes_are_called_so() -> None:
