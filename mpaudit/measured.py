@@ -229,6 +229,44 @@ class ModuleRange(msgspec.Struct, frozen=True):
     """log2 of the largest without an infinity."""
 
 
+class GradientSizes(msgspec.Struct, frozen=True):
+    """How many gradients lie in each binade, of all modules and of the steps of one part of a run."""
+
+    kind: str
+    """parameter or activation."""
+    late: bool
+    """Of the last steps; else of the first."""
+    zeros: int
+    nonfinite: int
+    binades: dict[int, int]
+    """By exponent e: 2^e ≤ |gradient| < 2^(e+1), without a loss scale."""
+
+
+class Scaled(msgspec.Struct, frozen=True):
+    """A step of a loss scaler."""
+
+    step: int
+    """From 0."""
+    scale: float
+    skipped: bool
+    loss_finite: bool
+    """Whether the loss was, before it was scaled."""
+
+
+class FirstOverflow(msgspec.Struct, frozen=True):
+    """Where, in a step that a loss scaler left out, numbers first became infinite or NaN."""
+
+    step: int
+    op: str
+    backward: bool
+    path: str
+    """Empty where the op could not be attributed to a line."""
+    line: int
+    """Of the forward pass: that whose gradient it was, where it was in the backward pass."""
+    parameter: str
+    """The first, in backward order, whose gradient was not finite; empty where none came so far."""
+
+
 class LossScaling(msgspec.Struct, frozen=True):
     """Whether float16 needs loss scaling in this script, from the gradients of one precision."""
 
@@ -239,14 +277,20 @@ class LossScaling(msgspec.Struct, frozen=True):
     smallest: int | None
     """log2 of the safe scales."""
     largest: int | None
+    """At which no sampled gradient becomes infinite, and below the scales at which a float16 run left a step out."""
     modules: tuple[ModuleRange, ...]
+    sizes: tuple[GradientSizes, ...]
+    update_ratio: float | None
+    """‖Δw‖ / ‖w‖ of an optimizer step: the median over parameters and steps."""
+    masters_fp16: bool | None
+    """Whether float32 weights are needed beside float16 ones. Null where no weight was seen to change."""
+    masters_bf16: bool | None
     lost_updates_fp16: float
     """The share of changed weights that would round back to what they were, were the weights float16."""
     lost_updates_bf16: float
-    skipped: int
-    """Steps that the script's own scaler left out."""
-    scales: tuple[float, ...]
-    """Of the script's own scaler, before each of its steps."""
+    scaler: tuple[Scaled, ...]
+    """The history of the script's own loss scaler, or of the one that was put in."""
+    overflow: FirstOverflow | None
 
 
 class Evidence(msgspec.Struct, frozen=True):

@@ -121,11 +121,28 @@ class MemoryByCategory(msgspec.Struct, frozen=True):
 
 
 class ScalerStep(msgspec.Struct, frozen=True):
-    """One step of a loss scaler."""
+    """One step of a loss scaler, the script's own or the one that was put in."""
 
     step: int
     scale: float
+    """That the step's gradients were scaled by."""
     skipped: bool
+    loss_finite: bool = True
+    """Whether the unscaled loss was: where not, no scale is to blame."""
+
+
+class Overflow(msgspec.Struct, frozen=True):
+    """Where the numbers of a step that was left out first became infinite or NaN."""
+
+    step: int
+    op: str
+    backward: bool
+    path: str
+    """The user's file, absolute; empty where the op could not be attributed."""
+    line: int
+    """Of the forward pass: that whose gradient it was, where it was in the backward pass."""
+    parameter: str = ""
+    """The first, in backward order, whose gradient was not finite; empty where none came so far."""
 
 
 class RunEvidence(msgspec.Struct, frozen=True):
@@ -137,6 +154,7 @@ class RunEvidence(msgspec.Struct, frozen=True):
     gradients: GradientEvidence | None = None
     memory: MemoryByCategory | None = None
     scaler: tuple[ScalerStep, ...] = ()
+    overflow: Overflow | None = None
     trace: str | None = None
     """The folder of the trace, absolute."""
     emulated: bool = False

@@ -12,7 +12,7 @@ import msgspec
 from mpaudit import measured
 from mpaudit.audit import relative
 from mpaudit.runtime import loss_scaling, optables
-from mpaudit.runtime.evidence import EVIDENCE_FILE, OpEvidence, RunEvidence
+from mpaudit.runtime.evidence import EVIDENCE_FILE, OpEvidence, Overflow, RunEvidence
 from mpaudit.runtime.loss_scaling import GradientEvidence, Gradients, in_half
 from mpaudit.runtime.optables import By
 from mpaudit.runtime.session import Session
@@ -41,7 +41,7 @@ def evidence(session: Session, variants: Sequence[measured.Variant], cwd: Path) 
         ),
         without_tensor_cores=tuple(one for name, runs in ops.items() for one in _without(name, runs[0], cwd)),
         memory=tuple(_memory(found)),
-        loss_scaling=tuple(_scaling(found)),
+        loss_scaling=tuple(_scaling(found, cwd)),
     )
 
 
@@ -93,19 +93,21 @@ def _memory(found: Iterable[RunEvidence]) -> Iterable[measured.HeldMemory]:
         )
 
 
-def _scaling(found: Sequence[RunEvidence]) -> Iterable[measured.LossScaling]:
+def _scaling(found: Sequence[RunEvidence], cwd: Path) -> Iterable[measured.LossScaling]:
     """One for each precision, each judged on the gradients that autocast computes in 16 bits, where a run shows those:
-    float16 before bfloat16, and of two equals the emulation, whose policy is CUDA's."""
+    float16 before bfloat16, and of two equals the emulation, whose policy is CUDA's. Steps that any float16 run left
+    out, though its loss was finite, bound the scales of all."""
     groups: dict[tuple[str, bool], list[tuple[RunEvidence, GradientEvidence]]] = {}
     for run in found:
         if run.gradients is not None and run.gradients.gradients:
             groups.setdefault((run.variant, run.emulated), []).append((run, run.gradients))
     autocast = max((key for key in groups if key[0].startswith("amp-")), default=None)
     half = in_half(_gradients(groups[autocast])) if autocast else None
+    skipped = [step.scale for run in found for step in run.scaler if step.skipped and step.loss_finite]
     for (variant, emulated), runs in groups.items():
-        verdict = loss_scaling.judge(_gradients(runs), half)
+        verdict = loss_scaling.judge(_gradients(runs), half, skipped)
         masters = loss_scaling.judge_updates([update for _, seen in runs for update in seen.updates])
-        scaler = runs[0][0].scaler
+        overflow = next((run.overflow for run, _ in runs if run.overflow is not None), None)
         yield measured.LossScaling(
             variant=variant,
             emulated=emulated,
@@ -114,11 +116,25 @@ def _scaling(found: Sequence[RunEvidence]) -> Iterable[measured.LossScaling]:
             smallest=verdict.smallest,
             largest=verdict.largest,
             modules=tuple(map(_module_range, verdict.modules)),
+            sizes=tuple(
+                measured.GradientSizes(one.kind, one.late, one.zeros, one.nonfinite, one.binades)
+                for one in loss_scaling.by_size(_gradients(runs))
+            ),
+            update_ratio=masters.ratio,
+            masters_fp16=masters.needed_fp16,
+            masters_bf16=masters.needed_bf16,
             lost_updates_fp16=masters.lost_fp16,
             lost_updates_bf16=masters.lost_bf16,
-            skipped=sum(step.skipped for step in scaler),
-            scales=tuple(step.scale for step in scaler),
+            scaler=tuple(
+                measured.Scaled(step.step, step.scale, step.skipped, step.loss_finite) for step in runs[0][0].scaler
+            ),
+            overflow=None if overflow is None else _overflow(overflow, cwd),
         )
+
+
+def _overflow(seen: Overflow, cwd: Path) -> measured.FirstOverflow:
+    path = relative(seen.path, cwd) if seen.path else ""
+    return measured.FirstOverflow(seen.step, seen.op, seen.backward, path, seen.line, seen.parameter)
 
 
 def _gradients(runs: Iterable[tuple[RunEvidence, GradientEvidence]]) -> list[Gradients]:

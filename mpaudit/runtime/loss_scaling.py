@@ -8,6 +8,8 @@ up to 2^-25 inclusive, infinite from 65520 = 2^16 - 2^4 on, and loses bits below
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
+from math import ceil, isfinite, log2
+from statistics import median
 from typing import Literal
 
 import msgspec
@@ -198,10 +200,12 @@ def in_half(under_autocast: Iterable[Gradients]) -> frozenset[Which]:
     return frozenset(one.which for one in under_autocast if one.dtype in HALF)
 
 
-def judge(gradients: Sequence[Gradients], half: Set[Which] | None = None) -> LossScaling:
+def judge(gradients: Sequence[Gradients], half: Set[Which] | None = None, skipped: Sequence[float] = ()) -> LossScaling:
     """From the gradients of a float32 or bfloat16 run, whose range holds what float16 would lose.
 
     `half` is what `in_half` found in a run under autocast; None where there was none: all of them are taken then.
+    `skipped` are the loss scales at which a float16 run left steps out: each is one that is not safe, whatever the
+    gradients of the sampled steps allow.
     """
     modules = by_module(one for one in gradients if half is None or one.which in half)
     if not modules:
@@ -209,20 +213,22 @@ def judge(gradients: Sequence[Gradients], half: Set[Which] | None = None) -> Los
             return LossScaling(False, "autocast keeps all of its gradients in float32")
         return LossScaling(None, "no gradient was seen")
     smallest = max(one.smallest for one in modules)
-    largest = min(one.largest for one in modules)
+    sampled = min(one.largest for one in modules)
+    largest = min([sampled, *(ceil(log2(scale)) - 1 for scale in skipped)])
+    safe = _safe(smallest, largest, min(skipped) if largest < sampled else None)
     losing = [one for one in modules if one.at_one.zero > TOLERATED]
     overflowing = [one for one in modules if one.largest < 0]
     if losing:
         worst = losing[0]
         because = (
             f"without it float16 makes {_percent(worst.at_one.zero)} of the non-zero {worst.kind} gradients of "
-            f"{worst.module} zero" + _others(len(losing) - 1, len(modules)) + f"; {_safe(smallest, largest)}"
+            f"{worst.module} zero" + _others(len(losing) - 1, len(modules)) + f"; {safe}"
         )
         return LossScaling(True, because, smallest, largest, modules)
     if overflowing:
         worst = min(overflowing, key=lambda one: one.largest)
         because = f"the {worst.kind} gradients of {worst.module} overflow float16 already at scale 1; "
-        because += _safe(smallest, largest)
+        because += safe
         return LossScaling(True, because, smallest, largest, modules)
     most = modules[0]
     because = (
@@ -239,8 +245,8 @@ class MasterWeights(msgspec.Struct, frozen=True):
     needed_bf16: bool | None
     lost_fp16: float = 0.0
     lost_bf16: float = 0.0
-    worst: tuple[str, ...] = ()
-    """The parameters that lose most in bfloat16, up to three."""
+    ratio: float | None = None
+    """‖Δw‖ / ‖w‖: the median over parameters and steps, those that were zero before left out."""
 
 
 def judge_updates(updates: Sequence[Update], tolerated: float = 0.05) -> MasterWeights:
@@ -249,18 +255,36 @@ def judge_updates(updates: Sequence[Update], tolerated: float = 0.05) -> MasterW
     if not moved:
         return MasterWeights(None, None)
     fp16, bf16 = (sum(update.lost_fp16 for update in updates) / moved, sum(u.lost_bf16 for u in updates) / moved)
-    lost: dict[str, list[int]] = {}
-    for update in updates:
-        entry = lost.setdefault(update.name, [0, 0])
-        entry[0] += update.lost_bf16
-        entry[1] += update.moved
-    worst = sorted((name for name, (_, all_) in lost.items() if all_), key=lambda n: (-lost[n][0] / lost[n][1], n))
-    return MasterWeights(fp16 > tolerated, bf16 > tolerated, fp16, bf16, tuple(worst[:3]))
+    ratios = [update.ratio for update in updates if update.moved and isfinite(update.ratio)]
+    return MasterWeights(fp16 > tolerated, bf16 > tolerated, fp16, bf16, median(ratios) if ratios else None)
 
 
-def first_overflow(gradients: Sequence[Gradients]) -> Gradients | None:
-    """The first in backward order that holds an infinity or a NaN."""
-    return next((one for one in gradients if one.histogram.nonfinite), None)
+class BySize(msgspec.Struct, frozen=True):
+    """Values by the binade they lie in, merged over all modules and the steps of one part of the run."""
+
+    kind: Kind
+    late: bool
+    zeros: int
+    nonfinite: int
+    binades: dict[int, int]
+
+
+def by_size(gradients: Sequence[Gradients]) -> tuple[BySize, ...]:
+    """Of parameters and activations, early steps and late: the middle lies between the first step seen and the last.
+
+    Of a run whose sampled steps are all of one part there is that part alone, as early.
+    """
+    steps = [one.step for one in gradients]
+    groups: dict[tuple[Kind, bool], list[Histogram]] = {}
+    for one in gradients:
+        late = 2 * one.step > min(steps) + max(steps) and max(steps) - min(steps) > 1
+        groups.setdefault((one.kind, late), []).append(one.histogram)
+    found = []
+    for (kind, late), histograms in sorted(groups.items()):
+        merged = merge(histograms)
+        binades = {exponent: sum(counts) for exponent, counts in merged.binades.items()}
+        found.append(BySize(kind, late, merged.zeros, merged.nonfinite, binades))
+    return tuple(found)
 
 
 def sentence(verdict: LossScaling) -> str:
@@ -276,13 +300,20 @@ def _others(others: int, modules: int) -> str:
     return f", and more than {_percent(TOLERATED)} in {others} more of {modules}"
 
 
-def _safe(smallest: int, largest: int) -> str:
+def _safe(smallest: int, largest: int, skipped: float | None) -> str:
+    """`skipped` is the scale that bounds the largest, where it was a step that was left out."""
     if smallest > largest:
-        return (
-            f"no one scale serves every module (2^{smallest} keeps the smallest, 2^{largest} is the last before an "
-            "infinity): use bfloat16"
-        )
-    return f"at the sampled steps scales from 2^{smallest} to 2^{largest} are safe"
+        last = f"2^{largest} is the last before an infinity"
+        return f"no one scale serves every module (2^{smallest} keeps the smallest, {last}): use bfloat16"
+    if skipped is None:
+        return f"at the sampled steps scales from 2^{smallest} to 2^{largest} are safe"
+    return f"scales from 2^{smallest} to 2^{largest} are safe (at {power(skipped)} a step was left out)"
+
+
+def power(scale: float) -> str:
+    """A loss scale as `2^16`, or as it is where it is no power of two."""
+    exponent = log2(scale) if scale > 0 else 0.5
+    return f"2^{int(exponent)}" if exponent == int(exponent) else f"{scale:g}"
 
 
 def _percent(share: float) -> str:

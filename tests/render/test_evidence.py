@@ -8,7 +8,18 @@ import msgspec
 import pytest
 
 from mpaudit.audit import Audit
-from mpaudit.measured import ComparedOps, Evidence, HeldMemory, LossScaling, ModuleRange, OpTable, OpTotals
+from mpaudit.measured import (
+    ComparedOps,
+    Evidence,
+    FirstOverflow,
+    GradientSizes,
+    HeldMemory,
+    LossScaling,
+    ModuleRange,
+    OpTable,
+    OpTotals,
+    Scaled,
+)
 from mpaudit.measured import WithoutTensorCores as Without
 from mpaudit.render import terminal
 from mpaudit.render.evidence import BY, SHOWN, blocks
@@ -27,9 +38,16 @@ NOWHERE = msgspec.structs.replace(UNSURE, path="", line=0, module="", baseline_m
 SMALL = msgspec.structs.replace(UNSURE, line=9, baseline_ms=0.01, variant_ms=0.02, float32_ms=0.02, cast_ms=0.0)
 ROWS = (LINEAR, UNSURE, SMALL, msgspec.structs.replace(SMALL, line=10), NOWHERE)
 HEAD = ModuleRange("head", "activation", 100, 0.5, 0.25, 0.0, 5, 17)
-FP32 = LossScaling("fp32", False, True, "It needs it.", 5, 17, (HEAD,), 0.05, 0.16, 0, ())
+SIZES = (GradientSizes("activation", False, 9, 0, {-30: 1, -20: 3, -5: 4}), GradientSizes("activation", True, 0, 0, {}))
+FP32 = LossScaling("fp32", False, True, "It needs it.", 5, 17, (HEAD,), SIZES, 1e-3, False, True, 0.04, 0.16, (), None)
 BF16 = msgspec.structs.replace(FP32, variant="amp-bf16")
-EMULATED = msgspec.structs.replace(FP32, variant="amp-fp16", emulated=True, scales=(65536.0,))
+EMULATED = msgspec.structs.replace(
+    FP32,
+    variant="amp-fp16",
+    emulated=True,
+    scaler=(Scaled(0, 65536.0, True, True), Scaled(1, 32768.0, False, True)),
+    overflow=FirstOverflow(0, "aten::_to_copy", True, "src/model.py", 7, "fc.weight"),
+)
 
 
 def shown(by: str = "line", **changes: object) -> str:
@@ -62,7 +80,7 @@ def test_the_table_by_line() -> None:
     cells = [row.split() for row in text.splitlines()]
     assert ["model.py:7", "bf16", "fp32", "0.5", "10", "5", "2.00×", "[1.90,", "2.10]", "0.25"] in cells
     assert ["model.py:8", "bf16", "fp32", "0.5", "4", "5", "0.25"] in cells
-    assert "(unattributed)" in text and "src/" not in text
+    assert "(unattributed)" in text and "src/" not in text.split("Loss scaling")[0]
 
 
 def test_what_takes_next_to_no_time_is_one_row() -> None:
@@ -123,7 +141,48 @@ def test_loss_scaling_is_said_once() -> None:
     cells = [row.split() for row in text.splitlines()]
     assert ["head", "activation", "50", "%", "25", "%", "0", "%", "2^5", "…", "2^17"] in cells
     assert "those that stay float32 under autocast are left out" in " ".join(text.split())
-    assert "5 % of the changes" in text and "bfloat16, 16 %" in text
+
+
+def test_the_scaler_has_its_history() -> None:
+    text = " ".join(shown().split())
+    assert (
+        "amp-fp16 (emulated): the loss scale was 2^16 at the start and 2^15 at the last of 2 steps; 1 step was left "
+        "out, at 2^16" in text
+    )
+    assert (
+        "the first overflow, in step 1, was a rounding to 16 bits in the backward pass of src/model.py:7; the first "
+        "parameter it reached was fc.weight" in text
+    )
+    quiet = msgspec.structs.replace(EMULATED, scaler=(Scaled(0, 1000.0, False, True),), overflow=None)
+    text = " ".join(shown(loss_scaling=(FP32, quiet)).split())
+    assert "the loss scale was 1000 at the start; no step was left out" in text and "overflow," not in text
+
+
+def test_a_loss_that_was_not_finite_is_not_laid_to_the_scale() -> None:
+    lost = msgspec.structs.replace(EMULATED, scaler=(Scaled(0, 65536.0, True, False),))
+    assert "the loss itself was not finite" in " ".join(shown(loss_scaling=(FP32, lost)).split())
+
+
+def test_gradients_by_size() -> None:
+    cells = [row.split() for row in shown().splitlines()]
+    assert ["activations,", "first", "steps", "12.5", "%", "37.5", "%", "50", "%"] in cells
+    assert ["activations,", "last", "steps"] in cells
+
+
+@pytest.mark.parametrize(
+    ("fp16", "bf16", "said"),
+    [
+        (False, True, "Weights in float32 are needed beside bfloat16 ones: 4 % of the changes"),
+        (True, True, "Weights in float32 are needed beside float16 and bfloat16 ones:"),
+        (False, False, "Weights in float32 are not needed beside 16-bit ones:"),
+    ],
+)
+def test_whether_float32_weights_are_needed(fp16: bool, bf16: bool, said: str) -> None:
+    seen = msgspec.structs.replace(FP32, masters_fp16=fp16, masters_bf16=bf16)
+    text = " ".join(shown(loss_scaling=(seen,)).split())
+    assert said in text and "moves a parameter by 1.0e-03 of its norm" in text
+    unknown = msgspec.structs.replace(FP32, masters_fp16=None, masters_bf16=None)
+    assert "Weights in" not in shown(loss_scaling=(unknown,))
 
 
 def test_a_precision_that_disagrees_is_heard() -> None:

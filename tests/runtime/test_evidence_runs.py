@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -92,6 +93,39 @@ def test_the_history_of_the_scripts_own_scaler(tmp_path: Path) -> None:
     found = evidence_of(tmp_path, OWN_SCALER, variant="amp-fp16")
     assert found.scaler[0].skipped and found.scaler[0].scale == 2.0**22
     assert found.scaler[-1].scale < 2.0**22 and not all(step.skipped for step in found.scaler)
+    assert [step.step for step in found.scaler] == list(
+        range(EVIDENCE_WARMUP + EVIDENCE_STEPS - 1)
+    )  # the last ends the run
+    assert found.overflow is not None and found.overflow.backward
+    assert (Path(found.overflow.path).name, found.overflow.line) == ("train.py", 9)
+    assert found.overflow.parameter in ("2.weight", "2.bias")
+
+
+def test_the_history_of_a_scaler_that_was_put_in_and_its_first_overflow(tmp_path: Path) -> None:
+    # small at first, so that the overflow is in the fifth step
+    large = LOOP.replace("pow(2).mean()", "sum().mul(3 if made > 3 else 1e-4)")
+    large = large.replace("def step():", "made = -1\ndef step():\n    global made; made += 1")
+    large += "for _ in range(100): step()\n"
+    found = evidence_of(tmp_path, large, variant="amp-fp16", emulate=True)
+    assert [step.step for step in found.scaler] == list(range(EVIDENCE_WARMUP + EVIDENCE_STEPS))
+    assert found.scaler[0].scale == 65536 and not found.scaler[-1].skipped
+    assert next(step.step for step in found.scaler if step.skipped) == 4
+    assert all(after.scale == before.scale / (1 + before.skipped) for before, after in pairwise(found.scaler))
+    assert all(step.loss_finite for step in found.scaler)
+    assert found.overflow is not None and found.overflow.step == 4 and found.overflow.backward
+    line = next(number for number, text in enumerate(large.splitlines(), 1) if "loss = model" in text)
+    assert (Path(found.overflow.path).name, found.overflow.line) == ("train.py", line)
+    assert found.overflow.parameter in ("weight", "bias")
+
+
+def test_a_loss_that_is_not_finite_and_a_mask_that_is(tmp_path: Path) -> None:
+    broken = LOOP.replace("pow(2).mean()", "mul(1e30).pow(9).sum()") + "for _ in range(100): step()\n"
+    found = evidence_of(tmp_path / "a", broken, variant="amp-fp16", emulate=True)
+    assert found.scaler[0].skipped and not found.scaler[0].loss_finite
+    assert found.overflow is not None and not found.overflow.backward
+    masked = LOOP.replace("pow(2)", "masked_fill(torch.eye(8, 2) > 0, float('-inf')).softmax(1).mul(1e-3)")
+    found = evidence_of(tmp_path / "b", masked + "for _ in range(100): step()\n", variant="amp-fp16", emulate=True)
+    assert not any(step.skipped for step in found.scaler) and found.overflow is None
 
 
 def test_an_emulation_has_numbers_and_no_times(tmp_path: Path) -> None:

@@ -10,7 +10,15 @@ import msgspec
 
 from mpaudit import measured
 from mpaudit.measured import Variant
-from mpaudit.runtime.evidence import EVIDENCE_FILE, MemoryByCategory, OpEvidence, OpRow, RunEvidence, ScalerStep
+from mpaudit.runtime.evidence import (
+    EVIDENCE_FILE,
+    MemoryByCategory,
+    OpEvidence,
+    OpRow,
+    Overflow,
+    RunEvidence,
+    ScalerStep,
+)
 from mpaudit.runtime.evidence_summary import TABLES, evidence, read
 from mpaudit.runtime.loss_scaling import GradientEvidence, Gradients, Histogram, Update
 from mpaudit.runtime.plan import Options, plan
@@ -54,8 +62,10 @@ def usual(wild: bool = False) -> list[RunEvidence]:
         lower = ops(500.0, "bfloat16", wild)
         runs.append(RunEvidence(f"amp-bf16-evidence-{number}", "amp-bf16", lower, gradients("bfloat16"), held))
     scaler = (ScalerStep(0, 65536.0, True), ScalerStep(1, 32768.0, False))
+    first = Overflow(0, "aten::mm", True, "/p/train.py", 7, "fc.weight")
     emulated = gradients("float16")
-    return [*runs, RunEvidence("amp-fp16-emulated", "amp-fp16", ops(9e9), emulated, scaler=scaler, emulated=True)]
+    given = {"scaler": scaler, "overflow": first, "emulated": True}
+    return [*runs, RunEvidence("amp-fp16-emulated", "amp-fp16", ops(9e9), emulated, **given)]
 
 
 def clean(variant: str, step_ms: float) -> Variant:
@@ -124,10 +134,18 @@ def test_loss_scaling_looks_at_what_autocast_computes_in_half(tmp_path: Path) ->
         ("amp-bf16", False, True),
         ("amp-fp16", True, True),
     ]
-    assert {(one.smallest, one.largest) for one in found} == {(5, 45)}
+    assert {(one.smallest, one.largest) for one in found} == {(5, 15)}  # 45 but for the step that was left out
     assert {module.module for one in found for module in one.modules} == {"fc"}
     assert (found[0].lost_updates_fp16, found[0].lost_updates_bf16) == (0.1, 0.4)
-    assert (found[2].skipped, found[2].scales) == (1, (65536.0, 32768.0))
+    assert [(step.scale, step.skipped) for step in found[2].scaler] == [(65536.0, True), (32768.0, False)]
+    assert found[2].overflow == measured.FirstOverflow(0, "aten::mm", True, "train.py", 7, "fc.weight")
+
+
+def test_a_step_left_out_for_a_loss_that_was_not_finite_bounds_no_scale(tmp_path: Path) -> None:
+    *others, emulated = usual()
+    lost = ScalerStep(0, 65536.0, True, loss_finite=False)
+    found = of(tmp_path, [*others, msgspec.structs.replace(emulated, scaler=(lost,))]).loss_scaling
+    assert {(one.smallest, one.largest) for one in found} == {(5, 45)}
 
 
 def test_without_a_run_under_autocast_every_gradient_counts(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from mpaudit.runtime.loss_scaling import (
     Gradients,
     Histogram,
     Update,
-    first_overflow,
+    by_size,
     in_half,
     judge,
     judge_updates,
@@ -83,6 +83,40 @@ def test_no_scale_serves_all() -> None:
     assert verdict.needed and "use bfloat16" in verdict.because
 
 
+def test_a_step_that_was_left_out_bounds_the_scales() -> None:
+    gradients = [seen("head", between(-30, -29, -28, -5))]
+    verdict = judge(gradients, skipped=[2.0**17, 2.0**16])
+    assert (verdict.smallest, verdict.largest) == (5, 15)
+    assert verdict.because.endswith("scales from 2^5 to 2^15 are safe (at 2^16 a step was left out)")
+    assert judge(gradients, skipped=[40000.0]).largest == 15
+    assert judge(gradients, skipped=[2.0**40]) == judge(gradients)
+
+
+def test_a_step_that_was_left_out_at_every_scale_leaves_none() -> None:
+    verdict = judge([seen("head", between(-30, -29, -28, 0))], skipped=[2.0**16, 2.0**3])
+    assert "no one scale serves every module (2^5 keeps the smallest, 2^2 is the last" in verdict.because
+
+
+def test_gradients_by_size_early_and_late() -> None:
+    def at(step: int, *exponents: int, kind: str = "activation") -> Gradients:
+        return Gradients(step, "m", "0", kind, "float32", between(*exponents))  # type: ignore[arg-type]
+
+    found = by_size([at(1, -3), at(2, -3, -4), at(13, -9), at(14, -9), at(14, 0, kind="parameter")])
+    assert [(one.kind, one.late, one.binades) for one in found] == [
+        ("activation", False, {-4: 1, -3: 2}),
+        ("activation", True, {-9: 2}),
+        ("parameter", True, {0: 1}),
+    ]
+    assert [one.late for one in by_size([at(1, 0), at(2, 0)])] == [False]
+    assert by_size([]) == ()
+
+
+def test_the_median_update_leaves_out_parameters_that_were_zero() -> None:
+    updates = [Update(0, "m", str(n), ratio, moved, 0, 0) for n, (ratio, moved) in enumerate([(1e-3, 5), (9e-3, 5)])]
+    updates += [Update(0, "m", "bias", math.inf, 5, 0, 0), Update(0, "m", "frozen", 0.0, 0, 0, 0)]
+    assert judge_updates(updates).ratio == pytest.approx(5e-3)
+
+
 def test_overflow_without_a_scale() -> None:
     verdict = judge([seen("body", between(17))])
     assert verdict.needed and "overflow float16 already at scale 1; at the sampled steps scales from" in verdict.because
@@ -119,14 +153,8 @@ def test_merging_adds() -> None:
     )
 
 
-def test_the_first_overflow_in_backward_order() -> None:
-    infinite = Histogram(nonfinite=1)
-    found = first_overflow([seen("c", between(0)), seen("b", infinite), seen("a", infinite)])
-    assert found is not None and found.module == "b"
-
-
 @pytest.mark.parametrize(("lost", "needed"), [(90, True), (1, False)])
 def test_master_weights(lost: int, needed: bool) -> None:
     verdict = judge_updates([Update(0, "fc", "fc.weight", 1e-4, 100, 0, lost)])
     assert verdict.needed_bf16 is needed and verdict.needed_fp16 is False
-    assert math.isclose(verdict.lost_bf16, lost / 100) and verdict.worst == ("fc.weight",)
+    assert math.isclose(verdict.lost_bf16, lost / 100) and verdict.ratio == 1e-4

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 
@@ -14,7 +12,8 @@ from mpaudit.runtime.protocol import ChildPlan
 
 from .events import Events
 from .patches import Patches
-from .probes import gradients, held, ops, trace
+from .precision.control import Controller
+from .probes import gradients, held, ops, overflow, scaler, trace
 from .steps import Steps
 from .writer import write
 
@@ -27,9 +26,9 @@ class Evidence:
     held: held.HeldProbe | None = None
     ops: ops.OpsProbe | None = None
     trace: trace.TraceProbe | None = None
+    overflow: overflow.OverflowProbe | None = None
     scaler: list[ScalerStep] = field(default_factory=list)
     seen: int = 0
-    scale: Callable[[], float | None] = lambda: None
 
     def step_ended(self) -> None:
         """At the end of each step of any optimizer: goes on where it closed a training step."""
@@ -37,13 +36,15 @@ class Evidence:
         if made == self.seen:
             return
         self.seen = made
+        if self.overflow is not None:
+            self.overflow.step_finished(made, any(step.skipped and step.step == made - 1 for step in self.scaler))
         for probe in (self.held, self.ops, self.trace):
             if probe is not None:
                 probe.step_finished(made)
 
     def write(self) -> None:
         """What is known, into the folder of the run. May be called again."""
-        for probe in (self.held, self.trace):
+        for probe in (self.held, self.trace, self.overflow):
             if probe is not None:
                 probe.stop()
         found = RunEvidence(
@@ -53,25 +54,25 @@ class Evidence:
             gradients=self.gradients.evidence(),
             memory=self.held.result if self.held is not None else None,
             scaler=tuple(self.scaler),
+            overflow=self.overflow.result if self.overflow is not None else None,
             trace=os.path.abspath(self.trace.folder) if self.trace is not None else None,
             emulated=self.plan.emulate,
         )
         write(os.path.join(self.plan.folder, EVIDENCE_FILE), msgspec.json.encode(found))
 
 
-def begin(plan: ChildPlan, steps: Steps, events: Events, injected: Callable[[], float]) -> Evidence:
-    """To be called after precision control was installed. `injected` is the loss scale that control puts on a loss."""
+def begin(plan: ChildPlan, steps: Steps, events: Events, controller: Controller) -> Evidence:
+    """To be called after precision control was installed."""
     when = layout(plan.warmup, plan.steps)
     evidence = Evidence(
         plan,
         steps,
-        gradients.install(events, lambda: steps.made, lambda step: step in when.gradients, injected),
+        gradients.install(events, lambda: steps.made, lambda step: step in when.gradients, controller.loss_scale),
     )
-
-    def scaler_stepped(scaler: Any, optimizer: Any) -> None:
-        evidence.scaler.append(ScalerStep(steps.made, float(scaler.get_scale()), _found_infinity(scaler, optimizer)))
-
-    events.scaler_step_end.append(scaler_stepped)
+    scaler.install(events, controller, lambda: steps.made, evidence.scaler)
+    if plan.variant == "amp-fp16":
+        # in an emulation nothing is timed, so that all steps may be looked at
+        evidence.overflow = overflow.install(events, plan.warmup + plan.steps if plan.emulate else plan.warmup)
     if plan.emulate:  # of an emulation no time may be shown
         return evidence
     evidence.held = held.install(events, when.memory)
@@ -85,8 +86,3 @@ def emulate(patches: Patches) -> object:
     from .emulate import install
 
     return install(patches)
-
-
-def _found_infinity(scaler: Any, optimizer: Any) -> bool:
-    state = getattr(scaler, "_per_optimizer_states", {}).get(id(optimizer), {})
-    return any(float(found) for found in state.get("found_inf_per_device", {}).values())

@@ -141,7 +141,7 @@ def begin(plan: ChildPlan, patches: Patches, finish: Callable[[], None]) -> Trai
     )
     training.emulation = emulation
     if plan.kind == "evidence":
-        training.evidence = evidence.begin(plan, steps, sources, controller.loss_scale)
+        training.evidence = evidence.begin(plan, steps, sources, controller)
         steps.ended.append(training.evidence.step_ended)  # before the bound, which does not come back
     steps.ended.append(training.step_ended)
     steps.passed.append(training.pass_ended)

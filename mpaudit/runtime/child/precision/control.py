@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -65,6 +66,11 @@ class Controller:
     def loss_scale(self) -> float:
         """By which the backward pass that is under way was scaled here; 1 where it was not."""
         return self._scaling.under_way if self._scaling is not None else 1.0
+
+    def watch_scaling(self, told: Callable[[float, bool], None]) -> None:
+        """`told` gets the scale of each step whose loss was scaled here, and whether the step was left out."""
+        if self._scaling is not None:
+            self._scaling.told.append(told)
 
     def _mode(self) -> Literal["as-is", "injected", "overridden", "neutralised"]:
         if self._own.changed:

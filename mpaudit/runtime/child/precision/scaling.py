@@ -50,6 +50,8 @@ class Scaling:
         self.scale = _SCALE
         self.used = False
         self.skipped = 0
+        self.told: list[Callable[[float, bool], None]] = []
+        """At each scaled step: its scale, and whether it is left out."""
         self._local = local
         self._record = record
         self._scaled: float | None = None  # the scale of the backward that is under way
@@ -134,7 +136,10 @@ class Scaling:
         if flags.scaled is None:
             return
         scale, flags.scaled, self._graded = flags.scaled, None, False
-        if not any(flag.item() for flag in flags.nonfinite):
+        nonfinite = any(flag.item() for flag in flags.nonfinite)
+        for told in self.told:
+            told(scale, nonfinite)
+        if not nonfinite:
             flags.good += 1
             if flags.good == _INTERVAL:
                 self._change(min(self.scale * _GROWTH, 2.0**127))
