@@ -301,6 +301,8 @@ class Evidence(msgspec.Struct, frozen=True):
     without_tensor_cores: tuple[WithoutTensorCores, ...]
     memory: tuple[HeldMemory, ...]
     loss_scaling: tuple[LossScaling, ...]
+    traces: str | None = None
+    """The log directory for TensorBoard, a run for each precision; null where it was not kept."""
 
 
 class Ceiling(msgspec.Struct, frozen=True):

@@ -104,6 +104,7 @@ def command(
     from mpaudit.cli import progress
     from mpaudit.runtime.compare import document
     from mpaudit.runtime.hardware import choose, default_budget, probe
+    from mpaudit.runtime.log_directory import gather
     from mpaudit.runtime.plan import Options
     from mpaudit.runtime.session import carry_out
 
@@ -128,6 +129,8 @@ def command(
             )
         with progress.shown() as watch:
             session = carry_out(options, chosen, time_limit_s=time_limit, budget_s=budget, watch=watch)
+        if out is not None:
+            gather((done.planned.plan for done in session.done), folder)
         audit = document(session, hardware, left_out, budget_s=budget, cwd=cwd)
         if out is not None:
             output.write(to_json(audit).decode(), os.path.join(folder, AUDIT_FILE))

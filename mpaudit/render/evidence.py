@@ -32,6 +32,12 @@ def blocks(audit: Audit, by: str) -> Iterator[Block]:
     yield from _tensor_cores(evidence)
     yield from _memory(evidence)
     yield from _scaling(evidence)
+    if evidence.traces is not None:
+        yield Heading("Traces")
+        yield Sentence(
+            f"tensorboard --logdir {evidence.traces} shows them where torch-tb-profiler is installed, each precision "
+            "as a run; Perfetto and Chrome open the files in it.",
+        )
 
 
 def _ops(table: OpTable) -> Iterator[Block]:

@@ -11,7 +11,7 @@ import msgspec
 
 from mpaudit import measured
 from mpaudit.audit import relative
-from mpaudit.runtime import loss_scaling, optables
+from mpaudit.runtime import log_directory, loss_scaling, optables
 from mpaudit.runtime.evidence import EVIDENCE_FILE, OpEvidence, Overflow, RunEvidence
 from mpaudit.runtime.loss_scaling import GradientEvidence, Gradients, in_half
 from mpaudit.runtime.optables import By
@@ -29,6 +29,7 @@ def evidence(session: Session, variants: Sequence[measured.Variant], cwd: Path) 
     for run in found:
         if run.ops is not None and run.ops.steps and not run.emulated:
             ops.setdefault(run.variant, []).append(run.ops)
+    traces = os.path.join(session.options.folder, log_directory.FOLDER)
     clean = {variant.variant: variant.step_ms for variant in variants}
     baseline = next(iter(ops), None)
     return measured.Evidence(
@@ -42,6 +43,7 @@ def evidence(session: Session, variants: Sequence[measured.Variant], cwd: Path) 
         without_tensor_cores=tuple(one for name, runs in ops.items() for one in _without(name, runs[0], cwd)),
         memory=tuple(_memory(found)),
         loss_scaling=tuple(_scaling(found, cwd)),
+        traces=relative(traces, cwd) if os.path.isdir(traces) else None,
     )
 
 

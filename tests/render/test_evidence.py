@@ -200,3 +200,8 @@ def test_without_a_run_under_autocast_it_is_told() -> None:
 def test_one_precision_alone_has_sums_and_no_ratios() -> None:
     text = shown(tables=())
     assert "\nOps\n  fp32: ops sum up to 14 ms" in text and "ratios are" not in text
+
+
+def test_traces_are_told_where_they_were_kept() -> None:
+    assert "Traces" not in shown()
+    assert "Traces\ntensorboard --logdir out/traces shows them" in shown(traces="out/traces")

@@ -26,7 +26,7 @@ probe = trace.install({folder!r}, {first}, {count})
 model = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
 optimizer = torch.optim.AdamW(model.parameters())
 for step in range({steps}):
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled={autocast}):
         loss = model(torch.randn(2, 4, 16)).float().pow(2).mean()
     loss.backward()
     optimizer.step()
@@ -36,8 +36,9 @@ probe.stop()
 """
 
 
-def traced(folder: Path, first: int = 1, count: int = 3, steps: int = 7) -> list[Path]:
-    done = zygote.run(SCRIPT.format(folder=str(folder), first=first, count=count, steps=steps))
+def traced(folder: Path, first: int = 1, count: int = 3, steps: int = 7, autocast: bool = True) -> list[Path]:
+    script = SCRIPT.format(folder=str(folder), first=first, count=count, steps=steps, autocast=autocast)
+    done = zygote.run(script)
     assert done.code == 0, done.stderr
     return sorted(folder.iterdir())
 
@@ -45,7 +46,8 @@ def traced(folder: Path, first: int = 1, count: int = 3, steps: int = 7) -> list
 @pytest.fixture(scope="module")
 def log_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("logs")
-    assert len(traced(folder / "amp-bf16")) == 1
+    for variant in ("amp-bf16", "fp32"):
+        assert len(traced(folder / variant, autocast=variant != "fp32")) == 1
     return folder
 
 
@@ -109,7 +111,7 @@ def get(base: str, page: str, **query: str) -> bytes:
 
 def _loaded(base: str) -> bool:
     try:
-        return bool(json.loads(get(base, "runs"))["runs"])
+        return len(json.loads(get(base, "runs"))["runs"]) == 2
     except (urllib.error.URLError, ConnectionError):
         return False
 
@@ -118,12 +120,13 @@ def test_tensorboard_opens_the_log_directory(tensorboard: str) -> None:
     def answer(page: str, **query: str) -> Any:
         return json.loads(get(tensorboard, page, **query))
 
-    assert answer("runs")["runs"] == ["amp-bf16"]
-    assert answer("views", run="amp-bf16") == ["Overview", "Operator", "Trace"]
-    (worker,) = answer("workers", run="amp-bf16", view="Overview")
-    (span,) = answer("spans", run="amp-bf16", worker=worker)
-    where = {"run": "amp-bf16", "worker": worker, "span": span}
-    assert len(answer("overview", **where)["steps"]["rows"]) == 3
-    table = answer("operation/table", **where, group_by="Operation")["data"]
-    assert "aten::addmm" in {row["name"] for row in table}
-    assert get(tensorboard, "trace", **where)[:2] in (b"\x1f\x8b", b"{\n", b'{"')
+    assert sorted(answer("runs")["runs"]) == ["amp-bf16", "fp32"]
+    for run, casts in (("amp-bf16", True), ("fp32", False)):
+        assert answer("views", run=run) == ["Overview", "Operator", "Trace"]
+        (worker,) = answer("workers", run=run, view="Overview")
+        (span,) = answer("spans", run=run, worker=worker)
+        where = {"run": run, "worker": worker, "span": span}
+        assert len(answer("overview", **where)["steps"]["rows"]) == 3
+        names = {row["name"] for row in answer("operation/table", **where, group_by="Operation")["data"]}
+        assert "aten::addmm" in names and ("ToCopyBackward0" in names) is casts
+        assert get(tensorboard, "trace", **where)[:2] in (b"\x1f\x8b", b"{\n", b'{"')
