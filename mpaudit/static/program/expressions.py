@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from ..facts import ir
 from . import calls, conditions, containers, functions, generators, objects, operators, scopes
@@ -14,82 +15,114 @@ from .values import NONE, Const, Sym, Tensor, Value
 
 def evaluate(run: Run, fr: Frame, expr: ir.Expr, st: PathState) -> Results:
     """The values of `expr` on the path `st`, which may be changed; one entry per path that comes out."""
-    match expr:
-        case ir.Const():
-            return [(st, Const(expr.value))]
-        case ir.Name():
-            return [(st, st.settle(scopes.load_name(run, fr, expr.id, st)))]
-        case ir.Attr():
-            return [
-                (s, s.settle(objects.attribute(run, fr, base, expr.name, s, expr)))
-                for s, base in evaluate(run, fr, expr.base, st)
-            ]
-        case ir.Call():
-            return calls.call(run, fr, expr, st)
-        case ir.Sub():
-            out: Results = []
-            for s, (base, index) in evaluate_all(run, fr, (expr.base, expr.index), st):
-                out.append((s, s.settle(containers.subscript(run, base, index, s))))
-            return out
-        case ir.Seq():
-            return [
-                (s, containers.new_sequence(expr.kind, items)) for s, items in evaluate_all(run, fr, expr.items, st)
-            ]
-        case ir.Dict():
-            return containers.new_dict(run, fr, expr, st)
-        case ir.BinOp():
-            return [
-                (s, operators.binary(expr.op, a, b)) for s, (a, b) in evaluate_all(run, fr, (expr.left, expr.right), st)
-            ]
-        case ir.UnaryOp():
-            out = []
-            for s, value in evaluate(run, fr, expr.operand, st):
-                if expr.op == "not":
-                    truth = truth_of(value)
-                    out.append((s, Const(not truth) if truth is not None else Sym(("not", operators.key_of(value)))))
-                elif isinstance(value, Const) and isinstance(value.value, int | float) and expr.op == "-":
-                    out.append((s, Const(-value.value)))
-                else:
-                    out.append(
-                        (s, value if isinstance(value, Tensor) else Sym(("op", expr.op, operators.key_of(value))))
-                    )
-            return out
-        case ir.BoolOp():
-            return conditions.bool_op(run, fr, expr, st)
-        case ir.Compare():
-            return [
-                (s, operators.compare(expr.op, a, b, s))
-                for s, (a, b) in evaluate_all(run, fr, (expr.left, expr.right), st)
-            ]
-        case ir.IfExp():
-            return conditions.if_expression(run, fr, expr, st)
-        case ir.Await():
-            return evaluate(run, fr, expr.value, st)
-        case ir.Star():
-            return evaluate(run, fr, expr.value, st)
-        case ir.Walrus():
-            out = evaluate(run, fr, expr.value, st)
-            for s, value in out:
-                scopes.store_name(fr, expr.name, value, s)
-            return out
-        case ir.FString():
-            out = []
-            for s, parts in evaluate_all(run, fr, expr.parts, st):
-                out.append((s, operators.format_string(parts)))
-            return out
-        case ir.Yield():
-            given = evaluate(run, fr, expr.value, st) if expr.value is not None else [(st, NONE)]
-            return [
-                (after, Sym(("call", fr.id, "yield"))) for s, v in given for after in generators.give(run, fr, v, s)
-            ]
-        case ir.Comp():
-            return containers.comprehension(run, fr, expr, st)
-        case ir.Slice():
-            return [(st, Sym(("slice",)))]
-        case ir.Lambda():
-            return [(st, functions.lambda_value(run, fr, expr))]
-        case _:
-            return [(st, Sym(("opaque",)))]
+    return _EVALUATE[type(expr)](run, fr, expr, st)
+
+
+def _const(run: Run, fr: Frame, expr: ir.Const, st: PathState) -> Results:
+    return [(st, Const(expr.value))]
+
+
+def _name(run: Run, fr: Frame, expr: ir.Name, st: PathState) -> Results:
+    return [(st, st.settle(scopes.load_name(run, fr, expr.id, st)))]
+
+
+def _attribute(run: Run, fr: Frame, expr: ir.Attr, st: PathState) -> Results:
+    return [
+        (s, s.settle(objects.attribute(run, fr, base, expr.name, s, expr)))
+        for s, base in evaluate(run, fr, expr.base, st)
+    ]
+
+
+def _subscript(run: Run, fr: Frame, expr: ir.Sub, st: PathState) -> Results:
+    out: Results = []
+    for s, (base, index) in evaluate_all(run, fr, (expr.base, expr.index), st):
+        out.append((s, s.settle(containers.subscript(run, base, index, s))))
+    return out
+
+
+def _sequence(run: Run, fr: Frame, expr: ir.Seq, st: PathState) -> Results:
+    return [(s, containers.new_sequence(expr.kind, items)) for s, items in evaluate_all(run, fr, expr.items, st)]
+
+
+def _binary(run: Run, fr: Frame, expr: ir.BinOp, st: PathState) -> Results:
+    both = evaluate_all(run, fr, (expr.left, expr.right), st)
+    return [(s, operators.binary(expr.op, a, b)) for s, (a, b) in both]
+
+
+def _unary(run: Run, fr: Frame, expr: ir.UnaryOp, st: PathState) -> Results:
+    out: Results = []
+    for s, value in evaluate(run, fr, expr.operand, st):
+        if expr.op == "not":
+            truth = truth_of(value)
+            out.append((s, Const(not truth) if truth is not None else Sym(("not", operators.key_of(value)))))
+        elif isinstance(value, Const) and isinstance(value.value, int | float) and expr.op == "-":
+            out.append((s, Const(-value.value)))
+        else:
+            out.append((s, value if isinstance(value, Tensor) else Sym(("op", expr.op, operators.key_of(value)))))
+    return out
+
+
+def _comparison(run: Run, fr: Frame, expr: ir.Compare, st: PathState) -> Results:
+    both = evaluate_all(run, fr, (expr.left, expr.right), st)
+    return [(s, operators.compare(expr.op, a, b, s)) for s, (a, b) in both]
+
+
+def _inner(run: Run, fr: Frame, expr: ir.Await | ir.Star, st: PathState) -> Results:
+    return evaluate(run, fr, expr.value, st)
+
+
+def _walrus(run: Run, fr: Frame, expr: ir.Walrus, st: PathState) -> Results:
+    out = evaluate(run, fr, expr.value, st)
+    for s, value in out:
+        scopes.store_name(fr, expr.name, value, s)
+    return out
+
+
+def _fstring(run: Run, fr: Frame, expr: ir.FString, st: PathState) -> Results:
+    return [(s, operators.format_string(parts)) for s, parts in evaluate_all(run, fr, expr.parts, st)]
+
+
+def _yield(run: Run, fr: Frame, expr: ir.Yield, st: PathState) -> Results:
+    given = evaluate(run, fr, expr.value, st) if expr.value is not None else [(st, NONE)]
+    return [(after, Sym(("call", fr.id, "yield"))) for s, v in given for after in generators.give(run, fr, v, s)]
+
+
+def _slice(run: Run, fr: Frame, expr: ir.Slice, st: PathState) -> Results:
+    return [(st, Sym(("slice",)))]
+
+
+def _lambda(run: Run, fr: Frame, expr: ir.Lambda, st: PathState) -> Results:
+    return [(st, functions.lambda_value(run, fr, expr))]
+
+
+def _opaque(run: Run, fr: Frame, expr: ir.Opaque, st: PathState) -> Results:
+    return [(st, Sym(("opaque",)))]
+
+
+_EVALUATE: dict[type, Callable[[Run, Frame, Any, PathState], Results]] = {
+    ir.Const: _const,
+    ir.Name: _name,
+    ir.Attr: _attribute,
+    ir.Call: lambda run, fr, expr, st: calls.call(run, fr, expr, st),
+    ir.Sub: _subscript,
+    ir.Seq: _sequence,
+    ir.Dict: lambda run, fr, expr, st: containers.new_dict(run, fr, expr, st),
+    ir.BinOp: _binary,
+    ir.UnaryOp: _unary,
+    ir.BoolOp: lambda run, fr, expr, st: conditions.bool_op(run, fr, expr, st),
+    ir.Compare: _comparison,
+    ir.IfExp: lambda run, fr, expr, st: conditions.if_expression(run, fr, expr, st),
+    ir.Await: _inner,
+    ir.Star: _inner,
+    ir.Walrus: _walrus,
+    ir.FString: _fstring,
+    ir.Yield: _yield,
+    ir.Comp: lambda run, fr, expr, st: containers.comprehension(run, fr, expr, st),
+    ir.Slice: _slice,
+    ir.Lambda: _lambda,
+    ir.Opaque: _opaque,
+}
+"""How each kind of expression is evaluated; those of other modules by name, since they import this one."""
 
 
 def value_of(run: Run, fr: Frame, expr: ir.Expr, st: PathState) -> Value:
@@ -104,7 +137,13 @@ def evaluate_all(
     """The values of several expressions, left to right."""
     paths: list[tuple[PathState, tuple[Value, ...]]] = [(st, ())]
     for expr in exprs:
-        paths = [
-            (after, (*values, value)) for before, values in paths for after, value in evaluate(run, fr, expr, before)
-        ]
+        if len(paths) == 1:  # nearly always
+            before, values = paths[0]
+            paths = [(after, (*values, value)) for after, value in evaluate(run, fr, expr, before)]
+        else:
+            paths = [
+                (after, (*values, value))
+                for before, values in paths
+                for after, value in evaluate(run, fr, expr, before)
+            ]
     return paths

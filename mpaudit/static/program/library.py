@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from ..facts import ir
 from . import calls, classes, dtype_flow, events, functions, makers, operators, python, torch_api, unknown

@@ -321,10 +321,21 @@ def _seen_from_inside(node: ir.FunctionDef) -> Names:
     found: set[str] = set()
     for inner in walk_nodes(node.body):
         if isinstance(inner, ir.FunctionDef | ir.ClassDef | ir.Lambda):
-            found |= {name.id for name in walk_nodes(inner) if isinstance(name, ir.Name)}
+            found |= _names(inner) if isinstance(inner, ir.ClassDef) else _free(inner)
         elif isinstance(inner, ir.Global):
             found |= set(inner.names)
     return frozenset(found)
+
+
+def _names(root: object) -> Names:
+    return frozenset(node.id for node in walk_nodes(root) if isinstance(node, ir.Name))
+
+
+def _free(inner: ir.FunctionDef | ir.Lambda) -> Names:
+    """What a nested function reads, without what its parameters hide."""
+    own = {param.name for param in inner.params}
+    outside = inner.decorators if isinstance(inner, ir.FunctionDef) else ()
+    return _names(inner.body) - own | _names((*outside, *(param.default for param in inner.params)))
 
 
 def _bound(node: ir.FunctionDef) -> Names:

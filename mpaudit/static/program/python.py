@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from ..facts import ir
 from . import calls, containers, events, functions, generators, objects, operators

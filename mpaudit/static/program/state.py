@@ -21,6 +21,7 @@ from .values import (
     Phi,
     Ref,
     Sym,
+    Tup,
     Value,
     choice,
     mentions,
@@ -402,9 +403,13 @@ def _same_heap(a: Heap, b: Heap) -> bool:
 
 
 def _is_quiet(value: Value | None) -> bool:
-    """A value that steers nothing by itself: an unknown, a number, or none yet."""
+    """A value that steers nothing by itself: an unknown, a number, some of them, or none yet."""
     if isinstance(value, Const):
         return isinstance(value.value, int | float) and not isinstance(value.value, bool)
+    if isinstance(value, Tup):
+        return all(map(_is_quiet, value.items))
+    if isinstance(value, Phi | Choice):
+        return all(map(_is_quiet, options(value)))
     return value is None or isinstance(value, Sym)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from ..facts import ir
 from . import calls, dtype_flow, events, functions, operators, protocol, torch_api, torch_methods

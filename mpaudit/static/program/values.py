@@ -8,9 +8,10 @@ unknown, built from where it came from, so that the same unknown met twice is th
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Union
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from .linker import ClassInfo, FunctionInfo
@@ -19,8 +20,7 @@ Key = tuple[Any, ...]
 """A symbolic expression: nested tuples of strings, numbers and keys."""
 
 
-@dataclass(frozen=True, slots=True)
-class Const:
+class Const(Struct, frozen=True, gc=False):
     value: bool | int | float | str | None
 
     def __eq__(self, other: object) -> bool:
@@ -33,28 +33,24 @@ class Const:
 NONE = Const(None)
 
 
-@dataclass(frozen=True, slots=True)
-class Sym:
+class Sym(Struct, frozen=True, gc=False, cache_hash=True):
     key: Key
 
 
-@dataclass(frozen=True, slots=True)
-class Ext:
+class Ext(Struct, frozen=True, gc=False, cache_hash=True):
     """Something of a package outside the project: `torch.amp.GradScaler`. Canonical names only."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ref:
+class Ref(Struct, frozen=True, gc=False, cache_hash=True):
     """An object made in sight; `kind` says what it is, the identity is the place that made it."""
 
     kind: str
     id: Hashable
 
 
-@dataclass(frozen=True, slots=True)
-class Func:
+class Func(Struct, frozen=True, gc=False, cache_hash=True):
     info: "FunctionInfo"
     self_value: "Value | None" = None
     closure: Hashable = None
@@ -63,33 +59,28 @@ class Func:
     """The function that a decorator of the project has put this one round; itself: without its decorators."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cls:
+class Cls(Struct, frozen=True, gc=False, cache_hash=True):
     info: "ClassInfo"
 
 
-@dataclass(frozen=True, slots=True)
-class Mod:
+class Mod(Struct, frozen=True, gc=False, cache_hash=True):
     """A module of the project, by its path."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class Tup:
+class Tup(Struct, frozen=True, gc=False, cache_hash=True):
     items: tuple["Value", ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Method:
+class Method(Struct, frozen=True, gc=False, cache_hash=True):
     """An attribute of a value that has not been called yet and is not a function of the project."""
 
     base: "Value"
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Phi:
+class Phi(Struct, frozen=True, gc=False, cache_hash=True):
     """`yes` where the decision `key` is true, else `no`: two paths merged without forgetting which was which."""
 
     key: Key
@@ -97,15 +88,13 @@ class Phi:
     no: "Value"
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Struct, frozen=True, gc=False, cache_hash=True):
     """One of a few values, it is not known which."""
 
     options: frozenset["Value"]
 
 
-@dataclass(frozen=True, slots=True)
-class Cast:
+class Cast(Struct, frozen=True, gc=False, cache_hash=True):
     """An autocast that was on (or may have been) when a forward ran.
 
     `device` and `dtype` are names ('cuda', 'float16') or '' where unknown; `enabled` is True, False or the key of
@@ -118,8 +107,7 @@ class Cast:
     site: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(Struct, frozen=True, gc=False, cache_hash=True):
     """A forward of a module that a tensor came from."""
 
     module: Hashable | None
@@ -128,8 +116,7 @@ class Use:
     site: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
+class Tensor(Struct, frozen=True, gc=False, cache_hash=True):
     """A tensor that came out of tracked code.
 
     `scaled`: None (proven unscaled), the scaler's identity, '?' (unknown) or 'mixed'. `uses`: the forwards it came
@@ -145,8 +132,7 @@ class Tensor:
     grad: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Params:
+class Params(Struct, frozen=True, gc=False, cache_hash=True):
     """Parameters of modules (identities), of an optimizer, or of something unknown (both None)."""
 
     modules: frozenset[Hashable] | None
@@ -155,35 +141,30 @@ class Params:
     """A selection (`if p.requires_grad`): not known to be all of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Gradient:
+class Gradient(Struct, frozen=True, gc=False, cache_hash=True):
     """`p.grad` of parameters."""
 
     params: Params
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(Struct, frozen=True, gc=False, cache_hash=True):
     """`x.state_dict()` of an object."""
 
     of: "Value"
 
 
-@dataclass(frozen=True, slots=True)
-class Dtype:
+class Dtype(Struct, frozen=True, gc=False, cache_hash=True):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(Struct, frozen=True, gc=False, cache_hash=True):
     """A `torch.device`; type '' where unknown, `maybe_cuda` for `'cuda' if … else 'cpu'`."""
 
     type: str
     index: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Owned:
+class Owned(Struct, frozen=True, gc=False, cache_hash=True):
     """Something that a framework drives (Accelerate, DeepSpeed, Fabric …): its protocol is not the user's."""
 
     by: str
