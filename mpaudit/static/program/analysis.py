@@ -8,7 +8,7 @@ from ..facts import ir
 from . import classes, functions, generators
 from .flow import execute
 from .frame import MAX_ALL_STEPS, MAX_STEPS, MAX_TEST_STEPS, Frame, OutOfBudget, Run
-from .linker import ClassInfo, FunctionInfo, ModuleInfo, Project, walk_nodes
+from .linker import ClassInfo, FunctionInfo, ModuleInfo, Project
 from .objects import find_method
 from .shapes import Args, Keywords
 from .state import PathState, merge
@@ -125,22 +125,36 @@ def _instance(run: Run, frame: Frame, cls: ClassInfo, info: FunctionInfo, state:
     run.classes[me] = cls
     init = find_method(run, cls, "__init__", state)
     if init is not None and init is not info and init.node is not None:
-        init.live = True  # what it sets is what the method works on
-        run.lazy += 1
-        reached = set(run.reached)
-        try:
-            results = functions.call_function(run, frame, Func(init, me), *_unknown(init), state.clone(), None)
-        finally:
-            run.lazy -= 1
-        run.reached = reached
-        if results:
-            state = results[0][0]
-            state.guards.clear()
-            state.outer_unknown = True
-            for name, assigns in cls.attribute_assigns.items():
-                if any(method is not init for method, _ in assigns):
-                    state.heap.pop((me, name))
+        if cls not in run.project.instances:
+            run.project.instances[cls] = _initialised(run, frame, cls, init, me, state)
+        made, known = run.project.instances[cls]
+        run.adopt(made)
+        state = known.clone()
     return me, state
+
+
+def _initialised(
+    run: Run, frame: Frame, cls: ClassInfo, init: FunctionInfo, me: Ref, state: PathState
+) -> tuple[Run, PathState]:
+    """What `__init__` leaves behind, and the run that knows the objects it made."""
+    init.live = True  # what it sets is what the methods work on
+    run.lazy += 1
+    reached = set(run.reached)
+    try:
+        results = functions.call_function(run, frame, Func(init, me), *_unknown(init), state.clone(), None)
+    finally:
+        run.lazy -= 1
+    run.reached = reached
+    if results:
+        state = results[0][0]
+        state.guards.clear()
+        state.outer_unknown = True
+        for name, assigns in cls.attribute_assigns.items():
+            if any(method is not init for method, _ in assigns):
+                state.heap.pop((me, name))
+    made = Run(run.project, run.trace, run.root)
+    made.adopt(run)
+    return made, state
 
 
 def _is_big(shape: object) -> bool:
@@ -175,13 +189,7 @@ def _uncalled_first(project: Project) -> Iterator[FunctionInfo]:
     named: dict[str, int] = {}
     everything = [info for module in project.modules.values() for info in module.nested if info.live]
     for info in everything:
-        names = set()
-        for node in walk_nodes(info.node):
-            if isinstance(node, ir.Attr):
-                names.add(node.name)
-            elif isinstance(node, ir.Name):
-                names.add(node.id)
-        for name in names - {info.name}:
+        for name in info.names - {info.name}:
             named[name] = named.get(name, 0) + 1
     yield from sorted(
         everything,

@@ -80,6 +80,8 @@ def _unfold(keywords: Keywords, st: PathState) -> Keywords:
 
 
 def _spread(run: Run, exprs: Sequence[ir.Expr], values: Args, st: PathState) -> Args:
+    if not any(isinstance(expr, ir.Star) for expr in exprs):
+        return values
     args: list[Value] = []
     for expr, value in zip(exprs, values, strict=True):
         if isinstance(expr, ir.Star):
@@ -234,6 +236,8 @@ def _as_tensor(value: Value) -> Tensor:
 def tensors_in(values: Sequence[Value], depth: int = 0) -> list[Tensor]:
     found: list[Tensor] = []
     for value in values:
+        if isinstance(value, Sym | Const):
+            continue
         for option in options(value):
             if isinstance(option, Tensor):
                 found.append(option)

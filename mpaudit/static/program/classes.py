@@ -18,7 +18,7 @@ from .values import Cls, Const, Func, Key, Phi, Ref, Tensor, Tup, Value
 def is_module_class(run: Run, cls: ClassInfo, st: PathState) -> bool:
     bases = objects.external_bases(run, cls, st)
     return any(
-        torch_api.MODULE_BASE.match(base) or torch_api.PRETRAINED.match(base) or base.endswith((".Module", "Model"))
+        torch_api.is_module(base) or torch_api.is_of_models(base) or base.endswith((".Module", "Model"))
         for base in bases
     ) or ("?" in bases and "forward" in cls.methods)
 
@@ -41,7 +41,7 @@ def instantiate(
         enabled = dict(keywords).get("enabled", Const(True))
         events.make_scaler(run, ref, site, truth_key(enabled), text_of(expr.func), st)
         return [(st, ref)]
-    if any(base == "torch.optim.Optimizer" or torch_api.OPTIMIZER.match(base) for base in bases):
+    if any(base == "torch.optim.Optimizer" or torch_api.is_optimizer(base) for base in bases):
         ref = Ref("optimizer", ident)
         events.make_optimizer(run, ref, site, list(args[:1]) or [v for _, v in keywords], text_of(expr.func), st)
         return [(st, ref)]
@@ -69,7 +69,7 @@ def instantiate(
         if after is not None and after.node is not None and (cls.live or after.live):
             return [(s, ref) for s, _ in functions.call_function(run, fr, Func(after, ref), (), (), st, site)]
     elif kind == "instance":
-        events.havoc(run, (*args, *(v for _, v in keywords)), st) if not torch_api.HARMLESS.search(cls.name) else None
+        events.havoc(run, (*args, *(v for _, v in keywords)), st) if not torch_api.is_harmless(cls.name) else None
     return [(st, ref)]
 
 

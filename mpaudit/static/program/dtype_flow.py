@@ -35,7 +35,7 @@ def dtype_call(
     """Arrays and tensors whose dtype is known by how they are made; None where `name` makes none."""
     site = fr.site(expr.span)
     wanted = dtype_of(next((v for k, v in keywords if k == "dtype"), None))
-    if torch_api.NUMPY_FLOAT64.match(name):
+    if torch_api.is_numpy_float64(name):
         position = {"zeros": 1, "ones": 1, "empty": 1, "full": 2, "eye": 3}.get(name.rsplit(".", 1)[-1])
         if wanted is None and position is not None and position < len(args):
             wanted = dtype_of(args[position])

@@ -60,6 +60,8 @@ class Run:
     shapes: set[Hashable] = field(default_factory=set)
     """Calls followed to their end that got no object: another root need not follow them again."""
     resolving: set[tuple[Hashable, str]] = field(default_factory=set)
+    bases: dict[ClassInfo, list[Value]] = field(default_factory=dict)
+    """Class → what its bases are."""
     half: dict[Hashable, Site] = field(default_factory=dict)
     """Module → the call that made its weights fp16."""
     again: bool = False
@@ -69,6 +71,15 @@ class Run:
     """Something was moved to a device that is not known."""
     cuda: bool = False
     """Something was moved to a GPU."""
+
+    def adopt(self, other: Run) -> None:
+        """Takes over what another run knows of the objects it has made."""
+        for name in ("roles", "classes", "enabled", "parameters", "half", "bases"):
+            setattr(self, name, dict(getattr(other, name)))
+        self.choices = {optimizer: set(modules) for optimizer, modules in other.choices.items()}
+        self.contains = {module: set(parts) for module, parts in other.contains.items()}
+        self.filtered = set(other.filtered)
+        self.cuda, self.maybe_cuda = other.cuda, other.maybe_cuda
 
     def tick(self) -> None:
         self.steps += 1
@@ -96,8 +107,12 @@ class Frame:
     """What runs at each yield: the block or the loop body that the generator is for."""
 
     def site(self, span: ir.Span) -> Site:
-        shift = self.first_line - 1
-        return Site(self.module.path, span[0] + shift, span[1], span[2] + shift, span[3])
+        known = self.module.sites.get((self.first_line, span))
+        if known is None:
+            shift = self.first_line - 1
+            known = Site(self.module.path, span[0] + shift, span[1], span[2] + shift, span[3])
+            self.module.sites[self.first_line, span] = known
+        return known
 
 
 def receiver_text(expr: ir.Call) -> str:

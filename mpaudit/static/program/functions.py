@@ -53,8 +53,9 @@ def call_function(
     shape = _call_shape(func, args, keywords)
     outline = _call_outline(func, args, keywords)
     given_up = bool(run.stack) and info in run.project.exhausting
-    done_before = given_up or shape in run.project.followed or run.project.inert.get(outline, 0) >= MAX_INERT
-    if done_before and not run.lazy:
+    inert = run.project.inert.get(outline, 0) >= MAX_INERT
+    done_before = given_up or shape in run.project.followed or inert
+    if (done_before and not run.lazy) or (inert and func.self_value is None):
         return [(st, _result_of_cold(run, info, everything, site, st))]
     events_before = run.events
     frame = open_frame(run, fr, func, args, keywords, st)
@@ -94,8 +95,9 @@ def open_frame(run: Run, fr: Frame, func: Func, args: Args, keywords: Keywords, 
         owned=fr.owned or is_owned(run, info.cls, st), parent=func.closure,
     )  # fmt: skip
     st.heap.drop(frame.id)
-    for key in [k for k in st.guards if any(r[1:2] == (frame.id,) for r in roots(k))]:
-        del st.guards[key]
+    if any(root[1:2] == (frame.id,) for root in st.asked):
+        for key in [k for k in st.guards if any(r[1:2] == (frame.id,) for r in roots(k))]:
+            del st.guards[key]
     bind(run, frame, func, args, keywords, st)
     return frame
 
@@ -162,13 +164,16 @@ def _call_outline(func: Func, args: Args, keywords: Keywords) -> tuple[object, .
     """The shape of a call without its texts and numbers, and without the object it is a method of: a call that does
     nothing of interest for one name or size does nothing for another."""
     values = (*args, *(v for _, v in keywords))
-    kinds = tuple(
-        v.value
-        if isinstance(v, Const) and (v.value is None or isinstance(v.value, bool))
-        else (type(v).__name__, getattr(v, "kind", ""))
-        for v in values
-    )
+    kinds = tuple(_kind(v) for v in values)
     return (func.info, func.wraps, func.self_value is None, kinds)
+
+
+def _kind(value: Value) -> object:
+    """What may decide which way a call goes: a switch, or what sort of thing it gets."""
+    if isinstance(value, Const) and (value.value is None or isinstance(value.value, bool)):
+        return value.value
+    kinds = {(type(v).__name__, getattr(v, "kind", "")) for v in options(value)}
+    return next(iter(kinds)) if len(kinds) == 1 else frozenset(kinds)
 
 
 def _is_plain(value: Value) -> bool:

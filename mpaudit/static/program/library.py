@@ -64,7 +64,7 @@ def call_external(
         return [(st, Ref("exitstack", site))]
     if name in torch_api.NULL_CONTEXT:
         return [(st, Ref("null", ""))]
-    if torch_api.OPTIMIZER.match(name):
+    if torch_api.is_optimizer(name):
         if args and isinstance(args[0], Ref) and args[0].kind == "optimizer":
             return [(st, args[0])]  # a wrapper (Lookahead, ZeRO …) steps what it wraps
 
@@ -77,7 +77,7 @@ def call_external(
         ref = Ref("optimizer", classes.allocation(run, site))
         events.make_optimizer(run, ref, site, params, text_of(expr.func), st)
         return [(st, ref)]
-    if torch_api.CLIP.match(name):
+    if torch_api.is_clip(name):
         target = makers.argument(args, keywords, 0, "parameters")
         bound = makers.argument(args, keywords, 1, "max_norm")
         by_scale = isinstance(bound, Sym) and mentions(bound.key, "get_scale")  # the bound is scaled, as the gradients
@@ -87,7 +87,7 @@ def call_external(
     if name in ("torch.clamp", "torch.clip") and args and isinstance(args[0], Gradient):
         events.clip(run, args[0], site, st)
         return [(st, args[0])]
-    if torch_api.MODULE_WRAPPERS.search(name) and top in ("torch", "apex", "fairscale"):
+    if torch_api.is_module_wrapper(name) and top in ("torch", "apex", "fairscale"):
         wrapped = makers.argument(args, keywords, 0, "module")
         if isinstance(wrapped, Ref | Phi | Choice | Sym | Func):
             return [(st, wrapped)]
@@ -122,7 +122,7 @@ def call_external(
     made = dtype_flow.dtype_call(run, fr, expr, name, args, keywords, st)
     if made is not None:
         return [(st, made)]
-    if torch_api.MODULE_BASE.match(name) or makers.is_pretrained(name, last):
+    if torch_api.is_module(name) or makers.is_pretrained(name, last):
         ref = Ref("module", classes.allocation(run, site))
         if last.endswith("Loss"):
             dtype_flow.check_leaks(run, everything, site, "a loss", st)
@@ -148,7 +148,7 @@ def call_external(
     builtin = python.call_python(run, fr, expr, name, args, keywords, st)
     if builtin is not None:
         return builtin
-    if torch_api.LOSSES.match(name):
+    if torch_api.is_loss(name):
         dtype_flow.check_leaks(run, everything, site, "a loss", st)
     tensors = calls.tensors_in(everything)
     if name in ("torch.nn.functional.linear", "torch.matmul", "torch.mm", "torch.nn.functional.conv2d", "torch.bmm"):

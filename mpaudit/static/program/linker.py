@@ -44,6 +44,11 @@ class FunctionInfo:
         return f"{self.module.path}:{self.qualname}"
 
     @cached_property
+    def names(self) -> frozenset[str]:
+        """All names that it mentions, plain or as an attribute."""
+        return names_in(self.node)
+
+    @cached_property
     def updates(self) -> bool:
         """Whether its body names an `update` or a `step`."""
         body = () if self.node is None else self.node.body
@@ -133,6 +138,8 @@ class ModuleInfo:
     """All functions with a body, methods and inner functions too, in source order."""
     lambdas: dict[int, FunctionInfo] = field(default_factory=dict)
     """Those met so far, by the identity of their node."""
+    sites: dict[tuple[int, ir.Span], Site] = field(default_factory=dict)
+    """Those met so far, by the first line of their unit and the span in it."""
 
     def __repr__(self) -> str:
         return self.path
@@ -166,6 +173,11 @@ class ModuleInfo:
                 elif isinstance(stmt, ir.AugAssign) and isinstance(stmt.target, ir.Name):
                     found.setdefault(stmt.target.id, []).append((ir.Opaque(), unit.first_line))
         return found
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """All names in its code that was parsed, plain or as an attribute."""
+        return names_in(tuple(stmts for _, stmts in self.chunks if stmts))
 
     @cached_property
     def loaded(self) -> frozenset[str]:
@@ -225,6 +237,16 @@ def _children(kind: type[msgspec.Struct]) -> tuple[str, ...]:
 _SCALARS = frozenset(["span", "id", "name", "names", "op", "kind", "is_async", "is_generator", "bindings", "fields"])
 _CHILDREN = {kind: _children(kind) for kind in (*get_args(ir.Stmt), *get_args(ir.Expr), ir.Param)}
 """Of each class of node the fields that can hold nodes, the last one first."""
+
+
+def names_in(root: object) -> frozenset[str]:
+    found = set()
+    for node in walk_nodes(root):
+        if isinstance(node, ir.Name):
+            found.add(node.id)
+        elif isinstance(node, ir.Attr):
+            found.add(node.name)
+    return frozenset(found)
 
 
 PROTOCOL_WORDS = frozenset(
@@ -349,6 +371,8 @@ class Project:
         """Calls (function and kinds of arguments) that had no event and gave nothing of interest → how often."""
         self._active: dict[int, bool] = {}
         self._found: dict[tuple[str, str], ModuleInfo | None] = {}
+        self.instances: dict[ClassInfo, Any] = {}
+        """An object of each class as methods that nothing calls find it; see analysis."""
         self.lives: dict[FunctionInfo, Any] = {}
         """What is known of the locals of functions that were followed; see liveness."""
         self._receivers: dict[str, list[tuple[FunctionInfo | None, str]]] = {}
@@ -510,14 +534,12 @@ def _receivers(root: object, method: str) -> Iterator[str]:
 
 def _mark_live(project: Project) -> None:
     """Functions that hold protocol code, and, by name, those that can reach one."""
-    names: dict[FunctionInfo, frozenset[str]] = {}
     named: set[str] = set()
     holders: dict[str, list[FunctionInfo | ClassInfo]] = {}
     queue: list[FunctionInfo] = []
     for module in project.modules.values():
         for info in module.nested:
-            names[info], direct = _names_in(info)
-            if direct:
+            if _is_live(info):
                 info.live = True
                 queue.append(info)
             if info.name not in _BY_CLASS_ONLY:
@@ -529,11 +551,12 @@ def _mark_live(project: Project) -> None:
                 project.live_names.add(name)
                 named.add(name)
     users: dict[str, list[FunctionInfo]] = {}
-    for info, used in names.items():
-        for name in used & holders.keys():
+    functions = [info for module in project.modules.values() for info in module.nested]
+    for info in functions:
+        for name in info.names & holders.keys():
             users.setdefault(name, []).append(info)
-    for info, used in names.items():
-        if not info.live and used & named:
+    for info in functions:
+        if not info.live and info.names & named:
             info.live = True
             queue.append(info)
     while queue:
@@ -563,15 +586,7 @@ def _named_lambdas(module: ModuleInfo) -> Iterator[tuple[str, ir.Lambda]]:
                         yield target.id if isinstance(target, ir.Name) else target.name, node.value
 
 
-def _names_in(info: FunctionInfo) -> tuple[frozenset[str], bool]:
-    """The names a function mentions, and whether it is live by itself."""
-    found = set()
-    direct = False
-    for node in walk_nodes(info.node):
-        if isinstance(node, ir.Attr):
-            found.add(node.name)
-        elif isinstance(node, ir.Name):
-            found.add(node.id)
-        direct = direct or is_protocol_node(node)
+def _is_live(info: FunctionInfo) -> bool:
+    """Whether a function is live by itself."""
     aliases = {name for name, _, attribute in info.module.outline.imports if attribute in PROTOCOL_WORDS}
-    return frozenset(found), direct or bool(found & (MAKER_WORDS | aliases))
+    return bool(info.names & (MAKER_WORDS | aliases)) or any(map(is_protocol_node, walk_nodes(info.node)))

@@ -22,7 +22,7 @@ def argument(args: Args, keywords: Keywords, position: int, name: str) -> Value 
 
 
 def is_pretrained(name: str, last: str) -> bool:
-    if not torch_api.PRETRAINED.match(name):
+    if not torch_api.is_of_models(name):
         return False
     made_by = last in ("from_pretrained", "create_model", "from_config", "load") or "models" in name or "." not in name
     return made_by or (

@@ -147,11 +147,16 @@ def mro(run: Run, cls: ClassInfo, st: PathState) -> Iterable[ClassInfo]:
 def base_values(run: Run, cls: ClassInfo, st: PathState) -> list[Value]:
     if cls.node is None:
         return []
+    known = run.bases.get(cls)
+    if known is not None:
+        return known
     frame = Frame(cls.module, None, ("module", cls.module.path), cls.first_line)
     found: list[Value] = []
     for expr in cls.node.bases:
         if isinstance(expr, ir.Name | ir.Attr):
             found.extend(options(expressions.value_of(run, frame, expr, st)))
+    if not run.resolving:
+        run.bases[cls] = found
     return found
 
 

@@ -145,11 +145,13 @@ class PathState:
     """A bound was hit on the way: what is found here is at most possible."""
     gates: frozenset[Key] = frozenset()
     """What the decisions of the Phi values on the heap depend on, and perhaps more."""
+    asked: frozenset[Key] = frozenset()
+    """What the decisions in `guards` depend on, and perhaps more."""
 
     def clone(self) -> PathState:
         return PathState(
             self.heap.clone(), self.protocol.copy(), dict(self.guards), self.trail, self.casts,
-            self.outer_unknown, self.no_grad, self.exceptional, self.inexact, self.gates,
+            self.outer_unknown, self.no_grad, self.exceptional, self.inexact, self.gates, self.asked,
         )  # fmt: skip
 
     # -------------------------------------------------------------- decisions
@@ -164,6 +166,7 @@ class PathState:
                 self.assume(part, truth)
         else:
             self.guards[key] = truth
+            self.asked |= roots(key)
             if len(self.guards) > MAX_GUARDS:
                 del self.guards[next(filter(_is_passing, self.guards), next(iter(self.guards)))]
 
@@ -194,12 +197,12 @@ class PathState:
 
     def forget(self, root: Key) -> None:
         """A name was assigned anew: decisions on its old value are void."""
-        for key in [key for key in self.guards if root in roots(key)]:
-            del self.guards[key]
-        typestate.drop(
-            self.protocol,
-            lambda ident: isinstance(ident, tuple) and not hasattr(ident, "_fields") and root in roots(ident),
-        )
+        if root in self.asked:
+            for key in [key for key in self.guards if root in roots(key)]:
+                del self.guards[key]
+            self.asked -= {root}
+        if any(_is_symbolic(ident) and root in roots(ident) for ident in typestate.objects(self.protocol)):
+            typestate.drop(self.protocol, lambda ident: _is_symbolic(ident) and root in roots(ident))
         if root in self.gates:
             self._collapse(lambda key: root in roots(key), root)
 
@@ -228,6 +231,11 @@ class PathState:
                 return value
             value = value.yes if known else value.no
         return value
+
+
+def _is_symbolic(ident: object) -> bool:
+    """Whether an identity is a key: that of something unknown. A Site is none."""
+    return type(ident) is tuple
 
 
 def _is_passing(key: Key) -> bool:
@@ -366,6 +374,7 @@ def _merge_two(a: PathState, b: PathState, node: Hashable) -> PathState:
         exceptional=a.exceptional and b.exceptional,
         inexact=a.inexact or b.inexact,
         gates=a.gates | b.gates | _gates(separator) if separator is not None else a.gates | b.gates,
+        asked=a.asked & b.asked,
     )
 
 
@@ -381,7 +390,7 @@ def same(a: PathState, b: PathState) -> bool:
         a.casts == b.casts
         and a.no_grad == b.no_grad
         and a.exceptional == b.exceptional
-        and typestate.key(a.protocol) == typestate.key(b.protocol)
+        and a.protocol == b.protocol
         and a.trail == b.trail
         and a.guards == b.guards
         and _same_heap(a.heap, b.heap)

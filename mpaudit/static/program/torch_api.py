@@ -6,6 +6,15 @@ Tables of exact qualified names; where a table is open-ended (optimizers of many
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import lru_cache
+
+
+def _names(pattern: str) -> Callable[[str], bool]:
+    """Whether a pattern matches a name. The same names are asked for again and again."""
+    search = re.compile(pattern).search
+    return lru_cache(maxsize=4096)(lambda name: search(name) is not None)
+
 
 AUTOCAST = {
     "torch.autocast": "",
@@ -90,7 +99,7 @@ NUMPY_DTYPES = {
 DEFAULT_AUTOCAST_DTYPE = {"cpu": "bfloat16", "cuda": "float16", "xpu": "float16", "mps": "float16", "mtia": "float16"}
 """`torch.get_autocast_dtype(device)` of torch 2.13."""
 
-CLIP = re.compile(
+is_clip = _names(
     r"^(torch\.nn\.utils(\.clip_grad)?\.clip_grad(_norm|_value|s_with_norm)_?"
     r"|timm\.utils(\..*)?\.(dispatch_clip_grad|agc\.adaptive_clip_grad|adaptive_clip_grad)|fairscale\..*clip_grad_norm_?)$"
 )
@@ -98,17 +107,17 @@ NO_GRAD = frozenset(
     {"torch.no_grad", "torch.inference_mode", "torch.autograd.no_grad", "torch.autograd.grad_mode.no_grad"}
 )
 NULL_CONTEXT = frozenset({"contextlib.nullcontext", "contextlib.suppress", "contextlib.ExitStack"})
-MODULE_WRAPPERS = re.compile(
+is_module_wrapper = _names(
     r"(^|\.)(DataParallel|DistributedDataParallel|DDP|FullyShardedDataParallel|FSDP|compile|convert_sync_batchnorm"
     r"|ShardedDataParallel|fully_shard|script|data_parallel)$"
 )
-OPTIMIZER = re.compile(
+is_optimizer = _names(
     r"^(torch\.optim\.(?!lr_scheduler|swa_utils)(\w+\.)*[A-Z]\w*|.*\.(Fused)?(Adam\w*|SGD\w*|RMSprop\w*|Adagrad|Adafactor|Lion|LAMB|Lamb|LARS|Lars|Ranger|RAdam|NAdam|Muon|Shampoo|Adan|AdaBelief|MADGRAD|Novograd)(8bit|32bit)?"
     r"|timm\.optim\.(\w+\.)*create_optimizer(_v2)?|[\w.]*\boptim\w*\.(?!lr_scheduler|swa_utils)(\w+\.)*[A-Z]\w*)$"
 )
 BCE = frozenset({"torch.nn.functional.binary_cross_entropy", "torch.binary_cross_entropy"})
 BCE_MODULES = frozenset({"torch.nn.BCELoss", "torch.nn.modules.loss.BCELoss"})
-LOSSES = re.compile(r"^torch\.nn\.(functional\.\w*(loss|cross_entropy|kl_div|_nll)\w*|(modules\.loss\.)?\w+Loss)$")
+is_loss = _names(r"^torch\.nn\.(functional\.\w*(loss|cross_entropy|kl_div|_nll)\w*|(modules\.loss\.)?\w+Loss)$")
 
 OWNERS = frozenset(
     [
@@ -148,15 +157,15 @@ OWNERS = frozenset(
     ]
 )
 """Packages whose engines drive the backward, the scaler and the step themselves."""
-OWNER_CLASSES = re.compile(r"^(transformers\.(\w+\.)*\w*Trainer|torchrl\..*Trainer)$")
+is_owner_class = _names(r"^(transformers\.(\w+\.)*\w*Trainer|torchrl\..*Trainer)$")
 
-MODULE_BASE = re.compile(r"^torch\.nn\.(?!utils|functional|init|parameter)(\w+\.)*[A-Z]\w*$")
-PRETRAINED = re.compile(
+is_module = _names(r"^torch\.nn\.(?!utils|functional|init|parameter)(\w+\.)*[A-Z]\w*$")
+is_of_models = _names(
     r"^(transformers|diffusers|timm|torchvision\.models|torch\.hub|segmentation_models_pytorch|open_clip|clip"
     r"|monai\.networks|efficientnet_pytorch|sentence_transformers)\b"
 )
 
-NUMPY_FLOAT64 = re.compile(
+is_numpy_float64 = _names(
     r"^numpy\.(zeros|ones|empty|full|eye|identity|linspace|logspace|geomspace"
     r"|random\.(rand|randn|random|random_sample|normal|uniform|standard_normal|exponential|beta|gamma)|loadtxt|genfromtxt|hanning|hamming|blackman)$"
 )
@@ -165,7 +174,7 @@ NUMPY_FLOAT64 = re.compile(
 TESTS = frozenset(("isnan", "isinf", "isfinite", "any", "all", "equal", "allclose", "is_nonzero"))
 """What asks something of a tensor's values: the answer decides, it is no part of the loss."""
 
-HARMLESS = re.compile(
+is_harmless = _names(
     r"(?i)(sched|lr|warm|ema|log|writer|meter|track|wandb|profil|hook|save|load|print|resume|checkpoint|ckpt|plot"
     r"|eval|valid|test|metric|summary|seed|rank|barrier|reduce|sync|timer|progress|tqdm|isinstance|hasattr|len|getattr"
     r"|callback|broadcast|watch|param|freeze|count|display|record|dump|visual|restore)"
@@ -178,4 +187,4 @@ def owner(name: str) -> str:
     top = name.split(".", maxsplit=1)[0]
     if top in OWNERS:
         return top
-    return "transformers" if OWNER_CLASSES.match(name) else ""
+    return "transformers" if is_owner_class(name) else ""

@@ -47,10 +47,8 @@ def lowers_otherwise(project: Project) -> bool:
     for module in project.modules.values():
         if module.imported_roots & _OTHER_PACKAGES:
             return True
-        for node in walk_nodes(tuple(_bodies(module))):
-            name = node.name if isinstance(node, ir.Attr) else node.id if isinstance(node, ir.Name) else ""
-            if name in _OTHER_WAYS:
-                return True
+        if module.names & _OTHER_WAYS:
+            return True
     return False
 
 
@@ -76,14 +74,14 @@ _NO_TOYS = frozenset(("CIFAR10", "CIFAR100", "ImageFolder", "ImageNet", "COCO", 
 def toy_files(project: Project) -> frozenset[str]:
     """Files that load data so small that the networks for it wait for the CPU, or lie beside one that does where none
     loads anything larger."""
-    folders = {
-        os.path.dirname(module.path): any(_names(b, _NO_TOYS) for b in _bodies(module))
-        for module in sorted(project.modules.values(), key=lambda m: any(_names(b, _NO_TOYS) for b in _bodies(m)))
-        if any(_names(b, _TOYS | _NO_TOYS) for b in _bodies(module))
-    }
+    folders: dict[str, bool] = {}
+    for module in project.modules.values():
+        if module.names & (_TOYS | _NO_TOYS):
+            folder = os.path.dirname(module.path)
+            folders[folder] = folders.get(folder, False) or bool(module.names & _NO_TOYS)
     return frozenset(
         module.path for module in project.modules.values()
-        if folders.get(os.path.dirname(module.path)) is False or any(_names(b, _TOYS) for b in _bodies(module))
+        if folders.get(os.path.dirname(module.path)) is False or module.names & _TOYS
     )  # fmt: skip
 
 
@@ -154,17 +152,8 @@ def low_precision_files(project: Project) -> frozenset[str]:
     )  # a policy of the model, wherever it is trained
     return frozenset(
         module.path for module in project.modules.values()
-        if fsdp or any(_names(b, _LOW_PRECISION) for b in _bodies(module))
+        if fsdp or module.names & _LOW_PRECISION
     )  # fmt: skip
-
-
-def _names(body: tuple[ir.Stmt, ...], wanted: frozenset[str]) -> bool:
-    """Whether one of the names occurs, plain or as an attribute."""
-    for node in walk_nodes(body):
-        name = node.name if isinstance(node, ir.Attr) else node.id if isinstance(node, ir.Name) else ""
-        if name in wanted:
-            return True
-    return False
 
 
 def version_shims(project: Project) -> frozenset[str]:

@@ -8,7 +8,7 @@ proves what it proves whatever was before (had the state been another, the call 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
@@ -191,6 +191,14 @@ def meet_optimizer(p: Protocol, o: Id) -> None:
     if o not in p.optimizers:
         p.optimizers[o] = p.unseen
         p.unseen = OptimizerState()
+
+
+def objects(p: Protocol) -> Iterator[Id]:
+    """The identities that a path knows; some more than once."""
+    yield from p.optimizers
+    yield from p.scalers
+    for pair in p.pairs:
+        yield from pair
 
 
 def drop(p: Protocol, gone: Callable[[Id], bool]) -> None:

@@ -144,7 +144,7 @@ def opaque(run: Run, fr: Frame, expr: ir.Call, callee: Value, args: Args, keywor
     everything = (*args, *(v for _, v in keywords))
     name = text_of(expr.func)
     last = name.rsplit(".", 1)[-1]
-    if not torch_api.HARMLESS.search(last):
+    if not torch_api.is_harmless(last):
         events.havoc(run, everything, st)
     tensors = calls.tensors_deep(everything, st)
     if isinstance(callee, Method) and isinstance(callee.base, Tensor):

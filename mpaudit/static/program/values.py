@@ -259,19 +259,15 @@ GRADIENT_NORM: Key = ("ucall", "gradient norm")
 
 def from_gradients(values: Iterable[Value]) -> bool:
     """Whether any of the values is a gradient or was computed from gradients."""
-    return any(
-        isinstance(part, Gradient) or (isinstance(part, Sym) and mentions(part.key, "gradient norm"))
-        for value in values
-        for part in inside(value)
-    )
-
-
-def inside(value: Value) -> Iterator[Value]:
-    """Values a value directly holds, itself first."""
-    yield value
-    if isinstance(value, Tup):
-        for item in value.items:
-            yield from inside(item)
-    elif isinstance(value, Phi | Choice):
-        for option in options(value):
-            yield from inside(option)
+    for value in values:
+        if isinstance(value, Sym):
+            found = mentions(value.key, "gradient norm")
+        elif isinstance(value, Tup):
+            found = from_gradients(value.items)
+        elif isinstance(value, Phi | Choice):
+            found = from_gradients(options(value))
+        else:
+            found = isinstance(value, Gradient)
+        if found:
+            return True
+    return False
