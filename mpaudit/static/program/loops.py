@@ -217,17 +217,18 @@ def _fixed_point(run, fr, stmt, st, enter, root) -> list[PathState]:  # type: ig
                 for state in (*heads, *ends, *leaving):
                     state.inexact = True
                 break
-            after: list[PathState] = []
+            inside: list[PathState] = []
             for head in new:
                 body, out = enter(head)
+                inside += body
                 if number:
                     leaving += out
                 else:
                     unentered += out
-                continues, fr.continues = fr.continues, []
-                done = flow.execute(run, fr, stmt.body, body) if body else []
-                after += done + fr.continues
-                fr.continues = continues
+            continues, fr.continues = fr.continues, []
+            done = flow.execute(run, fr, stmt.body, inside) if inside else []
+            after = done + fr.continues
+            fr.continues = continues
             for state in after:
                 state.forget(root)
                 state.cross_back_edge()
