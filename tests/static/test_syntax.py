@@ -101,3 +101,13 @@ def test_nodes_are_checked_again_after_a_parse() -> None:
         parse_chunk(text)
         with pytest.raises(cst.CSTValidationError):
             cst.Name("")
+
+
+def test_the_parser_leaves_libcst_as_it_was() -> None:
+    checks, whitespace = cst.CSTNode.__post_init__, cst.SimpleWhitespace
+    tree = parse_chunk("x = f(a,  b)\n")
+    assert isinstance(tree, cst.Module)
+    assert tree.code == "x = f(a,  b)\n"
+    assert (cst.CSTNode.__post_init__, cst.SimpleWhitespace) == (checks, whitespace)
+    with pytest.raises(cst.CSTValidationError):
+        cst.SimpleWhitespace("x")

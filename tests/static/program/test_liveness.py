@@ -183,3 +183,15 @@ def test_a_local_function_shadows_a_harmless_name() -> None:
     """)
         == []
     )
+
+
+def test_a_parameter_of_a_nested_function_hides_the_name_outside() -> None:
+    assert dead("""
+        def f(model):
+            x = 1
+            y = 2
+            z = 3
+            def inner(x, z=z):
+                return model(x, y, z)
+            return inner
+    """) == ["x"]
