@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from mpaudit.model import Confidence, Severity
 
@@ -12,8 +13,7 @@ from ..program.linker import Site
 from ..program.trace import Trace
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(Struct, frozen=True, gc=False):
     code: str
     site: Site
     message: str
@@ -24,16 +24,14 @@ class Draft:
     """In place of the page's, where one case is worse or milder than the rule."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True, gc=False):
     """What the audit is for; None is the newest torch and any device."""
 
     torch: tuple[int, ...] | None = None
     device: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True, gc=False):
     trace: Trace
     target: Target
     sciences: bool

@@ -6,14 +6,15 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Struct
+
 from .linker import Site
 from .state import Decision, PathState, is_counter
 from .typestate import Sure, Violation
 from .values import Cast, Key, Tensor, Use, Value, mentions, roots
 
 
-@dataclass(frozen=True, slots=True)
-class Basis:
+class Basis(Struct, frozen=True, gc=False):
     """What a path rested on when something was seen on it."""
 
     guards: tuple[tuple[Key, bool], ...]
@@ -37,8 +38,7 @@ class Hit:
     event: Site | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ApiCall:
+class ApiCall(Struct, frozen=True, gc=False):
     """A call of something outside the project. `how`: 'call', 'decorator' (called), 'bare' (a decorator or context
     manager that is named and not called)."""
 
@@ -56,8 +56,7 @@ class ApiCall:
     """Some of its arguments stand elsewhere: `*args`, `**kwargs`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Backward:
+class Backward(Struct, frozen=True, gc=False):
     site: Site
     text: str
     loss: Tensor | None
@@ -69,8 +68,7 @@ class Backward:
     function: str
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True, gc=False):
     site: Site
     scaler: Hashable | None
     """None for a raw step."""
@@ -98,8 +96,7 @@ class Frozen:
     root: int
 
 
-@dataclass(frozen=True, slots=True)
-class Scaled:
+class Scaled(Struct, frozen=True, gc=False):
     """`s.scale(loss)` with an enabled scaler."""
 
     site: Site
@@ -110,8 +107,7 @@ class Scaled:
     outer_unknown: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(Struct, frozen=True, gc=False):
     """An object that was constructed in sight."""
 
     kind: str
@@ -123,8 +119,7 @@ class Made:
     root: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class LossCall:
+class LossCall(Struct, frozen=True, gc=False):
     """A call of binary cross entropy."""
 
     site: Site
@@ -133,8 +128,7 @@ class LossCall:
     basis: Basis
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
+class Saved(Struct, frozen=True, gc=False):
     """A checkpoint: which objects' state it holds; `open` where it may hold more than was seen."""
 
     site: Site
@@ -145,8 +139,7 @@ class Saved:
     live_scalers: frozenset[Hashable]
 
 
-@dataclass(frozen=True, slots=True)
-class Leak:
+class Leak(Struct, frozen=True, gc=False):
     """A float64 tensor, made at `site`, that reached `sink`."""
 
     site: Site
@@ -156,8 +149,7 @@ class Leak:
     root: int
 
 
-@dataclass(frozen=True, slots=True)
-class CastMade:
+class CastMade(Struct, frozen=True, gc=False):
     """An autocast object; `entered` is filled in when some path enters it."""
 
     site: Site
