@@ -53,9 +53,8 @@ def call_function(
     shape = _call_shape(func, args, keywords)
     outline = _call_outline(func, args, keywords)
     given_up = bool(run.stack) and info in run.project.exhausting
-    inert = run.project.inert.get(outline, 0) >= MAX_INERT
-    done_before = given_up or shape in run.project.followed or inert
-    if (done_before and not run.lazy) or (inert and func.self_value is None):
+    done_before = given_up or shape in run.project.followed or run.project.inert.get(outline, 0) >= MAX_INERT
+    if done_before and not run.lazy:
         return [(st, _result_of_cold(run, info, everything, site, st))]
     events_before = run.events
     frame = open_frame(run, fr, func, args, keywords, st)
@@ -77,7 +76,7 @@ def call_function(
         fr.raises.append(s)
     plain = all(isinstance(value, Sym | Const | Tensor | Tup) for _, value in results)
     results = conditions.join_results(results, ("return", frame.id, site))
-    if run.events == events_before and plain:
+    if run.events == events_before and plain and not run.lazy:
         run.project.inert[outline] = run.project.inert.get(outline, 0) + 1
     out: Results = []
     for s, value in results:
