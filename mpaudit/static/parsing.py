@@ -63,7 +63,7 @@ def lower_chunk(text: str) -> Lowered:
 
 
 OUTLINE = Task[ToOutline, Outlined](
-    __name__, "outline_file", ToOutline, Outlined, "the parser", worth=4_000_000, seconds=_seconds
+    __name__, "outline_file", ToOutline, Outlined, "the parser", worth=1_000_000, seconds=_seconds
 )
 LOWER = Task[str, Lowered](
     __name__, "lower_chunk", str, Lowered, "the parser", worth=500_000, dangerous=400_000, seconds=_seconds
