@@ -95,10 +95,20 @@ def _speed(comparison: Comparison) -> str:
 _LOSSES: dict[str, Callable[[Comparison], str]] = {
     "within the noise floor": lambda c: "losses agree within the noise floor",
     "within rounding": lambda c: f"losses differ by {_percent(c.loss_deviation)} on average",
-    "beyond rounding": lambda c: f"losses differ by {_percent(c.loss_deviation)}, more than one rounding does",
+    "beyond rounding": lambda c: (
+        f"losses differ by {_percent(c.loss_deviation)}, those of fp32 runs by {_percent(c.noise_floor)}"
+        if _chaotic(c)
+        else f"losses differ by {_percent(c.loss_deviation)}, more than one rounding does"
+    ),
     "not finite": lambda c: "the loss becomes infinite or NaN",
     "unknown": lambda c: "",
 }
+
+
+def _chaotic(comparison: Comparison) -> bool:
+    """The losses of fp32 runs differ about as much: what the precision does to them cannot be told."""
+    deviation, floor = comparison.loss_deviation, comparison.noise_floor
+    return deviation is not None and floor is not None and deviation <= 10 * floor
 
 
 def _style(comparison: Comparison) -> Style:
@@ -263,7 +273,8 @@ def _loss_sentence(comparison: Comparison) -> str:
     return {
         "within the noise floor": "no more than between fp32 runs",
         "within rounding": f"less than one rounding to {name}",
-        "beyond rounding": f"more than one rounding to {name}",
+        "beyond rounding": f"more than one rounding to {name}"
+        + (", but fp32 runs differ about as much" if _chaotic(comparison) else ""),
         "not finite": "a loss that becomes infinite or NaN",
         "unknown": "",
     }[comparison.loss_verdict]

@@ -46,8 +46,9 @@ class Steps:
     """The same for backward passes, as long as they may be what is counted."""
     ended: list[Callable[[], None]] = field(default_factory=list)
     """Called at the end of each step of an optimizer, after it is in the log."""
-    passed: list[Callable[[], None]] = field(default_factory=list)
-    """Called at the end of each backward, as long as backward passes may be what is counted."""
+    due: int = 0
+    """From so many steps on, `look` is called at the end of each."""
+    look: Callable[[], None] = lambda: None
     _numbers: dict[int, tuple[ReferenceType[Any], int]] = field(default_factory=dict)
     """By the identity of an optimizer, which another may take over after its end: hence the reference."""
     _events: Events | None = None
@@ -81,8 +82,11 @@ class Steps:
         self._waiting = False
         if self.counted != "backward":
             self.made = self.counts[0] if len(self.counts) == 1 else self.counts[primary(self.counts)]
-        for subscriber in self.ended:
-            subscriber()
+        if self.ended:
+            for subscriber in self.ended:
+                subscriber()
+        if self.made >= self.due:
+            self.look()
 
     def _meet(self, optimizer: Any) -> int:
         number = len(self.names)
@@ -93,7 +97,7 @@ class Steps:
 
     def forget(self) -> None:
         """Begins anew, in the child of a fork. Optimizers that exist are still expected to step."""
-        self.made = self.backwards = 0
+        self.made = self.backwards = self.due = 0
         self._waiting = False
         self._numbers.clear()
         for entries in (self.names, self.counts, self.log, self.ends, self.passes):
@@ -125,9 +129,12 @@ class Steps:
         self.passes.append(len(self._journal))
         if self.counted is None and self.backwards >= 100 + 10 * self.planned:
             self.counted = "backward"
-        self.made = self.backwards if self.by_backward else 0
-        for subscriber in self.passed:
-            subscriber()
+        if self.by_backward:
+            self.made = self.backwards
+            if self.made >= self.due:
+                self.look()
+        else:
+            self.made = 0
 
     def _scaler_begin(self, scaler: Any, optimizer: Any) -> None:
         self._waiting = True

@@ -35,8 +35,6 @@ class Training:
     """A file descriptor."""
     warm: int
     """Steps until the measured ones begin."""
-    due: int = 0
-    """The step at whose end there is something to do."""
     looked: tuple[float, int] = (-inf, 0)
     """When that was last so, and the steps that were made."""
     shown: float = 0.0
@@ -47,11 +45,7 @@ class Training:
     emulation: object = None
     """Lasts as long as it is held."""
 
-    def step_ended(self) -> None:
-        if self.steps.made >= self.due:
-            self._look()
-
-    def _look(self) -> None:
+    def look(self) -> None:
         """After the clock: all that costs time comes here, and the bound last."""
         now, made = perf_counter(), self.steps.made
         if now - self.shown > _EVERY_S:
@@ -66,11 +60,7 @@ class Training:
         self.looked = now, made
         # steps that are so quick that many of them fit between two looks need not be looked at one by one
         soon = made + max(int(_EVERY_S / max(now - before, 1e-6) * (made - then)), 1)
-        self.due = min(soon, self.steps.planned, soon if self.begun else self.warm)
-
-    def pass_ended(self) -> None:
-        if self.steps.by_backward:
-            self.step_ended()
+        self.steps.due = min(soon, self.steps.planned, soon if self.begun else self.warm)
 
     def show(self) -> None:
         """Tells the parent how far the training is."""
@@ -86,7 +76,7 @@ class Training:
         self.timing.forget()
         self.losses.seen.clear()
         self.bound.fired = self.begun = False
-        self.due, self.looked = 0, (-inf, 0)
+        self.looked = -inf, 0
 
     def keep(self) -> None:
         """Writes what the probes of an evidence run have found, where this process is the one that trains."""
@@ -143,8 +133,7 @@ def begin(plan: ChildPlan, patches: Patches, finish: Callable[[], None]) -> Trai
     if plan.kind == "evidence":
         training.evidence = evidence.begin(plan, steps, sources, controller)
         steps.ended.append(training.evidence.step_ended)  # before the bound, which does not come back
-    steps.ended.append(training.step_ended)
-    steps.passed.append(training.pass_ended)
+    steps.look = training.look
     return training
 
 
