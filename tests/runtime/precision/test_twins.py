@@ -6,6 +6,10 @@ autocast and a GradScaler. What mpaudit makes of one of them must be another of 
 
 from __future__ import annotations
 
+import os
+import shutil
+from pathlib import Path
+
 import pytest
 
 from .conftest import TWINS, Drive
@@ -55,6 +59,24 @@ def test_bit_for_bit(drive: Drive, name: str) -> None:
         assert control["mode"] == MODES[word]
         if name not in UNSCALED:
             assert control["unfaithful"] == [], word
+
+
+@pytest.mark.skipif(
+    not (os.environ.get("MPAUDIT_TEST_INDUCTOR") and shutil.which("g++")),
+    reason="takes minutes of a C++ compiler: asked for with MPAUDIT_TEST_INDUCTOR=1",
+)
+def test_bit_for_bit_under_inductor(drive: Drive, tmp_path: Path) -> None:
+    """Code that is compiled to C++. The twins above stop at the graph that autograd is given, without a compiler."""
+    script = tmp_path / "compiled.py"
+    script.write_text((TWINS / "compiled.py").read_text().replace("aot_eager", "inductor"))
+    equal = {"none:amp-bf16": "bf16:off", "fp16:fp32": "none:off"}
+    answers = drive(script, *equal, *equal.values())
+    for word, twin in equal.items():
+        assert "error" not in answers[word], answers[word]["error"]
+        assert answers[word]["losses"] == answers[twin]["losses"], word
+        assert answers[word]["parameters"] == answers[twin]["parameters"], word
+        assert answers[word]["control"]["mode"] == MODES[word]
+    assert answers["bf16:off"]["losses"] != answers["none:off"]["losses"]
 
 
 def test_scale_and_left_out_steps_are_reported(drive: Drive) -> None:
