@@ -27,6 +27,7 @@ AUDIT_FILE = "audit.json"
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
 
 EMULATIONS: dict[str, Variant] = {"cuda-amp-fp16": "amp-fp16", "cuda-amp-bf16": "amp-bf16"}
+RUNS_HELP = "Runs of each variant. An interval takes three."
 EVIDENCE_HELP = "Runs of each variant with probes: ops, memory, gradients. Two give op-time ratios."
 
 INSTALL = "`mpaudit profile` needs torch: python -m pip install 'mpaudit[profile]'"
@@ -52,7 +53,7 @@ def _variants(_: click.Context, __: click.Parameter, value: str | None) -> tuple
 @click.option("--variants", callback=_variants, metavar="LIST", help=f"Of {','.join(VARIANTS)}. Default: what suits.")
 @click.option("--warmup", type=click.IntRange(min=1), default=WARMUP, show_default=True, help="Steps not counted.")
 @click.option("--steps", type=click.IntRange(min=3), default=STEPS, show_default=True, help="Steps measured per run.")
-@click.option("--runs", type=click.IntRange(min=1), default=ROUNDS, show_default=True, help="Runs of each variant.")
+@click.option("--runs", type=click.IntRange(min=1), default=ROUNDS, show_default=True, help=RUNS_HELP)
 @click.option("--time-limit", type=click.FloatRange(min=1), default=600.0, show_default=True, help="Seconds per run.")
 @click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)
 @click.option("--seed", type=click.IntRange(min=0, max=2**32 - 1), default=0, show_default=True)
