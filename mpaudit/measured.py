@@ -210,6 +210,9 @@ class HeldMemory(msgspec.Struct, frozen=True):
     optimizer_state: int
     activations: int
     casts: int
+    batch_ratio: float | None = None
+    """How many times the batch would hold as much as the baseline does; an estimate: activations and casts grow with
+    the batch, the rest does not. Null for the baseline and where nothing grows."""
 
 
 class ModuleRange(msgspec.Struct, frozen=True):

@@ -148,6 +148,13 @@ def _memory(evidence: Evidence) -> Iterator[Block]:
     )
     headers = ("precision", " parameters", " gradients", " optimizer", " activations", " casts")
     yield Table(headers, rows)
+    baseline = evidence.memory[0].variant
+    for held in evidence.memory[1:]:
+        if held.batch_ratio is not None:
+            yield Sentence(
+                f"In what {baseline} holds, {held.variant} would hold a batch about {held.batch_ratio:.2g} times as "
+                "large: an estimate from this table (activations and casts grow with the batch), not tried."
+            )
 
 
 def _scaling(evidence: Evidence) -> Iterator[Block]:

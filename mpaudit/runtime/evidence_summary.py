@@ -12,7 +12,7 @@ import msgspec
 from mpaudit import measured
 from mpaudit.audit import relative
 from mpaudit.runtime import log_directory, loss_scaling, optables
-from mpaudit.runtime.evidence import EVIDENCE_FILE, OpEvidence, Overflow, RunEvidence
+from mpaudit.runtime.evidence import EVIDENCE_FILE, MemoryByCategory, OpEvidence, Overflow, RunEvidence
 from mpaudit.runtime.loss_scaling import GradientEvidence, Gradients, in_half
 from mpaudit.runtime.optables import By
 from mpaudit.runtime.session import Session
@@ -89,10 +89,26 @@ def _without(variant: str, run: OpEvidence, cwd: Path) -> Iterable[measured.With
 def _memory(found: Iterable[RunEvidence]) -> Iterable[measured.HeldMemory]:
     """Of the first run of each variant: sizes do not vary."""
     first = {run.variant: run.memory for run in reversed(list(found)) if run.memory is not None}
+    baseline: MemoryByCategory | None = None
     for variant, held in reversed(first.items()):
         yield measured.HeldMemory(
-            variant, held.parameters, held.gradients, held.optimizer_state, held.activations, held.casts
+            variant,
+            held.parameters,
+            held.gradients,
+            held.optimizer_state,
+            held.activations,
+            held.casts,
+            batch_ratio(baseline, held) if baseline is not None else None,
         )
+        baseline = baseline or held
+
+
+def batch_ratio(baseline: MemoryByCategory, held: MemoryByCategory) -> float | None:
+    """How many times its batch a variant could train with in what the baseline holds. Casts of weights are counted as
+    if they grew with the batch: the estimate is low rather than high. None where nothing grows."""
+    grows = held.activations + held.casts
+    fixed = held.parameters + held.gradients + held.optimizer_state
+    return (baseline.total - fixed) / grows if grows and baseline.total > fixed else None
 
 
 def _scaling(found: Sequence[RunEvidence], cwd: Path) -> Iterable[measured.LossScaling]:

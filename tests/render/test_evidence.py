@@ -134,6 +134,11 @@ def test_memory() -> None:
     assert "  fp32          1.0 MiB    1.0 MiB          0     2.00 GiB  0.5 KiB\n" in shown()
 
 
+def test_the_batch_that_fits() -> None:
+    memory = (HeldMemory("fp32", 1, 1, 0, 9, 0), HeldMemory("amp-bf16", 1, 1, 0, 4, 1, 1.8))
+    assert "In what fp32 holds, amp-bf16 would hold a batch about 1.8 times as large" in shown(memory=memory)
+
+
 def test_loss_scaling_is_said_once() -> None:
     text = shown()
     assert text.count("It needs it.") == 1

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from mpaudit import measured
 from mpaudit.measured import Variant
@@ -19,7 +20,7 @@ from mpaudit.runtime.evidence import (
     RunEvidence,
     ScalerStep,
 )
-from mpaudit.runtime.evidence_summary import TABLES, evidence, read
+from mpaudit.runtime.evidence_summary import TABLES, batch_ratio, evidence, read
 from mpaudit.runtime.loss_scaling import GradientEvidence, Gradients, Histogram, Update
 from mpaudit.runtime.plan import Options, plan
 from mpaudit.runtime.protocol import Target
@@ -125,6 +126,21 @@ def test_memory_of_each_precision_once(tmp_path: Path) -> None:
         ("fp32", 4, 100, 2),
         ("amp-bf16", 4, 100, 2),
     ]
+    assert [one.batch_ratio for one in held] == [None, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("held", "expected"),
+    [
+        (MemoryByCategory(10, 10, 20, 50, 0), 2.0),
+        (MemoryByCategory(10, 10, 20, 50, 50), 1.0),
+        (MemoryByCategory(10, 10, 20, 0, 0), None),
+        (MemoryByCategory(100, 20, 20, 50, 0), None),
+    ],
+    ids=["half the activations", "as much in casts", "nothing grows", "no room"],
+)
+def test_the_batch_that_a_saving_allows(held: MemoryByCategory, expected: float | None) -> None:
+    assert batch_ratio(MemoryByCategory(10, 10, 20, 100, 0), held) == expected
 
 
 def test_loss_scaling_looks_at_what_autocast_computes_in_half(tmp_path: Path) -> None:
