@@ -46,9 +46,9 @@ def test_what_is_known_of_a_variant_is_used() -> None:
 
 
 def test_a_budget_cuts_and_says_so() -> None:
-    asked, session, events = carried(budget_s=13.0)
+    asked, session, events = carried(budget_s=11.0)
     assert asked == PLAN[:2]
-    assert session.notes == ["the budget of 13 s leaves no time for 3 runs of the plan"]
+    assert session.notes == ["the budget of 11 s leaves no time for 3 runs of the plan"]
     assert Changed(session.notes[0]) in events
     assert [event for event in events if isinstance(event, Estimated)] == [Estimated(8.0, 2)]
 
