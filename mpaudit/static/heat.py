@@ -26,9 +26,9 @@ MATERIAL_TRIGGERS = frozenset(
 that holds nothing else can have no finding."""
 
 PROJECT_TRIGGERS = frozenset(
-    (r"load_state_dict", r"allow_tf32", r"fp32_precision", r"set_float32_matmul_precision")
+    (r"load_state_dict", r"allow_tf32", r"fp32_precision", r"set_float32_matmul_precision", r"cpp_extension")
 )  # fmt: skip
-"""What checks ask of a project as a whole: whether anything resumes a training, or turns TF32 on."""
+"""What checks ask of a project as a whole: whether anything resumes a training, turns TF32 on, or compiles kernels."""
 
 SCIENCES = frozenset(
     (

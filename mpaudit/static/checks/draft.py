@@ -49,7 +49,7 @@ class Seen(Struct, frozen=True, gc=False):
     toys: frozenset[str] = frozenset()
     """Files that load very small data."""
     kernels: frozenset[str] = frozenset()
-    """Files that compile CUDA kernels of their own."""
+    """Files with CUDA kernels of their own, or that import such a file."""
     stepwise: frozenset[str] = frozenset()
     """Files with a network that goes through a sequence cell by cell."""
     resumable: frozenset[Site] = frozenset()

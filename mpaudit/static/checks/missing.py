@@ -114,9 +114,11 @@ def _uncovered(seen: Seen) -> Iterator[Uncovered]:
         roots = {trace.scripts.get(step.basis.root, "") for step in steps}
         if (places | made) & seen.low_precision or (places | made | roots) & seen.toys:
             continue
+        source = trace.sources.get(first.module, "")
         waits = bool(
-            (places | made) & seen.kernels or (places | made | roots) & seen.simulators
-            or trace.sources.get(first.module) in seen.stepwise
+            ({source} if source else places | made | roots) & seen.kernels
+            or (places | made | roots) & seen.simulators
+            or source in seen.stepwise
         )  # fmt: skip
         yield from (Uncovered(step.loops, first, at, waits, head) for step in steps)
 

@@ -142,7 +142,7 @@ def make_optimizer(run: Run, ref: Ref, site: Site, params: list[Value], text: st
     run.parameters[ref] = modules
     if any(p.filtered for value in params for p in _all_params(value)):
         run.filtered.add(ref)
-    if modules is None and any(_holds_tensor(value) for value in params):
+    if modules is None and any(_holds_tensor(run, value) for value in params):
         run.trace.loose.add(ref)
     run.trace.made.setdefault(ref, Made("optimizer", ref, site, _loops(run), text, True, run.root))
     if run.lazy:
@@ -151,9 +151,10 @@ def make_optimizer(run: Run, ref: Ref, site: Site, params: list[Value], text: st
     typestate.new_optimizer(st.protocol, ref)
 
 
-def _holds_tensor(value: Value) -> bool:
+def _holds_tensor(run: Run, value: Value) -> bool:
     if isinstance(value, Tup):
-        return any(isinstance(v, Tensor) for item in value.items for v in options(item))
+        found = [v for item in value.items for v in options(item)]
+        return any(isinstance(v, Tensor) or (isinstance(v, Sym) and v.key in run.tensors) for v in found)
     return isinstance(value, Sym) and mentions(value.key, "Tensor")
 
 

@@ -42,6 +42,8 @@ class Run:
     """A condition is being evaluated: calls in it are named by what they call, not by where they stand."""
     lazy: int = 0
     """An object is being reconstructed out of order: its typestate is unknown."""
+    tensors: set[Key] = field(default_factory=set)
+    """Unknown values that a factory of torch made."""
     classes: dict[Hashable, ClassInfo] = field(default_factory=dict)
     enabled: dict[Hashable, bool | Key] = field(default_factory=dict)
     """Scaler → whether it is enabled."""

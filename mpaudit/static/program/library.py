@@ -165,7 +165,10 @@ def call_external(
             return [(st, Sym(GRADIENT_NORM))]
         if run.testing:
             return [(st, Sym(("pcall", name, *(operators.key_of(v) for v in everything[:4]))))]
-        return [(st, functions.fresh(site, st))]
+        made = functions.fresh(site, st)
+        if last in torch_api.FACTORIES:
+            run.tensors.add(made.key)
+        return [(st, made)]
     if top in _QUIET:
         return [(st, join_tensors(tensors) if tensors else _structural(run, name, everything, site, st))]
     return unknown.opaque(run, fr, expr, Ext(name), args, keywords, st)

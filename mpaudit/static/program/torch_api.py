@@ -103,6 +103,11 @@ is_clip = _names(
     r"^(torch\.nn\.utils(\.clip_grad)?\.clip_grad(_norm|_value|s_with_norm)_?"
     r"|timm\.utils(\..*)?\.(dispatch_clip_grad|agc\.adaptive_clip_grad|adaptive_clip_grad)|fairscale\..*clip_grad_norm_?)$"
 )
+FACTORIES = frozenset(
+    {"empty", "full", "normal", "ones", "rand", "randn", "tensor", "zeros", "Tensor", "FloatTensor", "Parameter"}
+)
+"""Last names of what makes a tensor of numbers."""
+
 NO_GRAD = frozenset(
     {"torch.no_grad", "torch.inference_mode", "torch.autograd.no_grad", "torch.autograd.grad_mode.no_grad"}
 )

@@ -86,11 +86,15 @@ def toy_files(project: Project) -> frozenset[str]:
 
 
 def kernel_files(project: Project) -> frozenset[str]:
-    """Files that compile CUDA kernels of their own: these have one dtype, which autocast does not know."""
-    return frozenset(
+    """Files that compile CUDA kernels of their own, and those that import one, however far: such a kernel knows the
+    dtypes that it was written for, which autocast does not ask it for."""
+    found = {
         module.path for module in project.modules.values()
         if any(source.startswith("torch.utils.cpp_extension") for _, source, _ in module.outline.imports)
-    )  # fmt: skip
+    }  # fmt: skip
+    while found and (more := _importers(project, found) - found):
+        found |= more
+    return frozenset(found)
 
 
 def simulator_files(project: Project) -> frozenset[str]:
