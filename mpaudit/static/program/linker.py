@@ -396,7 +396,8 @@ class Project:
         return self._found[place]
 
     def function_at(self, site: Site) -> FunctionInfo | None:
-        """The function that a place is in, by where functions begin; None in top-level code."""
+        """The function or method of the file or of a class that a place is in, by where functions begin; None in
+        top-level code. Functions inside of it count as a part of it."""
         module = self.modules.get(site.path)
         units = () if module is None else (unit for unit, _ in module.chunks)
         unit = next((u for u in units if u.first_line <= site.line <= u.last_line), None)
@@ -404,7 +405,7 @@ class Project:
             return None
         begins = [
             (info.first_line - 1 + info.node.span[0], info) for info in module.nested
-            if info.first_line == unit.first_line and info.node is not None
+            if info.first_line == unit.first_line and info.node is not None and info.parent is None
         ]  # fmt: skip
         before = [(line, info) for line, info in begins if line <= site.line]
         return max(before, key=lambda pair: pair[0])[1] if before else None

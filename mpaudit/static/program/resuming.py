@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..facts import ir
 from .frame import text_of
-from .linker import FunctionInfo, Project, Site, walk_nodes, walk_statements
+from .linker import FunctionInfo, Project, Site, walk_nodes
 from .trace import Saved, Trace
 
 
@@ -39,7 +39,7 @@ def resumable(project: Project, trace: Trace) -> frozenset[Site]:
 
 def _loads(project: Project) -> Iterator[Load]:
     for module in project.modules.values():
-        for info in module.nested:
+        for info in (info for info in module.nested if info.parent is None):
             yield from (Load(info, _held(node, info)) for node in walk_nodes(info.node) if _loads_optimizer(node))
         for unit, stmts in module.chunks:
             if unit.kind == "code":
@@ -62,9 +62,9 @@ def _held(node: object, info: FunctionInfo) -> str:
 
 
 def _variables(info: FunctionInfo) -> set[str]:
-    """Names that the function itself assigns."""
+    """Names that the function assigns, and the functions inside of it."""
     found: set[str] = set()
-    for stmt in walk_statements(info.node.body if info.node is not None else ()):
+    for stmt in walk_nodes(info.node):
         for target in stmt.targets if isinstance(stmt, ir.Assign) else ():
             found |= {part.id for part in walk_nodes(target) if isinstance(part, ir.Name)}
     return found
