@@ -101,6 +101,10 @@ def test_the_history_of_the_scripts_own_scaler(tmp_path: Path) -> None:
     assert found.overflow.parameter in ("2.weight", "2.bias")
 
 
+def test_a_scaler_that_is_switched_off_has_no_history(tmp_path: Path) -> None:
+    assert evidence_of(tmp_path, OWN_SCALER, variant="fp32").scaler == ()
+
+
 def test_the_history_of_a_scaler_that_was_put_in_and_its_first_overflow(tmp_path: Path) -> None:
     # small at first, so that the overflow is in the fifth step
     large = LOOP.replace("pow(2).mean()", "sum().mul(3 if made > 3 else 1e-4)")

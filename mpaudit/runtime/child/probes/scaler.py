@@ -37,6 +37,8 @@ def install(events: Events, controller: Controller, step: Callable[[], int], his
         begun = step()
 
     def own_ends(scaler: Any, optimizer: Any) -> None:
+        if not scaler.is_enabled():  # switched off, by the script or for this precision: it scales nothing
+            return
         left_out = _left_out(scaler, optimizer)
         history.append(ScalerStep(begun, float(scaler.get_scale()), left_out, finite or not left_out))
         closed(optimizer)
