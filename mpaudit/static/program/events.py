@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable
 
 from msgspec.structs import replace
 
-from . import generators, typestate
+from . import generators, operators, typestate
 from .frame import Frame, Run
 from .linker import Site
 from .state import PathState, is_counter, varies
@@ -271,14 +271,36 @@ def scaled_of_unknown(loss: Value) -> Id | None:
     return None if isinstance(loss, Sym) and _is_computed(loss.key) else "?"
 
 
+def stays_unscaled(op: str, loss: Value, other: Value) -> bool:
+    """Whether `loss op= other` is a loss that nothing has scaled, where one of them is an unknown value."""
+    known = (Const, Tensor)
+    if not isinstance(loss, known) and scaled_of_unknown(loss) is not None:
+        return False
+    if op in ("*", "/"):
+        return not operators.may_be_scale(other)
+    return isinstance(other, known) or scaled_of_unknown(other) is None
+
+
 def _is_computed(key: Key) -> bool:
     """What a call gave, or arithmetic on that, unless it is scaled by hand."""
+    if key[0] == "aug":
+        return key[-1] is True
     if key[0] == "sub":
         return isinstance(key[1], tuple) and _is_computed(key[1])
     if key[0] == "op":
         parts = [part for part in key[2:] if isinstance(part, tuple) and part[:1] != ("const",)]
         return bool(parts) and all(_is_computed(part) for part in parts)
     return key[0] in ("call", "ucall") and not mentions(key, "get_scale")
+
+
+def _is_checked(run: Run, optimizer: Id, st: PathState) -> bool:
+    """Whether something on this iteration was asked since the unscale_: it may be whether the gradients are finite."""
+    switches = {made.enabled for made in run.trace.made.values()}
+    scaler = st.protocol.optimizers[optimizer].grad.scaler
+    before = run.unscaled_under.get(st.protocol.pair(scaler, optimizer).site, ())
+    return any(
+        not is_mode(key) and not is_counter(key) and key not in switches and key not in before for key in st.guards
+    )
 
 
 def zero(run: Run, optimizer: Id, site: Site, st: PathState) -> None:
@@ -382,6 +404,7 @@ def unscale(run: Run, scaler: Id, optimizer: Id | None, site: Site, st: PathStat
             if s.protocol.optimizers[optimizer].grad == typestate.EMPTY:
                 typestate.doubt_record(s.protocol, scaler)  # a path without a backward: in the run there is one
             note(run, s)
+            run.unscaled_under.setdefault(site, set(s.guards)).intersection_update(s.guards)
             for key, taken in s.guards.items():
                 run.trace.unscale_arms.setdefault(key, {})[taken] = True
         out.append(s)
@@ -417,9 +440,7 @@ def raw_step(run: Run, fr: Frame, optimizer: Id, site: Site, text: str, st: Path
     if by_flag:
         st.heap[("loss", optimizer), "of"] = NONE  # nothing is said of how the loss was computed when AMP is off
     _record_step(run, site, None, optimizer, text, st)
-    switches = {made.enabled for made in run.trace.made.values()}
-    checked = any(not is_mode(key) and not is_counter(key) and key not in switches for key in st.guards)
-    typestate.raw_step(st.protocol, optimizer, site, _report(run, st, site), checked=checked)
+    typestate.raw_step(st.protocol, optimizer, site, _report(run, st, site), checked=_is_checked(run, optimizer, st))
 
 
 def native_step(run: Run, scaler: Id, optimizer: Id, site: Site, text: str, st: PathState) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..facts import ir
-from . import conditions, containers, contexts, expressions, functions, loops, operators, scopes, typestate
+from . import conditions, containers, contexts, events, expressions, functions, loops, operators, scopes, typestate
 from .frame import Frame, Run, text_of
 from .linker import Site, walk_statements
 from .liveness import Lives, lives
@@ -14,16 +14,20 @@ from .values import (
     GRADIENT_NORM,
     NONE,
     Cast,
+    Choice,
     Cls,
     Const,
     Ext,
     Func,
+    Key,
     Params,
+    Phi,
     Ref,
     Sym,
     Tensor,
     Tup,
     Value,
+    choice,
     from_gradients,
     options,
 )
@@ -199,19 +203,32 @@ def _never_read(fr: Frame, name: str) -> bool:
 def _augmented(run: Run, fr: Frame, stmt: ir.AugAssign, st: PathState) -> list[PathState]:
     out = []
     for s, (old, value) in expressions.evaluate_all(run, fr, (stmt.target, stmt.value), st):
-        node = ("aug", fr.id, stmt.span)
-        s.forget(node)
+        node = ("aug", fr.id, stmt.span, events.stays_unscaled(stmt.op, old, value))
+        for known in (True, False):
+            s.forget((*node[:-1], known))
         new = operators.binary(stmt.op, old, value)
         if isinstance(old, Ref) and old.kind == "list":
             items = s.heap.get((old, "[]"))
             if isinstance(items, Tup) and isinstance(value, Tup):
                 s.heap[old, "[]"] = Tup((items.items + value.items)[:6])
             new = old
-        elif not isinstance(new, Tensor | Tup | Params | Ref):
-            new = Sym(GRADIENT_NORM) if from_gradients([value]) else Sym(node)
+        else:
+            new = _summed(new, GRADIENT_NORM if from_gradients([value]) else node)
         containers.assign(run, fr, stmt.target, new, s)
         out.append(s)
     return out
+
+
+def _summed(value: Value, node: Key) -> Value:
+    """What `+=` gives: a sum of numbers is named by its place, or it would be another one on every turn of a loop."""
+    match value:
+        case Tensor() | Tup() | Params() | Ref():
+            return value
+        case Phi() | Choice() if any(isinstance(option, Tensor) for option in options(value)):
+            if isinstance(value, Choice):
+                return choice([_summed(option, node) for option in options(value)], node)
+            return Phi(value.key, _summed(value.yes, node), _summed(value.no, node))
+    return Sym(node)
 
 
 def _import(run: Run, fr: Frame, stmt: ir.Import, st: PathState) -> None:

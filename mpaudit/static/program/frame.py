@@ -66,6 +66,8 @@ class Run:
     """Class → what its bases are."""
     half: dict[Hashable, Site] = field(default_factory=dict)
     """Module → the call that made its weights fp16."""
+    unscaled_under: dict[Site | None, set[Key]] = field(default_factory=dict)
+    """unscale_ → the decisions that were taken before it on every path."""
     again: bool = False
     """The root is being followed for the second time, as the next iteration of a loop that is not in sight."""
     events: int = 0

@@ -64,7 +64,7 @@ def _binary(op: str, a: Value, b: Value) -> Value:
         if joined.scaled == "mixed" and op not in ("+", "-"):
             joined = Tensor(joined.uses, "?")
         other = [v for v in (a, b) if not isinstance(v, Tensor)]
-        if joined.scaled is None and op in ("*", "/") and other and _may_be_scale(other[0]):
+        if joined.scaled is None and op in ("*", "/") and other and may_be_scale(other[0]):
             return Tensor(joined.uses, "?", joined.dtype)
         if any(t.dtype == "float64" for t in tensors) and len(tensors) == 2:
             wide = next(t for t in tensors if t.dtype == "float64")
@@ -89,7 +89,7 @@ def is_cuda_text(value: Value) -> bool:
     return isinstance(value, Const) and isinstance(value.value, str) and value.value.startswith("cuda:")
 
 
-def _may_be_scale(value: Value) -> bool:
+def may_be_scale(value: Value) -> bool:
     """A loss multiplied by hand (`loss * 1024`) is a static loss scale; by a weight it is not, but who knows."""
     if isinstance(value, Const):
         return isinstance(value.value, int | float) and not isinstance(value.value, bool) and abs(value.value) >= 64

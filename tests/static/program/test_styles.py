@@ -172,6 +172,74 @@ def main(loader, net_g, net_d):
 """,
 }
 
+LOSSES = {
+    "a loss of one of two kinds that another is added to": """
+def overlap(output, target):
+    return 1 - 2 * (output * target).sum() / (output + target).sum()
+
+
+def train(model, loader, optimizer, scaler):
+    criterion = nn.CrossEntropyLoss() if model.classes > 1 else nn.BCEWithLogitsLoss()
+    for x, target in loader:
+        optimizer.zero_grad()
+        with autocast("cuda"):
+            output = model(x)
+            loss = criterion(output, target)
+            loss += overlap(output, target)
+        scaler.scale(loss)  # wrong
+        loss.backward()  # wrong MPA202
+        scaler.scale(loss).backward()  # right
+        scaler.unscale_(optimizer)
+        scaler.step(optimizer)
+        scaler.update()
+""",
+    "what functions elsewhere give, added up": """
+from project.losses import first, second
+
+
+def train(model, loader, optimizer, scaler):
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast("cuda"):
+            loss = first(model, x)
+            loss += second(model, x)
+        loss.backward(retain_graph=True)  # wrong
+        scaler.scale(loss).backward()  # wrong MPA224
+        scaler.scale(loss).backward()  # right
+        scaler.step(optimizer)
+        scaler.update()
+""",
+    "losses that come scaled, added up": """
+from project.losses import first
+
+
+def train(losses, loader, optimizer, scaler):
+    for x in loader:
+        optimizer.zero_grad()
+        loss = losses.scaled
+        loss += losses.other
+        loss.backward()
+        scaler.step(optimizer)
+        scaler.step(optimizer)  # wrong MPA209
+        scaler.update()
+""",
+    "an assertion on the batch": """
+def train(model, loader, optimizer, scaler):
+    for x in loader:
+        assert x.shape[1] == model.channels
+        optimizer.zero_grad()
+        with autocast("cuda"):
+            loss = model(x).mean()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()  # wrong MPA203
+        if norm < 1e6:  # right
+            optimizer.step()  # right
+        scaler.update()
+""",
+}
+
 CLIPS = {
     "a clip by the norm of each parameter": """
 def clip_gradients(model, clip):
@@ -478,7 +546,7 @@ def train(G, D, optimizer, loader):
 
 SHAPES = {
     name: files if isinstance(files, dict) else {"train.py": files}
-    for group in (OBJECTS, SEVERAL, CLIPS, ITERATIONS, CORRELATED, PROTOCOL)
+    for group in (OBJECTS, SEVERAL, LOSSES, CLIPS, ITERATIONS, CORRELATED, PROTOCOL)
     for name, files in group.items()
 }  # fmt: skip
 
