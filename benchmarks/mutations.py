@@ -1,9 +1,11 @@
 """Mutation analysis of `mpaudit lint`: correct mixed-precision code is broken in every place where it can be, one place
 at a time, and each broken project must give a new finding of the right code at the right place.
 
-    python benchmarks/mutations.py [--operators a,b] [--limit-per-operator N] [--seed S] [--json FILE] TREES...
+    python benchmarks/mutations.py [--operators a,b] [--limit-per-operator N] [--seed S] [--json FILE] [--again FILE]
+        TREES...
 
-The trees are copied and never changed. Sites are found by syntax alone (operators.py); a site in a function that has a
+The trees are copied and never changed. `--again` takes what an earlier run caught from its JSON file, and runs what it
+did not catch or did not come to. Sites are found by syntax alone (operators.py); a site in a function that has a
 finding before anything is broken is left out and counted as «not clean». `equivalent_mutants.json` lists, by hand and
 with the reason, the mutants that break nothing.
 """
@@ -22,10 +24,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
+
+import msgspec
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -86,9 +90,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"no such operator: {', '.join(unknown)}; there are {', '.join(sorted(OPERATORS))}", file=sys.stderr)
         return 2
     report = Report()
+    caught = _caught(options.again) if options.again else {}
     for tree in options.trees:
         with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
-            audit_mutants(tree.resolve(), Path(folder), names, report, options.limit_per_operator, options.seed)
+            audit_mutants(tree.resolve(), Path(folder), names, report, options.limit_per_operator, options.seed, caught)
         _say(f"{tree.name}: {_counts(r for r in report.results if r.tree == tree.name)}", options.quiet)
         if options.json:
             options.json.write_text(as_json(report))
@@ -103,8 +108,22 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--limit-per-operator", type=int, help="at most so many mutants of each operator per tree")
     parser.add_argument("--seed", type=int, default=0, help="which ones, under a limit")
     parser.add_argument("--json", type=Path, help="every mutant with its outcome")
+    parser.add_argument("--again", type=Path, help="the JSON file of an earlier run")
     parser.add_argument("--quiet", action="store_true", help="no line for each tree")
     return parser
+
+
+_Site = tuple[str, str, str, int]
+
+
+def _site(result: Result) -> _Site:
+    return result.tree, result.operator, result.path, result.line
+
+
+def _caught(file: Path) -> dict[_Site, Result]:
+    """What an earlier run caught."""
+    results = (msgspec.convert(given, Result) for given in json.loads(file.read_text())["results"])
+    return {_site(result): result for result in results if result.outcome == "caught"}
 
 
 def _say(text: str, quiet: bool) -> None:
@@ -116,7 +135,13 @@ def _say(text: str, quiet: bool) -> None:
 
 
 def audit_mutants(
-    tree: Path, folder: Path, operators: Sequence[str], report: Report, limit: int | None = None, seed: int = 0
+    tree: Path,
+    folder: Path,
+    operators: Sequence[str],
+    report: Report,
+    limit: int | None = None,
+    seed: int = 0,
+    caught: Mapping[_Site, Result] = MappingProxyType({}),
 ) -> None:
     """Breaks a copy of `tree` in `folder` in every place, and adds what was reported to `report`."""
     copy = folder / (tree.name.partition("@")[0].rpartition("__")[2] or "tree")  # some import themselves by this name
@@ -148,7 +173,8 @@ def audit_mutants(
             chosen = random.Random(f"{seed} {tree.name} {name}").sample(range(len(mutants)), limit)
             mutants = [mutants[number] for number in sorted(chosen)]
         for mutant in mutants:
-            report.results.append(_judged(mutant, by_path, audited, before, tree.name, sample))
+            known = caught.get((tree.name, name, mutant.path, mutant.line))
+            report.results.append(known or _judged(mutant, by_path, audited, before, tree.name, sample))
 
 
 def _copied(tree: Path, copy: Path) -> list[Source]:

@@ -230,6 +230,19 @@ def test_a_limit_takes_the_same_mutants_for_the_same_seed(tree: Path, tmp_path: 
     assert len(chosen[0]) == 1
 
 
+def test_a_run_again_takes_what_was_caught_and_looks_at_the_rest(tree: Path, tmp_path: Path) -> None:
+    first, again = tmp_path / "first.json", tmp_path / "again.json"
+    mutations.main([str(tree), "--operators", "drop-update,raw-step", "--json", str(first), "--quiet"])
+    report = json.loads(first.read_text())
+    dropped, raw = report["results"]
+    assert dropped["outcome"] == raw["outcome"] == "caught"
+    report["results"] = [{**dropped, "new": ["as it was"]}, {**raw, "outcome": "missed"}]
+    first.write_text(json.dumps(report))
+    options = ["--operators", "drop-update,raw-step", "--again", str(first), "--json", str(again), "--quiet"]
+    mutations.main([str(tree), *options])
+    assert json.loads(again.read_text())["results"] == [{**dropped, "new": ["as it was"]}, raw]
+
+
 def test_the_list_of_equivalents_names_real_operators_and_gives_reasons() -> None:
     for entry in json.loads(mutations.EQUIVALENT.read_text()):
         assert set(entry) == {"repo", "commit", "path", "line", "operators", "reason"}
