@@ -270,7 +270,7 @@ def call_object(run: Run, fr: Frame, expr: ir.Call, ref: Ref, args: Args, keywor
                 ident in st.protocol.optimizers or (isinstance(value, Ref) and value.kind == "optimizer")
             ):
                 events.havoc(run, [value], st)
-                events.native_step(run, ref, ident, site, text_of(expr.func), st)
+                events.native_step(run, fr, ref, ident, site, text_of(expr.func), st)
         run.trace.owned_roots.add(run.root)
         return [(st, functions.fresh(site, st))]
     if ref.kind == "partial":

@@ -209,6 +209,12 @@ def _inside(run: Run, module: Id) -> set[Id]:
     return found
 
 
+def discard(run: Run, optimizers: set[Ref], st: PathState) -> None:
+    """Optimizers that were made and that nothing holds any more."""
+    typestate.drop(st.protocol, lambda ident: ident in optimizers)
+    run.trace.optimizers.get(run.root, set()).difference_update(optimizers)
+
+
 def fed_by(run: Run, loss: Tensor | None, st: PathState) -> list[tuple[Id, Sure]]:
     """The optimizers whose gradients a backward of `loss` adds to."""
     known = list(st.protocol.optimizers)
@@ -443,10 +449,14 @@ def raw_step(run: Run, fr: Frame, optimizer: Id, site: Site, text: str, st: Path
     typestate.raw_step(st.protocol, optimizer, site, _report(run, st, site), checked=_is_checked(run, optimizer, st))
 
 
-def native_step(run: Run, scaler: Id, optimizer: Id, site: Site, text: str, st: PathState) -> None:
+def native_step(run: Run, fr: Frame, scaler: Id, optimizer: Id, site: Site, text: str, st: PathState) -> None:
     """A scaler of timm is called: it runs the whole protocol for an optimizer."""
     if not run.lazy:
         run.trace.names.setdefault(scaler, text)
+        run.trace.backwards.append(
+            Backward(site, text, None, st.casts, scaler, _loops(run), False, Basis.of(st, run.root),
+                     fr.info.qualname if fr.info else "")
+        )  # fmt: skip
         _record_step(run, site, scaler, optimizer, text, st)
 
 

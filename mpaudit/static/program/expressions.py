@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..facts import ir
-from . import calls, conditions, containers, functions, generators, objects, operators, scopes
+from . import calls, conditions, containers, events, functions, generators, objects, operators, scopes
 from .frame import Frame, Run
 from .shapes import Results
 from .state import PathState, truth_of
-from .values import NONE, Const, Sym, Tensor, Value
+from .values import NONE, Const, Ref, Sym, Tensor, Value
 
 
 def evaluate(run: Run, fr: Frame, expr: ir.Expr, st: PathState) -> Results:
@@ -36,7 +36,10 @@ def _attribute(run: Run, fr: Frame, expr: ir.Attr, st: PathState) -> Results:
 def _subscript(run: Run, fr: Frame, expr: ir.Sub, st: PathState) -> Results:
     out: Results = []
     for s, (base, index) in evaluate_all(run, fr, (expr.base, expr.index), st):
-        out.append((s, s.settle(containers.subscript(run, base, index, s))))
+        value = s.settle(containers.subscript(run, base, index, s))
+        if isinstance(expr.base, ir.Dict) and isinstance(base, Ref):
+            value = _picked(run, base, value, s)
+        out.append((s, value))
     return out
 
 
@@ -129,6 +132,16 @@ def value_of(run: Run, fr: Frame, expr: ir.Expr, st: PathState) -> Value:
     """The value of an expression that is not expected to split the path."""
     results = evaluate(run, fr, expr, st)
     return results[0][1] if results else Sym(("opaque",))
+
+
+def _picked(run: Run, choices: Ref, value: Value, st: PathState) -> Value:
+    """`{"adam": Adam(…), "sgd": SGD(…)}[name]`: nothing holds the optimizers that are not chosen, and where the name is
+    not known, one of them stands for whichever it is."""
+    made = [v for _, v in containers.held(choices, st) if isinstance(v, Ref) and v.kind == "optimizer"]
+    if value not in made and made and not isinstance(value, Ref):
+        value = made[0]
+    events.discard(run, {optimizer for optimizer in made if optimizer != value}, st)
+    return value
 
 
 def evaluate_all(

@@ -86,6 +86,46 @@ def train(model, loader):
         scaler.step(optimizer)  # MPA204
         scaler.update()  # right
 """,
+    "an optimizer by its name": """
+def main(model, loader, options):
+    biases, weights = [], []
+    for name, p in model.named_parameters():
+        (biases if "bias" in name else weights).append(p)
+    optimizer = {
+        "adam": torch.optim.Adam(weights, lr=0.1),
+        "sgd": torch.optim.SGD(weights, lr=0.1),
+    }[options.optimizer]
+    optimizer.add_param_group({"params": biases})
+    scaler = GradScaler("cuda")
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast("cuda"):
+            loss = model(x).mean()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)  # right
+        optimizer.step()  # wrong MPA203
+        scaler.update()
+""",
+    "an optimizer by a name that is known": """
+KIND = "sgd"
+
+
+def main(model, loader):
+    weights = []
+    for name, p in model.named_parameters():
+        weights.append(p)
+    optimizer = {"adam": torch.optim.Adam(weights, lr=0.1), "sgd": torch.optim.SGD(weights, lr=0.1)}[KIND]
+    optimizer.add_param_group({"params": weights})
+    scaler = GradScaler("cuda")
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast("cuda"):
+            loss = model(x).mean()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)  # right
+        optimizer.step()  # wrong MPA203
+        scaler.update()
+""",
     "a dict unfolded into a call": """
 def train(model, loader, optimizer, scaler):
     for x in loader:
