@@ -140,6 +140,12 @@ def _words(code: str, variant: str, s: str, o: str) -> tuple[str, str]:
                 "is 65,536 times too large, and overflowed steps are not skipped",
                 f"call {s}.step({o}), then {s}.update()",
             )
+        case "MPA204", "next-step":
+            return (
+                f"{s}.step({o}) is not followed by {s}.update() before the next backward and step of {o}, which raises "
+                "RuntimeError («step() has already been called since the last update()»)",
+                f"call {s}.update() after each {s}.step({o})",
+            )
         case "MPA204", _:
             return (
                 f"{s}.step({o}) is not followed by {s}.update() before the next iteration, which raises RuntimeError "
@@ -356,10 +362,11 @@ def with_bf16(seen: Seen) -> Iterator[Draft]:
     """MPA215: loss scaling of losses that come from bf16 autocast on every path."""
     trace = seen.trace
     by_scaler: dict[Hashable, list[tuple[Site, str]]] = {}
+    alone = trace.cast_dtypes == {"bfloat16"} and not trace.lowered
     for scaled in trace.scaled:
         made = trace.made.get(scaled.scaler)
         on = {key for key, taken in scaled.basis.guards if taken} | ({made.enabled} if made is not None else set())
-        by_scaler.setdefault(scaled.scaler, []).append((scaled.site, _dtype_of_loss(scaled.loss, on)))
+        by_scaler.setdefault(scaled.scaler, []).append((scaled.site, _dtype_of_loss(scaled.loss, on, alone)))
     for scaler, dtypes in by_scaler.items():
         found = {dtype for _, dtype in dtypes} - {"none"}
         # "none": a path without autocast, on a CPU or with AMP off, where nothing is float16 either; "unseen": a loss
@@ -420,9 +427,9 @@ def _in_float32(scaled: Scaled, seen: Seen) -> bool:
     return known or not trace.casts_on  # the caller or a forward that is not in sight may enter the one there is
 
 
-def _dtype_of_loss(loss: Tensor | None, on: set[bool | Key]) -> str:
+def _dtype_of_loss(loss: Tensor | None, on: set[bool | Key], alone: bool) -> str:
     """The one low precision that a loss came from: 'bfloat16', 'float16', 'none', 'unseen' where no forward or none of
-    its contexts is in sight, or '?'. `on`: decisions that hold."""
+    its contexts is in sight, or '?'. `on`: decisions that hold; `alone`: no autocast asks for anything but bfloat16."""
     if loss is None or not loss.uses:
         return "unseen"
     found = set()
@@ -432,10 +439,26 @@ def _dtype_of_loss(loss: Tensor | None, on: set[bool | Key]) -> str:
         inner = use.casts[-1] if use.casts else None
         if inner is None:
             continue
-        if (inner.enabled is not True and inner.enabled not in on) or not inner.dtype:
+        if not inner.dtype or not (_is_on(inner.enabled, on) or (alone and _may_be_on(inner.enabled, on))):
             return "?"
         found.add(inner.dtype)
     return found.pop() if len(found) == 1 else "none" if not found else "?"
+
+
+def _is_on(enabled: bool | Key, on: set[bool | Key]) -> bool:
+    return enabled is True or enabled in on
+
+
+def _may_be_on(enabled: bool | Key, on: set[bool | Key]) -> bool:
+    """Under a scaler that is always on, or that a flag of the same name turns on (`args.amp` here, `self.amp` there)."""
+    return True in on or any(_last_name(key) == _last_name(enabled) != "" for key in on)
+
+
+def _last_name(key: bool | Key) -> str:
+    """`amp` of the decision on `self.amp`."""
+    while isinstance(key, tuple) and key[0] == "truth":
+        key = key[1]
+    return str(key[2]) if isinstance(key, tuple) and key[0] == "attr" else ""
 
 
 def fp16_without_scaler(seen: Seen) -> Iterator[Draft]:

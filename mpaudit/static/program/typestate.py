@@ -364,6 +364,8 @@ def step(p: Protocol, s: Id, o: Id, site: Site, report: Report) -> None:
     elif pair.stage is Stage.STEPPED:
         if pair.crossed:
             report(Violation("MPA204", pair.site or site, "step", s, o, site))
+        elif grad.kind is Kind.SCALED and state.used is Used.NO:  # the gradients of another backward
+            report(Violation("MPA204", pair.site or site, "next-step", s, o, site))
         else:
             report(Violation("MPA209", site, "scaler", s, o, pair.site))
     elif state.used is Used.YES:

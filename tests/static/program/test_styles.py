@@ -213,6 +213,65 @@ def main(loader, net_g, net_d):
 }
 
 LOSSES = {
+    "a flag that turns bfloat16 off": {
+        "model.py": """
+class Network(nn.Module):
+    def __init__(self, options):
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+        self.options = options
+
+    def forward(self, x):
+        with autocast("cuda", enabled=self.options.mixed, dtype=torch.bfloat16):  # wrong
+            return self.layer(x)  # wrong
+        with autocast("cuda", enabled=self.options.mixed):  # right
+            return self.layer(x)  # right
+""",
+        "train.py": """
+from model import Network
+
+
+def train(options, loader):
+    model = Network(options)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = GradScaler("cuda", enabled=options.mixed)  # wrong MPA215
+    scaler = GradScaler("cuda", enabled=options.mixed)  # right
+    for x in loader:
+        optimizer.zero_grad()
+        scaler.scale(model(x).mean()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+""",
+    },
+    "bfloat16 by one flag and the scaler by another": """
+def train(model, loader, optimizer, half, brain):
+    scaler = GradScaler("cuda", enabled=half)
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast("cuda", enabled=brain, dtype=torch.bfloat16):
+            loss = model(x).mean()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.step(optimizer)  # wrong MPA209
+        scaler.update()
+""",
+    "two trainings in turn": """
+def train(model, loaders, optimizer, scaler):
+    for x, y in zip(*loaders):
+        optimizer.zero_grad()
+        with autocast("cuda"):
+            loss = model(x).mean()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)  # right
+        scaler.step(optimizer)  # wrong MPA204
+        scaler.update()  # right
+        optimizer.zero_grad()
+        with autocast("cuda"):
+            loss = model(y).mean()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+""",
     "a loss of one of two kinds that another is added to": """
 def overlap(output, target):
     return 1 - 2 * (output * target).sum() / (output + target).sum()

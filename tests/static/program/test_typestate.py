@@ -209,7 +209,7 @@ def test_step_of_emptied_gradients(stage: Stage) -> None:
 def test_step_of_a_stepped_optimizer(before: str, crossed: bool, code: str) -> None:
     p, reports = start(before, Stage.STEPPED, crossed=crossed), Reports()
     ts.step(p, S, OPT, "here", reports)
-    assert reports.codes == [code]
+    assert reports.codes == ["204" if before == "scaled" else code]  # a backward lies between: the update is missing
 
 
 @pytest.mark.parametrize("stage", [Stage.READY, Stage.UNSCALED])
