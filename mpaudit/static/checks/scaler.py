@@ -450,7 +450,7 @@ def _is_on(enabled: bool | Key, on: set[bool | Key]) -> bool:
 
 
 def _may_be_on(enabled: bool | Key, on: set[bool | Key]) -> bool:
-    """Under a scaler that is always on, or that a flag of the same name turns on (`args.amp` here, `self.amp` there)."""
+    """Under a scaler that is always on, or that a flag of the same name turns on (`args.amp`, `self.amp`)."""
     return True in on or any(_last_name(key) == _last_name(enabled) != "" for key in on)
 
 
