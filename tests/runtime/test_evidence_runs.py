@@ -101,6 +101,21 @@ def test_the_history_of_the_scripts_own_scaler(tmp_path: Path) -> None:
     assert found.overflow.parameter in ("2.weight", "2.bias")
 
 
+def test_a_loop_that_updates_its_weights_by_hand_has_ops_and_a_trace(tmp_path: Path) -> None:
+    script = """
+    import torch
+    model = torch.nn.Linear(4, 2)
+    for _ in range(100):
+        model(torch.randn(8, 4)).pow(2).mean().backward()
+        for parameter in model.parameters():
+            parameter.data.add_(parameter.grad, alpha=-0.1)
+            parameter.grad = None
+    """
+    found = evidence_of(tmp_path, script)
+    assert found.ops is not None and found.ops.steps == OPS_STEPS and found.ops.attributed >= 0.95
+    assert found.trace is not None and len(list(Path(found.trace).iterdir())) == 1
+
+
 def test_a_scaler_that_is_switched_off_has_no_history(tmp_path: Path) -> None:
     assert evidence_of(tmp_path, OWN_SCALER, variant="fp32").scaler == ()
 

@@ -31,7 +31,8 @@ class Evidence:
     seen: int = 0
 
     def step_ended(self) -> None:
-        """At the end of each step of any optimizer: goes on where it closed a training step."""
+        """At the end of each step of any optimizer, and of each backward pass that counts as a step: goes on where
+        it closed a training step."""
         made = self.steps.made
         if made == self.seen:
             return

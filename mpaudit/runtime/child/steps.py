@@ -45,7 +45,8 @@ class Steps:
     passes: list[int] = field(default_factory=list)
     """The same for backward passes, as long as they may be what is counted."""
     ended: list[Callable[[], None]] = field(default_factory=list)
-    """Called at the end of each step of an optimizer, after it is in the log."""
+    """Called at the end of each step of an optimizer, after it is in the log, and of each backward pass that counts as
+    a step."""
     due: int = 0
     """From so many steps on, `look` is called at the end of each."""
     look: Callable[[], None] = lambda: None
@@ -131,6 +132,8 @@ class Steps:
             self.counted = "backward"
         if self.by_backward:
             self.made = self.backwards
+            for subscriber in self.ended:
+                subscriber()
             if self.made >= self.due:
                 self.look()
         else:
