@@ -80,7 +80,7 @@ def call_function(
         run.project.inert[outline] = run.project.inert.get(outline, 0) + 1
     out: Results = []
     for s, value in results:
-        if not any(isinstance(v, Func) and v.closure == frame.id for v in options(value)) and not _captured(frame, s):
+        if not any(_looks_into(v, frame) for v in options(value)) and not _captured(frame, s):
             s.heap.drop(frame.id)
         out.append((s, value))
     return out
@@ -142,14 +142,24 @@ def lambda_value(run: Run, fr: Frame, expr: ir.Lambda) -> Value:
 
 
 def _is_hook(node: ir.FunctionDef) -> bool:
-    """A method that is there to be overridden: what a subclass makes of it is unknown."""
-    return all(
-        (isinstance(stmt, ir.ExprStmt) and isinstance(stmt.value, ir.Const))
-        or (isinstance(stmt, ir.Assign) and all(isinstance(p, ir.Name | ir.Const) for p in (stmt.value, *stmt.targets)))
-        or (isinstance(stmt, ir.Return) and stmt.value is None)
-        or (isinstance(stmt, ir.Raise) and "NotImplemented" in text_of(stmt.value or ir.Opaque()))
-        for stmt in node.body
-    )
+    """A method that is there to be overridden: what a subclass makes of it is unknown. It does nothing, by itself or
+    in functions inside of it."""
+    inner = {stmt.name: stmt for stmt in node.body if isinstance(stmt, ir.FunctionDef)}
+    return all(isinstance(stmt, ir.FunctionDef) or _does_nothing(stmt, inner) for stmt in node.body)
+
+
+def _does_nothing(stmt: ir.Stmt, inner: dict[str, ir.FunctionDef]) -> bool:
+    match stmt:
+        case ir.Assign():
+            return all(isinstance(part, ir.Name | ir.Const) for part in (stmt.value, *stmt.targets))
+        case ir.Raise():
+            return "NotImplemented" in text_of(stmt.value or ir.Opaque())
+        case ir.Return(value=None) | ir.ExprStmt(value=ir.Const()):
+            return True
+        case ir.Return(value=ir.Call(func=ir.Name(id=name))) | ir.ExprStmt(value=ir.Call(func=ir.Name(id=name))):
+            return name in inner and _is_hook(inner[name])
+        case _:
+            return False
 
 
 def _call_shape(func: Func, args: Args, keywords: Keywords) -> tuple[object, ...]:
@@ -184,11 +194,15 @@ def _captured(frame: Frame, st: PathState) -> bool:
     inner = (*frame.module.nested, *frame.module.lambdas.values())
     if frame.info is None or not any(info.parent is frame.info for info in inner):
         return False
-    return any(
-        isinstance(value, Func) and value.closure == frame.id
-        for (owner, _), value in st.heap.items()
-        if owner != frame.id
-    )
+    return any(_looks_into(value, frame) for (owner, _), value in st.heap.items() if owner != frame.id)
+
+
+def _looks_into(value: Value, frame: Frame) -> bool:
+    """Whether a function was defined in the frame, or in a function that was."""
+    around = value.closure if isinstance(value, Func) else None
+    while around is not None and around != frame.id:
+        around = around[-1] if isinstance(around, tuple) and around[:1] == ("frame",) else None
+    return around is not None
 
 
 def _worth_following(node: ir.FunctionDef) -> bool:

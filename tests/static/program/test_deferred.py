@@ -671,9 +671,72 @@ class Base:
 """,
 }
 
+HOOKS["a method that is there to be overridden, its body in a function"] = (
+    HOOKS["a method that is there to be overridden"]
+    .replace('        step_after = "batch"\n', "        def body():\n")
+    .replace("        return\n", "            return\n\n        return body()\n")
+)
+
+CLOSURES = {
+    "a decorator that makes its wrapper in a function of its own": """
+def in_training_mode(method):
+    def make():
+        def wrapper(trainer, *args):
+            trainer.model.train()
+            return method(trainer, *args)
+
+        return wrapper
+
+    return make()
+
+
+class Trainer:
+    def __init__(self, model):
+        self.model = model
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        self.scaler = GradScaler("cuda")
+
+    @in_training_mode
+    def train(self, loader):
+        for batch in loader:
+            self.optimizer.zero_grad()
+            with autocast("cuda"):
+                loss = self.model(batch).mean()
+            self.scaler.scale(loss).backward()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)  # wrong MPA205
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+
+
+def main(model, loader):
+    Trainer(model).train(loader)
+""",
+    "a step that a factory makes in a function of its own": """
+def stepper(scaler, optimizer):
+    def make():
+        def step(loss):
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)  # MPA204
+            scaler.update()  # right
+
+        return step
+
+    return make()
+
+
+def train(model, loader):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = GradScaler("cuda")
+    step = stepper(scaler, optimizer)
+    for batch in loader:
+        optimizer.zero_grad()
+        step(model(batch).mean())
+""",
+}
+
 PROGRAMS = {
     name: text
-    for group in (LAMBDAS, FIELDS, DICTS, MANAGERS, GENERATORS, DECORATORS, HOOKS)
+    for group in (LAMBDAS, FIELDS, DICTS, MANAGERS, GENERATORS, DECORATORS, HOOKS, CLOSURES)
     for name, text in group.items()
 }
 
