@@ -7,10 +7,18 @@ import ast
 import builtins
 import io
 import tokenize
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
+T = TypeVar("T")
 Files = dict[str, str]
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+Choose = Callable[[Sequence[T]], Sequence[T]]
+"""Of the places for a change, those where it is made."""
+
+
+def all_of(places: Sequence[T]) -> Sequence[T]:
+    return places
 
 
 # ------------------------------------------------------------------ renaming
@@ -21,10 +29,10 @@ def keywords(texts: Iterable[str]) -> set[str | None]:
     return {k.arg for text in texts for x in ast.walk(ast.parse(text)) if isinstance(x, ast.Call) for k in x.keywords}
 
 
-def renamed(text: str, keep: Iterable[str | None] = ()) -> str:
+def renamed(text: str, keep: Iterable[str | None] = (), chosen: Choose = all_of) -> str:
     """Locals and parameters under other names; not those in `keep`."""
     tree = ast.parse(text)
-    names = _locals_of(tree) - set(keep)
+    names = set(chosen(sorted(_locals_of(tree) - set(keep))))
     places = {
         (node.lineno, node.col_offset, node.id if isinstance(node, ast.Name) else node.arg)
         for node in ast.walk(tree)
@@ -87,27 +95,34 @@ def _walk_outside(body: list[ast.stmt]) -> Iterator[ast.AST]:
 # ------------------------------------------------------------------ wrapping
 
 
-def wrapped(text: str) -> str:
+def wrapped(text: str, chosen: Choose = all_of) -> str:
     """Every plain function or method with its body in a function inside of it."""
     lines = text.split("\n")
     tree = ast.parse(text)
     owners = [tree, *(node for node in tree.body if isinstance(node, ast.ClassDef))]
-    functions = [node for owner in owners for node in owner.body if isinstance(node, ast.FunctionDef)]
+    functions = [
+        (node, body)
+        for owner in owners for node in owner.body if isinstance(node, ast.FunctionDef)
+        for body in [node.body[1:] if ast.get_docstring(node) is not None else node.body]
+        if body and _can_be_wrapped(node, body) and not lines[body[0].lineno - 1].startswith("\t")
+    ]  # fmt: skip
     kept = _lines_inside_strings(text)
-    for node in sorted(functions, key=lambda f: f.lineno, reverse=True):
-        body = node.body[1:] if ast.get_docstring(node) is not None else node.body
-        if not body or not _can_be_wrapped(node, body) or lines[body[0].lineno - 1].startswith("\t"):
-            continue
+    for node, body in sorted(chosen(functions), key=lambda f: f[0].lineno, reverse=True):
         first, last = body[0].lineno, node.end_lineno or node.lineno
         if isinstance(body[0], ast.FunctionDef | ast.ClassDef) and body[0].decorator_list:
             first = body[0].decorator_list[0].lineno
         indent, name = " " * body[0].col_offset, f"body_of_{node.name.strip('_')}_{node.lineno}"
-        moved = [
-            line if not line.strip() or number in kept else "    " + line
-            for number, line in enumerate(lines[first - 1 : last], first)
-        ]
-        lines[first - 1 : last] = [f"{indent}def {name}():", *moved, f"{indent}return {name}()"]
+        inner = _indented(lines, first, last, kept)
+        lines[first - 1 : last] = [f"{indent}def {name}():", *inner, f"{indent}return {name}()"]
     return "\n".join(lines)
+
+
+def _indented(lines: list[str], first: int, last: int, kept: set[int]) -> list[str]:
+    """Lines from `first` to `last`, four columns deeper, but for those in `kept`."""
+    return [
+        line if not line.strip() or number in kept else "    " + line
+        for number, line in enumerate(lines[first - 1 : last], first)
+    ]
 
 
 def _can_be_wrapped(node: ast.FunctionDef, body: list[ast.stmt]) -> bool:
@@ -135,10 +150,89 @@ def _lines_inside_strings(text: str) -> set[int]:
     }
 
 
+# -------------------------------------------------------------------- blocks
+
+
+def with_block_wrapped(text: str, chosen: Choose) -> str:
+    """Of the blocks of statements that `chosen` gives one in a function of its own, called where it stood."""
+    tree, lines = ast.parse(text), text.split("\n")
+    blocks = [
+        (owner, block) for owner in (tree, *_functions(tree)) for block in _blocks(owner) if _is_whole(block, lines)
+    ]
+    kept = _lines_inside_strings(text)
+    for owner, block in chosen(blocks):
+        shared = _shared_names(owner, block)
+        if shared is None:
+            continue
+        declared, given = shared
+        first, last = block[0].lineno, block[-1].end_lineno or block[-1].lineno
+        indent, name = " " * block[0].col_offset, f"block_{first}"
+        says = "global" if isinstance(owner, ast.Module) else "nonlocal"
+        head = [f"{indent}def {name}():", *([f"{indent}    {says} {', '.join(declared)}"] if declared else [])]
+        results = ", ".join(given)
+        tail = [f"{indent}    return {results}", f"{indent}{results} = {name}()"] if given else [f"{indent}{name}()"]
+        lines[first - 1 : last] = [*head, *_indented(lines, first, last, kept), *tail]
+        return "\n".join(lines)
+    return text
+
+
+def _blocks(owner: ast.Module | Function) -> Iterator[list[ast.stmt]]:
+    """Runs of one to four statements of each suite, not of those in functions and classes inside."""
+    for node in (owner, *_walk_outside(owner.body)):
+        for suite in (getattr(node, name, None) for name in ("body", "orelse", "finalbody")):
+            if isinstance(suite, list) and not (isinstance(node, Function | ast.ClassDef) and node is not owner):
+                for i in range(len(suite)):
+                    yield from (suite[i:j] for j in range(i + 1, min(i + 5, len(suite) + 1)))
+
+
+def _is_whole(block: list[ast.stmt], lines: list[str]) -> bool:
+    """Whether it can stand in a function: it fills its lines, and no jump, definition or import leaves it."""
+    before = lines[block[0].lineno - 1][: block[0].col_offset]
+    after = lines[(block[-1].end_lineno or 0) - 1].encode()[block[-1].end_col_offset :].decode().strip()
+    if before.strip(" ") or (after and not after.startswith("#")):
+        return False
+    if isinstance(block[0], ast.If) and lines[block[0].lineno - 1].lstrip().startswith("elif"):
+        return False
+    inside = list(_walk_outside(block))
+    if any(
+        isinstance(x, _BOUND_TO_ITS_PLACE) or (isinstance(x, ast.Name) and x.id in ("super", "locals", "vars"))
+        for x in inside
+    ):
+        return False
+    jumps = [x for x in inside if isinstance(x, ast.Break | ast.Continue)]
+    own = [x for loop in inside if isinstance(loop, ast.For | ast.While) for x in _walk_outside(loop.body)]
+    return all(jump in own for jump in jumps)
+
+
+_BOUND_TO_ITS_PLACE = (
+    ast.Return, ast.Yield, ast.YieldFrom, ast.Await, ast.AsyncFor, ast.AsyncWith, ast.Global, ast.Nonlocal, ast.Delete,
+    ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.NamedExpr, ast.ExceptHandler,
+    ast.Match,
+)  # fmt: skip
+
+
+def _shared_names(owner: ast.Module | Function, block: list[ast.stmt]) -> tuple[list[str], list[str]] | None:
+    """Names the block binds that are bound outside of it too, and those that it always binds and others read. None
+    where it only may bind what others read."""
+    bound = _stored(block)
+    if isinstance(owner, ast.Module):
+        return sorted(bound), []
+    inside = {id(x) for stmt in block for x in ast.walk(stmt)}
+    outside = [x for x in ast.walk(owner) if isinstance(x, ast.Name) and id(x) not in inside]
+    local = {x.id for x in _walk_outside(owner.body) if isinstance(x, ast.Name) and id(x) not in inside
+             and isinstance(x.ctx, ast.Store)}  # fmt: skip
+    local |= {x.arg for x in ast.walk(owner.args) if isinstance(x, ast.arg)}
+    declared = {n for x in ast.walk(owner) if isinstance(x, ast.Global | ast.Nonlocal) for n in x.names}
+    given = (bound - local) & {x.id for x in outside}
+    always = {x.id for stmt in block if isinstance(stmt, ast.Assign) for t in stmt.targets for x in ast.walk(t)
+              if isinstance(x, ast.Name)}  # fmt: skip
+    return None if given - always or bound & declared else (sorted(bound & local), sorted(given))
+
+
 # -------------------------------------------------------------------- moving
 
 
-def moved(text: str, module: str) -> tuple[str, str] | None:
+def moved(text: str, module: str, chosen: Choose = all_of) -> tuple[str, str] | None:
     """(the file, a module `module` that it imports its helpers from): helpers are plain functions that some other code
     of the file names and that need nothing of the file but its imports. None where there are none."""
     tree = ast.parse(text)
@@ -151,9 +245,9 @@ def moved(text: str, module: str) -> tuple[str, str] | None:
         for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom) and node not in imports
         for alias in node.names
     } - imported  # fmt: skip
-    helpers = [
-        node for node in tree.body if isinstance(node, ast.FunctionDef) and _is_helper(node, tree, own - imported)
-    ]
+    helpers = chosen(
+        [node for node in tree.body if isinstance(node, ast.FunctionDef) and _is_helper(node, tree, own - imported)]
+    )
     if not helpers or any(alias.name == "*" for node in imports for alias in node.names):
         return None
     lines = text.split("\n")
@@ -205,10 +299,10 @@ class Unused2:
 '''
 
 
-def with_dead_code(text: str) -> str:
+def with_dead_code(text: str, chosen: Choose = all_of) -> str:
     """A function and a class that nobody uses, and in every function a first statement that does nothing."""
     lines = text.split("\n")
-    for node in sorted(_functions(ast.parse(text)), key=lambda f: f.lineno, reverse=True):
+    for node in sorted(chosen(_functions(ast.parse(text))), key=lambda f: f.lineno, reverse=True):
         body = node.body[1:] if ast.get_docstring(node) is not None else node.body
         if body and body[0].lineno > node.lineno and not lines[body[0].lineno - 1][: body[0].col_offset].strip():
             first = body[0]

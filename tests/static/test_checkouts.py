@@ -1,17 +1,23 @@
 """Changes that change nothing, on whole projects: the sample projects, and the checkouts that MPAUDIT_CHECKOUTS names
 (paths joined as in PATH). Everything is compared that the analysis finds, at the lowest severity and confidence; and
-since real trees have few findings, defects are planted in copies of them, so that there is something to lose."""
+since real trees have few findings, defects are planted in copies of them, so that there is something to lose.
+
+    MPAUDIT_CHECKOUTS=~/src/minGPT:~/src/mae MPAUDIT_SEEDS=5 python -m pytest tests/static/test_checkouts.py
+
+MPAUDIT_SEEDS is how often each change is made at one place that is drawn at random."""
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import random
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -24,15 +30,27 @@ from mpaudit.audit import Audit
 from mpaudit.model import Confidence, Severity
 from mpaudit.settings import Settings
 from mpaudit.static.run import lint
-from tests.static.rearranged import Files, keywords, moved, renamed, with_dead_code, wrapped
+from tests.static.rearranged import (
+    Choose,
+    Files,
+    all_of,
+    keywords,
+    moved,
+    renamed,
+    with_block_wrapped,
+    with_dead_code,
+    wrapped,
+)
 
 CHECKOUTS = [Path(place) for place in os.environ.get("MPAUDIT_CHECKOUTS", "").split(os.pathsep) if place]
 SAMPLES = Path(rulebook.__file__).parent.parent / "sample_projects"
 TREES = [*(sorted(p for p in SAMPLES.iterdir() if p.is_dir()) if SAMPLES.is_dir() else []), *CHECKOUTS]
+SEEDS = range(int(os.environ.get("MPAUDIT_SEEDS", "1")))
 DEFECTS = ("drop-update", "raw-step", "drop-unscale", "raw-backward", "unscale-twice", "backward-into-autocast")
 EVERYTHING: dict[str, object] = {"min_severity": Severity.INFO, "min_confidence": Confidence.POSSIBLE}
 
 whole_trees = pytest.mark.parametrize("tree", TREES, ids=lambda tree: tree.name)
+T = TypeVar("T")
 Place = tuple[str, str]
 """Path and code: lines move."""
 
@@ -78,13 +96,13 @@ def _renamed(files: Files) -> Files:
     return {name: renamed(text, keep) for name, text in files.items()}
 
 
-def _moved(files: Files) -> Files:
+def _moved(files: Files, chosen: Choose = all_of) -> Files:
     """Helpers of each file, in a file beside it."""
     changed = dict(files)
     for name, text in files.items():
         folder, _, last = name.rpartition("/")
         module = f"helper_2_{last.removesuffix('.py')}"
-        parts = moved(text, module) if last != "__init__.py" else None
+        parts = moved(text, module, chosen) if last != "__init__.py" else None
         if parts is not None:
             changed[name], changed[f"{folder}/{module}.py" if folder else f"{module}.py"] = parts
     return changed
@@ -123,6 +141,63 @@ def test_a_defect_is_found_wherever_its_code_is_put(tree: Path, tmp_path: Path) 
         for name, change in CHANGES.items():
             again = found(write(tmp_path / operator / name / tree.name, change(files)), tmp_path / "cache")
             assert again == before, f"{operator}, {name}"
+
+
+# ------------------------------------------------- one place, drawn at random
+
+
+def _at_one_place(files: Files, change: str, draw: random.Random) -> Files:
+    """A change at one place of one file that holds precision code, where there is such a place."""
+
+    def one(places: Sequence[T]) -> Sequence[T]:
+        return draw.sample(places, 1) if places else places
+
+    def shuffled(places: Sequence[T]) -> Sequence[T]:
+        return draw.sample(places, len(places))
+
+    keep = keywords(files.values())
+    changes: dict[str, Callable[[str, str], Files]] = {
+        "renamed": lambda name, text: {name: renamed(text, keep, one)},
+        "wrapped": lambda name, text: {name: wrapped(text, one)},
+        "moved": lambda name, text: _moved({name: text}, one),
+        "dead code": lambda name, text: {name: with_dead_code(text, one)},
+        "block": lambda name, text: {name: with_block_wrapped(text, shuffled)},
+    }
+    names = [name for name, text in files.items() if MATTERS.search(text)] or list(files)
+    for name in draw.sample(names, len(names)):
+        made = changes[change](name, files[name])
+        if made[name] != files[name]:
+            for path, source in made.items():
+                compile(source, path, "exec", dont_inherit=True)
+            return {**files, **made}
+    return files
+
+
+def _edits(before: Files, after: Files) -> str:
+    pairs = [(before.get(name, ""), text) for name, text in after.items()]
+    return "\n".join(
+        line
+        for a, b in pairs
+        if a != b
+        for line in difflib.unified_diff(a.split("\n"), b.split("\n"), n=2, lineterm="")
+    )
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@whole_trees
+def test_a_change_at_one_place(tree: Path, seed: int, tmp_path: Path) -> None:
+    draw = random.Random(f"{tree.name} {seed}")
+    original = files_of(tree)
+    broken = list(planted(original))
+    for defect, files in [("nothing", original), *draw.sample(broken, min(1, len(broken)))]:
+        before = found(write(tmp_path / defect / "before" / tree.name, files), tmp_path / "cache")
+        for change in (*CHANGES, "block"):
+            changed = _at_one_place(files, change, draw)
+            again = found(write(tmp_path / defect / change / tree.name, changed), tmp_path / "cache")
+            lost, gained = dict(before - again), dict(again - before)
+            if lost or gained:
+                said = f"{defect} planted, {change}: lost {lost}, gained {gained}"
+                pytest.fail(f"{said}\n{_edits(files, changed)}", pytrace=False)
 
 
 # -------------------------------------------------- how it is asked, not what

@@ -11,7 +11,7 @@ from mpaudit import rulebook
 from mpaudit.model import Example
 from mpaudit.settings import load
 from mpaudit.static.run import lint
-from tests.static.rearranged import Files, keywords, moved, renamed, wrapped
+from tests.static.rearranged import Files, keywords, moved, renamed, with_block_wrapped, wrapped
 
 
 def groups() -> list[object]:
@@ -61,6 +61,53 @@ def test_a_helper_in_another_module(tmp_path: Path, group: tuple[Example, ...]) 
         again = {"example.py": parts[0], "helper_2.py": parts[1]}
         before = sorted(code for _, _, code in found(tmp_path / "before", files))
         assert sorted(code for _, _, code in found(tmp_path / "again", again)) == before
+
+
+PLAIN = """
+total = 1
+names = ["a", "b"]
+for name in names:
+    total += len(name)
+
+
+def run(values, limit=3):
+    best = None
+    count = 0
+    text = "a \\
+    b"
+    for i, value in enumerate(values):
+        if value > limit:
+            break
+        doubled = value * 2
+        count += doubled
+        if best is None or doubled > best:
+            best = doubled
+        else:
+            continue
+    with open(__file__) as file:
+        first = file.readline()
+    while count > 10:
+        count -= 3
+    return best, count, text, first == "", total
+
+
+result = run([1, 2, 3, 2, 9])
+"""
+
+
+def test_a_block_in_a_function_of_its_own_does_the_same(tmp_path: Path) -> None:
+    (tmp_path / "plain.py").touch()
+
+    def result(text: str) -> object:
+        names = {"__file__": str(tmp_path / "plain.py")}
+        exec(compile(text, "plain.py", "exec"), names)
+        return names["result"], names["total"]
+
+    places: list[object] = []
+    with_block_wrapped(PLAIN, lambda blocks: places.extend(blocks) or [])
+    again = [with_block_wrapped(PLAIN, lambda blocks, i=i: [blocks[i]]) for i in range(len(places))]
+    assert len(set(again)) > 20
+    assert {repr(result(text)) for text in again} == {repr(result(PLAIN))}
 
 
 SAMPLES = Path(rulebook.__file__).parent.parent / "sample_projects"

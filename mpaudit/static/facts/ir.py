@@ -13,7 +13,7 @@ from typing import Union
 
 import msgspec
 
-SCHEMA = 2
+SCHEMA = 3
 """Raised with every change of shape or of meaning: cached facts of another schema are not read."""
 
 Span = tuple[int, int, int, int]
@@ -262,8 +262,10 @@ class Delete(_Node, frozen=True, tag=43):
 
 
 class Global(_Node, frozen=True, tag=44):
-    """`global` and `nonlocal`."""
+    names: tuple[str, ...]
 
+
+class Nonlocal(_Node, frozen=True, tag=49):
     names: tuple[str, ...]
 
 
@@ -311,7 +313,7 @@ class ClassDef(_Node, frozen=True, tag=48):
 
 Stmt = Union[
     ExprStmt, Assign, AugAssign, If, For, While, With, Try, Return, Raise, Break, Continue, Assert, Delete, Global,
-    Import, Match, FunctionDef, ClassDef,
+    Nonlocal, Import, Match, FunctionDef, ClassDef,
 ]  # fmt: skip
 """Docstrings, `pass` and bare annotations are dropped."""
 

@@ -114,8 +114,11 @@ class _Lowering(Expressions):
         target = self.expr(node.target)
         return ir.Delete(target.items if isinstance(target, ir.Seq) else (target,))
 
-    def global_(self, node: cst.Global | cst.Nonlocal) -> ir.Stmt:
+    def global_(self, node: cst.Global) -> ir.Stmt:
         return ir.Global(tuple(item.name.value for item in node.names))
+
+    def nonlocal_(self, node: cst.Nonlocal) -> ir.Stmt:
+        return ir.Nonlocal(tuple(item.name.value for item in node.names))
 
     def import_(self, node: cst.Import | cst.LazyImport) -> ir.Stmt:
         bindings: list[tuple[str, str, str]] = []
@@ -285,7 +288,7 @@ _SMALL: dict[type[cst.CSTNode], Callable[[_Lowering, Any], ir.Stmt | None]] = {
     cst.Assert: _Lowering.assert_,
     cst.Del: _Lowering.delete,
     cst.Global: _Lowering.global_,
-    cst.Nonlocal: _Lowering.global_,
+    cst.Nonlocal: _Lowering.nonlocal_,
     cst.Import: _Lowering.import_,
     cst.ImportFrom: _Lowering.import_from,
     cst.LazyImport: _Lowering.import_,

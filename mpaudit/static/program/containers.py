@@ -153,7 +153,7 @@ def comprehension(run: Run, fr: Frame, expr: ir.Comp, st: PathState) -> Results:
                 for extra, _, _ in expr.clauses[1:]:
                     assign(run, fr, extra, Sym(("iter", fr.id, "comp", text_of(extra))), path)
                 with_number = Frame(
-                    fr.module, fr.info, fr.id, fr.first_line, fr.owned, parent=fr.parent, globals=fr.globals
+                    fr.module, fr.info, fr.id, fr.first_line, fr.owned, parent=fr.parent, owners=fr.owners
                 )
                 run.loops.append(("comp", number))
                 for path2, value in expressions.evaluate(run, with_number, expr.element, path):

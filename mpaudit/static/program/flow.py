@@ -113,7 +113,10 @@ def execute_one(run: Run, fr: Frame, stmt: ir.Stmt, st: PathState) -> list[PathS
                     st.heap.pop((fr.id, target.id), None)
             return [st]
         case ir.Global():
-            fr.globals.update(stmt.names)
+            fr.owners.update(dict.fromkeys(stmt.names, fr.module.path))
+            return [st]
+        case ir.Nonlocal():
+            fr.owners.update((name, scopes.owner_around(fr, name, st)) for name in stmt.names)
             return [st]
         case ir.Import():
             _import(run, fr, stmt, st)
@@ -195,7 +198,7 @@ def _is_switch(run: Run, fr: Frame, stmt: ir.Assign) -> bool:
 
 def _never_read(fr: Frame, name: str) -> bool:
     """A local of a function that occurs where it is assigned and nowhere else."""
-    if fr.info is None or fr.info.node is None or name in fr.globals:
+    if fr.info is None or fr.info.node is None or name in fr.owners:
         return False
     return fr.info.occurrences[name] == 1
 

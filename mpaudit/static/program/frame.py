@@ -104,7 +104,8 @@ class Frame:
     breaks: list[PathState] = field(default_factory=list)
     continues: list[PathState] = field(default_factory=list)
     raises: list[PathState] = field(default_factory=list)
-    globals: set[str] = field(default_factory=set)
+    owners: dict[str, Hashable] = field(default_factory=dict)
+    """Names that `global` or `nonlocal` says are not its own → what holds them: the module's path, or a frame."""
     parent: Hashable = None
     """Frame in which a nested function was defined."""
     on_yield: Callable[[PathState, Value], list[PathState]] | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from ..facts import ir
-from . import calls, conditions, containers, contexts, events, expressions, flow, objects, operators, torch_api
+from . import calls, conditions, containers, contexts, events, expressions, flow, objects, operators, scopes, torch_api
 from .frame import MAX_DEPTH, Frame, Run, text_of
 from .linker import ClassInfo, FunctionInfo, Site, walk_nodes
 from .shapes import Args, Keywords, Results
@@ -44,17 +44,19 @@ def call_function(
         return [(st, _result_of_cold(run, info, everything, site, st))]
     if node.is_generator:
         return [(st, _result_of_cold(run, info, everything, site, st))]
-    if not info.live and not _worth_following(node):
+    if not info.live and not _worth_following(info):
         if isinstance(func.self_value, Ref) and info.cls is not None:
             for name, assigns in info.cls.attribute_assigns.items():
                 if any(method is info for method, _ in assigns):
                     st.heap.pop((func.self_value, name))
+        _forget_rebound(func, st)
         return [(st, _result_of_cold(run, info, everything, site, st))]
     shape = _call_shape(func, args, keywords)
     outline = _call_outline(func, args, keywords)
     given_up = bool(run.stack) and info in run.project.exhausting
     done_before = given_up or shape in run.project.followed or run.project.inert.get(outline, 0) >= MAX_INERT
     if done_before and not run.lazy:
+        _forget_rebound(func, st)
         return [(st, _result_of_cold(run, info, everything, site, st))]
     events_before = run.events
     frame = open_frame(run, fr, func, args, keywords, st)
@@ -199,18 +201,24 @@ def _captured(frame: Frame, st: PathState) -> bool:
 
 def _looks_into(value: Value, frame: Frame) -> bool:
     """Whether a function was defined in the frame, or in a function that was."""
-    around = value.closure if isinstance(value, Func) else None
-    while around is not None and around != frame.id:
-        around = around[-1] if isinstance(around, tuple) and around[:1] == ("frame",) else None
-    return around is not None
+    return isinstance(value, Func) and frame.id in scopes.frames_around(value.closure)
 
 
-def _worth_following(node: ir.FunctionDef) -> bool:
+def _worth_following(info: FunctionInfo) -> bool:
     """A small helper that only hands values on."""
-    return len(node.body) <= 6 and any(
+    if info.node is None or len(info.node.body) > 6:
+        return False
+    return bool(info.rebinds) or any(
         isinstance(s, ir.Return) or (isinstance(s, ir.Assign) and any(isinstance(t, ir.Attr) for t in s.targets))
-        for s in node.body
+        for s in info.node.body
     )
+
+
+def _forget_rebound(func: Func, st: PathState) -> None:
+    """What a function that is not followed may have bound outside of itself."""
+    for name in func.info.rebinds:
+        for owner in (func.info.module.path, *scopes.frames_around(func.closure)):
+            st.heap.pop((owner, name))
 
 
 def _result_of_cold(run: Run, info: FunctionInfo, args: Args, site: Site | None, st: PathState) -> Value:

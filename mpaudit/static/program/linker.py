@@ -55,6 +55,12 @@ class FunctionInfo:
         return any(isinstance(n, ir.Attr) and n.name in ("update", "step") for n in walk_nodes(body))
 
     @cached_property
+    def rebinds(self) -> frozenset[str]:
+        """Names that it, or a function inside of it, says are not its own."""
+        statements = (n for n in walk_nodes(self.node) if isinstance(n, ir.Global | ir.Nonlocal))
+        return frozenset(name for stmt in statements for name in stmt.names)
+
+    @cached_property
     def occurrences(self) -> Counter[str]:
         """How often each name occurs in it."""
         return Counter(node.id for node in walk_nodes(self.node) if isinstance(node, ir.Name))

@@ -322,7 +322,7 @@ def _seen_from_inside(node: ir.FunctionDef) -> Names:
     for inner in walk_nodes(node.body):
         if isinstance(inner, ir.FunctionDef | ir.ClassDef | ir.Lambda):
             found |= _names(inner) if isinstance(inner, ir.ClassDef) else _free(inner)
-        elif isinstance(inner, ir.Global):
+        elif isinstance(inner, ir.Global | ir.Nonlocal):
             found |= set(inner.names)
     return frozenset(found)
 

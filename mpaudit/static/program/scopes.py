@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterator
+
 from ..facts import ir
 from . import expressions, torch_api
 from .frame import Frame, Run, text_of
@@ -11,16 +13,11 @@ from .values import NONE, Choice, Cls, Const, Dtype, Ext, Func, Mod, Sym, Value,
 
 
 def load_name(run: Run, fr: Frame, name: str, st: PathState) -> Value:
-    if name not in fr.globals:
-        value = st.heap.get((fr.id, name))
-        if value is not None:
-            return value
-        parent = fr.parent
-        while parent is not None:
-            value = st.heap.get((parent, name))
+    if fr.owners.get(name) != fr.module.path:
+        for frame in (fr.id, *frames_around(fr.parent)):
+            value = st.heap.get((frame, name))
             if value is not None:
                 return value
-            parent = parent[-1] if isinstance(parent, tuple) and parent and parent[0] == "frame" else None
     value = st.heap.get((fr.module.path, name))
     if value is not None:
         return value
@@ -28,8 +25,20 @@ def load_name(run: Run, fr: Frame, name: str, st: PathState) -> Value:
 
 
 def store_name(fr: Frame, name: str, value: Value, st: PathState) -> None:
-    owner = fr.module.path if fr.info is None or name in fr.globals else fr.id
+    owner = fr.owners.get(name, fr.module.path if fr.info is None else fr.id)
     st.heap[owner, name] = value
+
+
+def frames_around(closure: Hashable) -> Iterator[Hashable]:
+    """The frame that a function was defined in, and those around that one."""
+    while closure is not None:
+        yield closure
+        closure = closure[-1] if isinstance(closure, tuple) and closure[:1] == ("frame",) else None
+
+
+def owner_around(fr: Frame, name: str, st: PathState) -> Hashable:
+    """The frame whose name `nonlocal name` means; the nearest, where none has bound it yet."""
+    return next((frame for frame in frames_around(fr.parent) if (frame, name) in st.heap), fr.parent)
 
 
 def switch(module: ModuleInfo, target: ir.Expr) -> Value:

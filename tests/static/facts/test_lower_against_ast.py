@@ -419,7 +419,8 @@ class Reference:
     def Global_(self, node: Any) -> Any:
         return ir.Global(tuple(node.names))
 
-    Nonlocal_ = Global_
+    def Nonlocal_(self, node: Any) -> Any:
+        return ir.Nonlocal(tuple(node.names))
 
     def Import_(self, node: Any) -> Any:
         bindings: list[tuple[str, str, str]] = []

@@ -733,6 +733,45 @@ def train(model, loader):
         step(model(batch).mean())
 """,
 }
+CLOSURES["a function that makes the scaler of the one around it"] = """
+def train(model, loader):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = None
+
+    def begin():
+        nonlocal scaler
+        scaler = GradScaler("cuda")
+
+    begin()
+    for batch in loader:
+        optimizer.zero_grad()
+        scaler.scale(model(batch).mean()).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # wrong MPA205
+        scaler.step(optimizer)
+        scaler.update()
+"""
+CLOSURES["a loss that a function leaves in the one around it"] = """
+def train(model, loader):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = GradScaler("cuda")
+    loss = None
+
+    def forward(batch):
+        def inner():
+            nonlocal loss
+            loss = model(batch).mean()
+            loss = scaler.scale(loss)  # right
+
+        inner()
+
+    for batch in loader:
+        optimizer.zero_grad()
+        forward(batch)
+        loss.backward()  # wrong MPA202
+        loss.backward()  # right
+        scaler.step(optimizer)
+        scaler.update()
+"""
 
 PROGRAMS = {
     name: text
