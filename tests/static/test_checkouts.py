@@ -67,6 +67,7 @@ def files_of(tree: Path) -> Files:
             except (SyntaxError, ValueError):
                 continue
             files[name.as_posix()] = text
+    assert files, f"no Python file in {tree}"
     return files
 
 
