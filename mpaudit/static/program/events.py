@@ -108,11 +108,11 @@ def mark_arm(run: Run, st: PathState) -> None:
 def split_enabled(run: Run, scaler: Id, st: PathState) -> list[tuple[PathState, bool]]:
     """`GradScaler(enabled=flag)`: its events exist where the flag holds."""
     enabled = run.enabled.get(scaler, True)
-    if isinstance(enabled, bool):
-        return [(st, enabled)]
-    known = st.decided(enabled)
+    known = enabled if isinstance(enabled, bool) else st.decided(enabled)
     if known is not None:
+        run.withheld += not known
         return [(st, known)]
+    assert not isinstance(enabled, bool)
     other = st.clone()
     st.assume(enabled, True)
     other.assume(enabled, False)

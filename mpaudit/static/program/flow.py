@@ -279,6 +279,9 @@ def _if(run: Run, fr: Frame, stmt: ir.If, st: PathState) -> list[PathState]:
     before, jumps = run.events, len(fr.continues)
     after_yes = execute(run, fr, stmt.body, yes) if yes else []
     after_no = execute(run, fr, stmt.orelse, no) if no else []
+    if not (yes and no):
+        skipped = stmt.body if not yes else stmt.orelse
+        run.withheld += not (after_yes or after_no) or any(map(run.project.is_active, skipped))
     if key is not None and is_counter(key) and any(isinstance(s, ir.Continue) for s in (*stmt.body, *stmt.orelse)):
         for s in fr.continues[jumps:]:
             typestate.stay_in_iteration(s.protocol)  # between two steps of an accumulation: no early exit

@@ -71,6 +71,8 @@ class Run:
     again: bool = False
     """The root is being followed for the second time, as the next iteration of a loop that is not in sight."""
     events: int = 0
+    withheld: int = 0
+    """How often this path did not do what another one may: a disabled scaler, an arm of a condition."""
     maybe_cuda: bool = False
     """Something was moved to a device that is not known."""
     cuda: bool = False

@@ -58,7 +58,7 @@ def call_function(
     if done_before and not run.lazy:
         _forget_rebound(func, st)
         return [(st, _result_of_cold(run, info, everything, site, st))]
-    events_before = run.events
+    before = (run.events, run.withheld)
     frame = open_frame(run, fr, func, args, keywords, st)
     outer = (st.casts, st.no_grad)
     enter_decorators(run, frame, node, st)
@@ -78,7 +78,7 @@ def call_function(
         fr.raises.append(s)
     plain = all(isinstance(value, Sym | Const | Tensor | Tup) for _, value in results)
     results = conditions.join_results(results, ("return", frame.id, site))
-    if run.events == events_before and plain and not run.lazy:
+    if (run.events, run.withheld) == before and plain and not run.lazy:
         run.project.inert[outline] = run.project.inert.get(outline, 0) + 1
     out: Results = []
     for s, value in results:

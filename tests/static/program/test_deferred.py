@@ -772,10 +772,63 @@ def train(model, loader):
         scaler.step(optimizer)
         scaler.update()
 """
+UPDATES = {
+    "a method that updates a scaler that a flag enables": """
+class Trainer:
+    def __init__(self, model, amp):
+        self.model = model
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        self.scaler = GradScaler("cuda", enabled=amp)
+
+    def advance(self):
+        self.scaler.update()  # right
+        self.count = 1  # wrong
+
+    def train(self, loader, amp):
+        for batch in loader:
+            self.optimizer.zero_grad()
+            with autocast("cuda", enabled=amp):
+                loss = self.model(batch).mean()
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optimizer)  # MPA204
+            self.advance()
+
+
+def main(model, loader, amp):
+    trainer = Trainer(model, amp)
+    for epoch in range(10):
+        trainer.train(loader, amp)
+""",
+    "a function that updates where a flag says so": """
+def train(model, loader, args):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = GradScaler("cuda") if args.amp else None
+
+    def advance():
+        if args.amp:
+            scaler.update()  # right
+            print("next")  # wrong
+
+    for epoch in range(10):
+        for batch in loader:
+            optimizer.zero_grad()
+            with autocast("cuda", enabled=args.amp):
+                loss = model(batch).mean()
+            if not args.amp:
+                loss.backward()
+                optimizer.step()
+                advance()
+                advance()
+            else:
+                scaler.scale(loss).backward()
+                scaler.step(optimizer)  # MPA204
+                advance()
+""",
+}
 
 PROGRAMS = {
     name: text
-    for group in (LAMBDAS, FIELDS, DICTS, MANAGERS, GENERATORS, DECORATORS, HOOKS, CLOSURES)
+    for group in (LAMBDAS, FIELDS, DICTS, MANAGERS, GENERATORS, DECORATORS, HOOKS, CLOSURES, UPDATES)
     for name, text in group.items()
 }
 
