@@ -7,7 +7,7 @@ import ast
 import builtins
 import io
 import tokenize
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -204,6 +204,14 @@ def _is_whole(block: list[ast.stmt], lines: list[str]) -> bool:
     return all(jump in own for jump in jumps)
 
 
+def _bound(body: list[ast.stmt], without: Container[int] = ()) -> set[str]:
+    """Names that statements assign, not those of comprehensions, nor at the nodes of the ids `without`."""
+    nodes = list(_walk_outside(body))
+    own = {id(x) for node in nodes if isinstance(node, ast.comprehension) for x in ast.walk(node.target)}
+    stored = [x for x in nodes if isinstance(x, ast.Name) and isinstance(x.ctx, ast.Store)]
+    return {x.id for x in stored if id(x) not in own and id(x) not in without}
+
+
 _BOUND_TO_ITS_PLACE = (
     ast.Return, ast.Yield, ast.YieldFrom, ast.Await, ast.AsyncFor, ast.AsyncWith, ast.Global, ast.Nonlocal, ast.Delete,
     ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.NamedExpr, ast.ExceptHandler,
@@ -214,14 +222,12 @@ _BOUND_TO_ITS_PLACE = (
 def _shared_names(owner: ast.Module | Function, block: list[ast.stmt]) -> tuple[list[str], list[str]] | None:
     """Names the block binds that are bound outside of it too, and those that it always binds and others read. None
     where it only may bind what others read."""
-    bound = _stored(block)
+    bound = _bound(block)
     if isinstance(owner, ast.Module):
         return sorted(bound), []
     inside = {id(x) for stmt in block for x in ast.walk(stmt)}
     outside = [x for x in ast.walk(owner) if isinstance(x, ast.Name) and id(x) not in inside]
-    local = {x.id for x in _walk_outside(owner.body) if isinstance(x, ast.Name) and id(x) not in inside
-             and isinstance(x.ctx, ast.Store)}  # fmt: skip
-    local |= {x.arg for x in ast.walk(owner.args) if isinstance(x, ast.arg)}
+    local = _bound(owner.body, inside) | {x.arg for x in ast.walk(owner.args) if isinstance(x, ast.arg)}
     declared = {n for x in ast.walk(owner) if isinstance(x, ast.Global | ast.Nonlocal) for n in x.names}
     given = (bound - local) & {x.id for x in outside}
     always = {x.id for stmt in block if isinstance(stmt, ast.Assign) for t in stmt.targets for x in ast.walk(t)

@@ -78,7 +78,7 @@ def run(values, limit=3):
     for i, value in enumerate(values):
         if value > limit:
             break
-        doubled = value * 2
+        doubled = sum([value for i in range(2)])
         count += doubled
         if best is None or doubled > best:
             best = doubled

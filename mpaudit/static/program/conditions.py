@@ -137,8 +137,9 @@ def _place(run: Run, fr: Frame, expr: ir.Expr, st: PathState):  # type: ignore[n
 
 
 def if_expression(run: Run, fr: Frame, expr: ir.IfExp, st: PathState) -> Results:
-    yes, no, _ = branch(run, fr, expr.test, st)
-    run.withheld += not (yes and no)
+    yes, no, key = branch(run, fr, expr.test, st)
+    if key is not None and not (yes and no):
+        run.withheld += run.project.may_act(expr.orelse if yes else expr.body)
     out = [r for s in yes for r in expressions.evaluate(run, fr, expr.body, s)]
     out += [r for s in no for r in expressions.evaluate(run, fr, expr.orelse, s)]
     return join_results(out, ("ifexp", fr.id, text_of(expr.test), text_of(expr.body)))

@@ -279,9 +279,8 @@ def _if(run: Run, fr: Frame, stmt: ir.If, st: PathState) -> list[PathState]:
     before, jumps = run.events, len(fr.continues)
     after_yes = execute(run, fr, stmt.body, yes) if yes else []
     after_no = execute(run, fr, stmt.orelse, no) if no else []
-    if not (yes and no):
-        skipped = stmt.body if not yes else stmt.orelse
-        run.withheld += not (after_yes or after_no) or any(map(run.project.is_active, skipped))
+    if key is not None and not (yes and no):
+        run.withheld += _withholds(run, fr, stmt.body if not yes else stmt.orelse, leaves=not (after_yes or after_no))
     if key is not None and is_counter(key) and any(isinstance(s, ir.Continue) for s in (*stmt.body, *stmt.orelse)):
         for s in fr.continues[jumps:]:
             typestate.stay_in_iteration(s.protocol)  # between two steps of an accumulation: no early exit
@@ -295,6 +294,13 @@ def _if(run: Run, fr: Frame, stmt: ir.If, st: PathState) -> list[PathState]:
             for s in after_no:
                 typestate.leave_iteration(s.protocol, node)
     return after_yes + after_no
+
+
+def _withholds(run: Run, fr: Frame, skipped: Sequence[ir.Stmt], leaves: bool) -> bool:
+    """Whether something may act in the arm that is not taken, or after the one taken that leaves the function."""
+    if leaves and fr.info is not None and fr.info.node is not None:
+        skipped = fr.info.node.body
+    return any(map(run.project.may_act, skipped))
 
 
 def _about_finite(key: object) -> bool:

@@ -306,6 +306,21 @@ MAKER_WORDS = frozenset(
 _STEPS = re.compile(r"(?i)(sched|prof|env|pbar|bar|meter|timer|lr|ema|log|writer|tracker|warmup)\w*$")
 
 
+EVENT_WORDS = frozenset(
+    (
+        "backward", "manual_backward", "unscale_", "zero_grad", "scale", "grad", "clip_grad_norm_", "clip_grad_value_",
+        "clip_grad_norm", "clip_grad_value", "dispatch_clip_grad", "GradScaler",
+    )
+)  # fmt: skip
+"""Those of them that act on gradients, a scaler or an optimizer."""
+
+
+def is_event_node(node: object) -> bool:
+    """Protocol code that acts on gradients, a scaler or an optimizer."""
+    name = node.name if isinstance(node, ir.Attr) else node.id if isinstance(node, ir.Name) else None
+    return name in EVENT_WORDS if name else isinstance(node, ir.Call) and is_protocol_node(node)
+
+
 def is_protocol_node(node: object) -> bool:
     """`step` and `update` are common names: a scheduler's step or a meter's update is no event."""
     if isinstance(node, ir.Attr):
@@ -365,6 +380,8 @@ class Project:
     def __init__(self, modules: Iterable[ModuleInfo], name: str = "") -> None:
         self.modules = {module.path: module for module in sorted(modules, key=lambda m: m.path)}
         self.live_names: set[str] = set()
+        self.acting_names: set[str] = set()
+        """Names of functions and classes that hold an event, or by name can reach one that does."""
         self.exhausting: set[FunctionInfo] = set()
         """Functions that no root could be followed through; they are followed on their own, once."""
         self.followed: set[Hashable] = set()
@@ -376,6 +393,7 @@ class Project:
         self.inert: dict[Hashable, int] = {}
         """Calls (function and kinds of arguments) that had no event and gave nothing of interest → how often."""
         self._active: dict[int, bool] = {}
+        self._acting: dict[int, bool] = {}
         self._found: dict[tuple[str, str], ModuleInfo | None] = {}
         self.instances: dict[ClassInfo, Any] = {}
         """An object of each class as methods that nothing calls find it; see analysis."""
@@ -429,6 +447,20 @@ class Project:
                 for node in walk_nodes(stmt)
             )
             self._active[id(stmt)] = known
+        return known
+
+    def may_act(self, part: ir.Stmt | ir.Expr) -> bool:
+        """Whether gradients, a scaler or an optimizer may be acted on in a part of a function, by name, or something
+        be returned from it."""
+        known = self._acting.get(id(part))
+        if known is None:
+            known = self._acting[id(part)] = any(
+                is_event_node(node)
+                or (isinstance(node, ir.Return) and not isinstance(node.value, ir.Const | None))
+                or (isinstance(node, ir.Attr) and node.name in self.acting_names)
+                or (isinstance(node, ir.Name) and node.id in self.acting_names)
+                for node in walk_nodes(part)
+            )
         return known
 
     def lambda_in(
@@ -540,7 +572,8 @@ def _receivers(root: object, method: str) -> Iterator[str]:
 
 
 def _mark_live(project: Project) -> None:
-    """Functions that hold protocol code, and, by name, those that can reach one."""
+    """Functions that hold protocol code, and, by name, those that can reach one; and the names of those that can
+    reach an event."""
     named: set[str] = set()
     holders: dict[str, list[FunctionInfo | ClassInfo]] = {}
     queue: list[FunctionInfo] = []
@@ -581,6 +614,23 @@ def _mark_live(project: Project) -> None:
                 if not user.live:
                     user.live = True
                     queue.append(user)
+    project.acting_names |= named | _names_that_reach([info for info in functions if _acts(info)], users)
+
+
+def _names_that_reach(acting: list[FunctionInfo], users: dict[str, list[FunctionInfo]]) -> set[str]:
+    """Names of the functions in `acting`, of what uses them by name, and of their classes."""
+    found: set[str] = set()
+    seen = set(acting)
+    queue = list(acting)
+    while queue:
+        info = queue.pop()
+        reached = {info.name} - _BY_CLASS_ONLY | ({info.cls.name} if info.cls is not None else set())
+        around = [info.parent] if info.parent is not None else []
+        new = {user for name in reached - found for user in users.get(name, ())} | {*around}
+        found |= reached
+        queue += new - seen
+        seen |= new
+    return found
 
 
 def _named_lambdas(module: ModuleInfo) -> Iterator[tuple[str, ir.Lambda]]:
@@ -597,3 +647,9 @@ def _is_live(info: FunctionInfo) -> bool:
     """Whether a function is live by itself."""
     aliases = {name for name, _, attribute in info.module.outline.imports if attribute in PROTOCOL_WORDS}
     return bool(info.names & (MAKER_WORDS | aliases)) or any(map(is_protocol_node, walk_nodes(info.node)))
+
+
+def _acts(info: FunctionInfo) -> bool:
+    """Whether a function holds an event."""
+    perhaps = not info.names.isdisjoint(("step", "update"))
+    return bool(info.names & EVENT_WORDS) or (perhaps and any(map(is_event_node, walk_nodes(info.node))))
