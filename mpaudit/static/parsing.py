@@ -32,7 +32,7 @@ _LIMIT = 10.0
 
 
 def _seconds(size: int) -> float:
-    """How long one piece may take: many times what was ever measured, on a busy machine too."""
+    """Processor time that one piece may take: many times what was ever measured."""
     return _LIMIT + size / 50_000
 
 

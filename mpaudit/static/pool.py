@@ -26,6 +26,10 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 
 MAX_WORKERS = 16
+PATIENCE = 20
+"""Seconds that may pass for each second of processor time that a piece of work may take: on a machine that is busy with
+something else, what is found must not depend on it. Only where nothing is computed at all is this the limit."""
+_OUT_OF_TIME = -27  # SIGPROF on Linux, macOS and the BSDs
 _BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from mpaudit.static import pool; pool.serve()"
 
 
@@ -53,7 +57,7 @@ class Task(Generic[Q, A]):
     dangerous: int = 1 << 60
     """A single piece of this weight is never done in this process."""
     seconds: Callable[[int], float] | None = None
-    """Time that a piece of some weight may take in a worker."""
+    """Processor time that a piece of some weight may take in a worker."""
 
     def run(self, question: Q) -> A | Lost:
         """In this process."""
@@ -145,7 +149,7 @@ class _Worker:
             except OSError:
                 return None
         late = threading.Event()
-        watch = threading.Timer(limit, self._end, (late,)) if limit else None
+        watch = threading.Timer(limit * PATIENCE, self._end, (late,)) if limit else None
         if watch:
             watch.daemon = True
             watch.start()
@@ -154,11 +158,11 @@ class _Worker:
             assert stdin is not None
             assert stdout is not None
             _send(stdin, f"{task.module}:{task.function}".encode())
+            _send(stdin, str(limit or 0).encode())
             _send(stdin, question)
             status, answer = _receive(stdout), _receive(stdout)
         except (OSError, EOFError, ValueError):
-            self.stop()
-            if late.is_set():
+            if self.stop() == _OUT_OF_TIME or late.is_set():
                 return Lost(f"{task.subject} took too long")
             return Lost(f"{task.subject} died")
         finally:
@@ -173,16 +177,18 @@ class _Worker:
             with suppress(OSError):
                 process.kill()
 
-    def stop(self) -> None:
+    def stop(self) -> int | None:
+        """How the process ended, as `Popen.returncode`; None where there was none."""
         process, self._process = self._process, None
-        if process is not None:
-            with suppress(OSError):
-                process.kill()
-            process.wait()
-            for stream in (process.stdin, process.stdout):
-                if stream is not None:
-                    with suppress(OSError):
-                        stream.close()
+        if process is None:
+            return None
+        with suppress(OSError):
+            process.kill()  # has no effect on one that has ended by itself
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                with suppress(OSError):
+                    stream.close()
+        return process.wait()
 
 
 def _start() -> subprocess.Popen[bytes]:
@@ -215,7 +221,8 @@ def serve() -> None:
     decoders: dict[bytes, tuple[Callable[[Any], Any], msgspec.msgpack.Decoder[Any]]] = {}
     with suppress(EOFError, OSError):
         while True:
-            name, question = _receive(source), _receive(source)
+            name, limit, question = _receive(source), _receive(source), _receive(source)
+            _allow(float(limit))
             try:
                 if name not in decoders:
                     module, _, function = name.decode().partition(":")
@@ -229,10 +236,19 @@ def serve() -> None:
                     b"lost",
                     " ".join(f"{type(error).__name__}: {error}".split()).encode("utf-8", "replace"),
                 )
+            _allow(0)
             _send(target, status)
             _send(target, answer)
             if len(question) > 100_000:
                 gc.collect()
+
+
+def _allow(seconds: float) -> None:
+    """Ends this process by SIGPROF once it has used that much more processor time, in C code too; 0: never."""
+    import signal
+
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
 def _send(stream: Any, data: bytes) -> None:

@@ -187,6 +187,9 @@ def test_ten_thousand_empty_files(tree: Path) -> None:
 # ------------------------------------------------------------------- workers
 
 
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="no limits of processor time")
+
+
 def test_a_parser_that_dies_costs_its_chunk(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tree / "bad.py").write_text(DEFECT + "\n\nclass Poison:\n    state_dict = 1\n")
     monkeypatch.setattr(pool, "_BOOT", _booted("text and 'Poison' in text and os.kill(os.getpid(), 11)"))
@@ -196,10 +199,18 @@ def test_a_parser_that_dies_costs_its_chunk(tree: Path, monkeypatch: pytest.Monk
     assert codes(found, "good.py") == codes(found, "bad.py") == {"MPA701"}
 
 
-def test_a_parser_that_hangs_is_stopped(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("poison", "limit", "patience"),
+    [("time.sleep(1000)", 3.0, 1), pytest.param("sum(iter(lambda: 0, 1))", 1.0, 1000, marks=POSIX)],
+    ids=["waits", "computes"],
+)
+def test_a_parser_that_hangs_is_stopped(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, poison: str, limit: float, patience: int
+) -> None:
     (tree / "bad.py").write_text(DEFECT + "\n\nclass Poison:\n    state_dict = 1\n")
-    monkeypatch.setattr(pool, "_BOOT", _booted("'Poison' in text and time.sleep(1000)"))
-    monkeypatch.setattr(parsing, "_LIMIT", 3.0)
+    monkeypatch.setattr(pool, "_BOOT", _booted(f"'Poison' in text and {poison}"))
+    monkeypatch.setattr(parsing, "_LIMIT", limit)
+    monkeypatch.setattr(pool, "PATIENCE", patience)
     _share_everything(monkeypatch)
     found = audit(tree, jobs=2)
     assert problem(found, "bad.py") == "could not be analysed: the parser took too long"
