@@ -195,7 +195,8 @@ def _is_whole(block: list[ast.stmt], lines: list[str]) -> bool:
         return False
     inside = list(_walk_outside(block))
     if any(
-        isinstance(x, _BOUND_TO_ITS_PLACE) or (isinstance(x, ast.Name) and x.id in ("super", "locals", "vars"))
+        isinstance(x, _BOUND_TO_ITS_PLACE)
+        or (isinstance(x, ast.Name) and x.id in ("super", "locals", "vars", "globals", "exec", "eval"))
         for x in inside
     ):
         return False
