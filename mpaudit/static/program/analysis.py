@@ -92,7 +92,7 @@ def _function(project: Project, info: FunctionInfo, trace: Trace, number: int) -
 
 def _once_more(run: Run, frame: Frame, func: Func, ends: list[PathState]) -> None:
     """A function that trains and that nothing in sight calls is one iteration of a loop elsewhere: what it leaves
-    undone shows when it is called again. See `events.counts`."""
+    undone shows when it is called again. See `again.counts`."""
     run.again = True
     for state in merge(ends, ("again", repr(func.info)))[:MAX_AGAIN]:
         state.cross_back_edge()

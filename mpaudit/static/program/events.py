@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Iterable
 
-from msgspec.structs import replace
-
-from . import generators, operators, typestate
+from . import again, generators, operators, typestate
 from .frame import Frame, Run
 from .linker import Site
 from .state import PathState, is_counter, varies
@@ -29,10 +27,9 @@ from .values import (
     Tup,
     Use,
     Value,
-    join_tensors,
     mentions,
+    one_tensor,
     options,
-    roots,
 )
 
 Id = Hashable
@@ -53,38 +50,12 @@ def identity(value: Value) -> Id | None:
 def _report(run: Run, st: PathState, event: Site):  # type: ignore[no-untyped-def]
     def report(violation: typestate.Violation) -> None:
         if run.again:
-            if not counts(run, violation, st):
+            if not again.counts(run, violation, st):
                 return
             run.trace.visit(event)  # with those of the first call: not every visit is a violation
         run.trace.hit(violation, event, st, run.root)
 
     return report
-
-
-_LEFT_UNDONE = {"MPA204": "update", "MPA206": "update", "MPA207": "update", "MPA228": "zero_grad"}
-"""What the last call of a function can have left undone, and the method that would do it."""
-
-
-def counts(run: Run, violation: typestate.Violation, st: PathState) -> bool:
-    """Whether what shows in the second call of a root is a fault: no other function does what the first left undone,
-    nor can a caller that is not in sight. It can where it passes the optimizer and the scaler, and zeroing is its too
-    where it passes the loss."""
-    method = _LEFT_UNDONE.get(violation.code)
-    if method is None:
-        return False
-    if _is_passed(violation.optimizer) or _is_passed(violation.scaler):
-        return False
-    others = [name for info, name in run.project.receivers(method) if info not in run.reached]
-    if method == "zero_grad":
-        loss = one_tensor(st.heap.get((("loss", violation.optimizer), "of")))
-        return not others and loss is not None and bool(loss.uses)
-    called = str(run.trace.names.get(violation.scaler, "")).rsplit(".", 1)[-1].strip("_")
-    return called not in others
-
-
-def _is_passed(ident: Id | None) -> bool:
-    """Whether a function that is looked at on its own gets this object as an argument."""
-    return isinstance(ident, tuple) and any(root[0] == "param" for root in roots(ident))
 
 
 def _visit(run: Run, event: Site) -> None:
@@ -385,19 +356,6 @@ def scale(run: Run, scaler: Id, loss: Value, site: Site, st: PathState) -> list[
             result = Tup(tuple(Tensor(t.uses if isinstance(t, Tensor) else frozenset(), scaler) for t in loss.items))
         out.append((s, result))
     return out
-
-
-def one_tensor(value: Value | None) -> Tensor | None:
-    """What was computed in one of several ways came from the forwards of all of them; None where it is no tensor."""
-    if value is None or isinstance(value, Tensor):
-        return value
-    found = list(options(value))
-    tensors = [option for option in found if isinstance(option, Tensor)]
-    if not tensors:
-        return None
-    joined = join_tensors(tensors)
-    known = all(isinstance(option, Tensor | Const) for option in found)
-    return joined if known else replace(joined, uses=None)
 
 
 def unscale(run: Run, scaler: Id, optimizer: Id | None, site: Site, st: PathState) -> list[PathState]:

@@ -399,7 +399,7 @@ class Project:
         """An object of each class as methods that nothing calls find it; see analysis."""
         self.lives: dict[FunctionInfo, Any] = {}
         """What is known of the locals of functions that were followed; see liveness."""
-        self._receivers: dict[str, list[tuple[FunctionInfo | None, str]]] = {}
+        self._receivers: dict[str, list[tuple[FunctionInfo | None, str, bool]]] = {}
         known = self.modules.values()
         self._index = ModuleIndex(
             ((module.parts, module) for module in known), name, (module.outline.imports for module in known)
@@ -495,17 +495,45 @@ class Project:
             for node in walk_nodes(info.node)
         )
 
-    def receivers(self, method: str) -> list[tuple[FunctionInfo | None, str]]:
-        """Who calls a method of this name, and the last name of what it is called on; None for top-level code."""
+    def receivers(self, method: str) -> list[tuple[FunctionInfo | None, str, bool]]:
+        """Who calls a method of this name, the last name of what it is called on, and whether that is an attribute of
+        the caller's own object, or a variable for one; None for top-level code."""
         if method not in self._receivers:
             found = self._receivers[method] = []
             for module in self.modules.values():
                 for info in module.nested:
-                    found += [(info, name) for name in _receivers(info.node, method)]
+                    me = info.node.params[0].name if info.cls and info.node and info.node.params else ""
+                    mine = _names_of_attributes(info.node, me) if me else {}
+                    for name, of in _receivers(info.node, method):
+                        attribute = name if me and of == me else "" if of else mine.get(name, "")
+                        found.append((info, attribute or name, bool(attribute)))
                 for unit, stmts in module.chunks:
                     if unit.kind == "code":
-                        found += [(None, name) for name in _receivers(stmts or (), method)]
+                        found += [(None, name, False) for name, _ in _receivers(stmts or (), method)]
         return self._receivers[method]
+
+    def related(self, one: ClassInfo, other: ClassInfo) -> bool:
+        """Whether an object may be of both classes: one is a base of the other, or they are bases of a third."""
+        both = {one.name, other.name}
+        return any(both <= family for family in self._families)
+
+    @cached_property
+    def _families(self) -> list[frozenset[str]]:
+        """For each class its name and those of all its bases in the project."""
+        bases: dict[str, set[str]] = {}
+        for module in self.modules.values():
+            for info in module.classes.values():
+                named = {_last_name(base) for base in info.node.bases} if info.node is not None else set()
+                bases.setdefault(info.name, set()).update(named)
+        found = []
+        for name in bases:
+            family, queue = {name}, [name]
+            while queue:
+                new = bases.get(queue.pop(), set()) - family
+                family |= new
+                queue += new
+            found.append(frozenset(family & bases.keys()))
+        return found
 
     @cached_property
     def mentions_cuda(self) -> bool:
@@ -562,13 +590,31 @@ def define_class(module: ModuleInfo, node: ir.ClassDef, first_line: int) -> Clas
     return info
 
 
-def _receivers(root: object, method: str) -> Iterator[str]:
+def _last_name(expr: ir.Expr) -> str:
+    return expr.name if isinstance(expr, ir.Attr) else expr.id if isinstance(expr, ir.Name) else ""
+
+
+def _names_of_attributes(root: object, me: str) -> dict[str, str]:
+    """The variables that stand for attributes: `scaler = self.scaler`."""
+    return {
+        target.id.strip("_"): stmt.value.name.strip("_")
+        for stmt in walk_nodes(root)
+        if isinstance(stmt, ir.Assign)
+        if isinstance(stmt.value, ir.Attr) and isinstance(stmt.value.base, ir.Name) and stmt.value.base.id == me
+        for target in stmt.targets
+        if isinstance(target, ir.Name)
+    }
+
+
+def _receivers(root: object, method: str) -> Iterator[tuple[str, str]]:
+    """The last name of what the method is called on, and the name that this is an attribute of, or nothing."""
     for node in walk_nodes(root):
         if isinstance(node, ir.Attr) and node.name == method:
             base = node.base
             while isinstance(base, ir.Sub | ir.Call):
                 base = base.base if isinstance(base, ir.Sub) else base.func
-            yield (base.name if isinstance(base, ir.Attr) else base.id if isinstance(base, ir.Name) else "").strip("_")
+            of = base.base.id if isinstance(base, ir.Attr) and isinstance(base.base, ir.Name) else ""
+            yield _last_name(base).strip("_"), of
 
 
 def _mark_live(project: Project) -> None:

@@ -31,9 +31,8 @@ def resumable(project: Project, trace: Trace) -> frozenset[Site]:
     if not trace.saved:
         return frozenset()
     loads = tuple(_loads(project))
-    families = _families(project)
     return frozenset(
-        saved.site for saved in trace.saved if any(_is_about(load, saved, project, trace, families) for load in loads)
+        saved.site for saved in trace.saved if any(_is_about(load, saved, project, trace) for load in loads)
     )
 
 
@@ -70,25 +69,7 @@ def _variables(info: FunctionInfo) -> set[str]:
     return found
 
 
-def _families(project: Project) -> list[frozenset[str]]:
-    """For each class its name and those of all its bases in the project."""
-    bases: dict[str, set[str]] = {}
-    for module in project.modules.values():
-        for info in module.classes.values():
-            named = {text_of(base).rsplit(".", 1)[-1] for base in info.node.bases} if info.node is not None else set()
-            bases.setdefault(info.name, set()).update(named)
-    found = []
-    for name in bases:
-        family, queue = {name}, [name]
-        while queue:
-            new = bases.get(queue.pop(), set()) - family
-            family |= new
-            queue += new
-        found.append(frozenset(family & bases.keys()))
-    return found
-
-
-def _is_about(load: Load, saved: Saved, project: Project, trace: Trace, families: list[frozenset[str]]) -> bool:
+def _is_about(load: Load, saved: Saved, project: Project, trace: Trace) -> bool:
     home = project.function_at(saved.site)
     if load.held == "given" or load.function is None or home is None:
         return True
@@ -96,8 +77,7 @@ def _is_about(load: Load, saved: Saved, project: Project, trace: Trace, families
         mine = all(trace.names.get(optimizer, "").startswith("self.") for optimizer in saved.optimizers)
         if not mine or home.cls is None or load.function.cls is None:
             return True
-        both = {home.cls.name, load.function.cls.name}
-        return any(both <= family for family in families)
+        return project.related(home.cls, load.function.cls)
     made = [trace.made[optimizer].site for optimizer in saved.optimizers if optimizer in trace.made]
     own = len(made) == len(saved.optimizers) and all(project.function_at(site) is home for site in made)
     return not own or home is load.function

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Union
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 if TYPE_CHECKING:
     from .linker import ClassInfo, FunctionInfo
@@ -214,6 +215,19 @@ def choice(values: list[Value], otherwise: Key) -> Value:
 
 def _few_constants(values: set[Value]) -> bool:
     return len(values) <= 4 and all(isinstance(v, Const) and isinstance(v.value, str | bool) for v in values)
+
+
+def one_tensor(value: Value | None) -> Tensor | None:
+    """What was computed in one of several ways came from the forwards of all of them; None where it is no tensor."""
+    if value is None or isinstance(value, Tensor):
+        return value
+    found = list(options(value))
+    tensors = [option for option in found if isinstance(option, Tensor)]
+    if not tensors:
+        return None
+    joined = join_tensors(tensors)
+    known = all(isinstance(option, Tensor | Const) for option in found)
+    return joined if known else replace(joined, uses=None)
 
 
 def join_tensors(values: list[Tensor]) -> Tensor:

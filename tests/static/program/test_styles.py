@@ -641,6 +641,36 @@ def train(G, D, optimizer, loader):
         scaler.step(optimizer)
         scaler.update()
 """,
+    "one trainer of several, each with a scaler of its own": """
+from engine import Trainer
+
+class First(Trainer):
+    def build(self, model):
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        self.scaler = GradScaler("cuda") if self.amp else None
+
+    def iteration(self, batch):
+        with autocast("cuda"):
+            loss = self.model(batch).mean()
+        self.optimizer.zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)  # MPA204
+        self.scaler.update()  # right
+
+class Second(Trainer):
+    def build(self, model):
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        self.scaler = GradScaler("cuda") if self.amp else None
+
+    def iteration(self, batch):
+        scaler = self.scaler
+        with autocast("cuda"):
+            loss = self.model(batch).mean()
+        self.optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(self.optimizer)
+        scaler.update()
+""",
 }
 
 SHAPES = {

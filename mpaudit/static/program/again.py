@@ -1,0 +1,59 @@
+"""A function that trains and that nothing in sight calls, called a second time: what may be held against the first."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from ..facts import ir
+from . import typestate
+from .frame import Run, text_of
+from .linker import FunctionInfo, walk_nodes
+from .state import PathState
+from .values import one_tensor, roots
+
+_LEFT_UNDONE = {"MPA204": "update", "MPA206": "update", "MPA207": "update", "MPA228": "zero_grad"}
+"""What the last call of a function can have left undone, and the method that would do it."""
+
+
+def counts(run: Run, violation: typestate.Violation, st: PathState) -> bool:
+    """Whether what shows in the second call of a root is a fault: no other function does what the first left undone,
+    nor can a caller that is not in sight. It can where it passes the optimizer and the scaler, and zeroing is its too
+    where it passes the loss."""
+    method = _LEFT_UNDONE.get(violation.code)
+    if method is None:
+        return False
+    if _is_passed(violation.optimizer) or _is_passed(violation.scaler):
+        return False
+    others = [
+        name
+        for info, name, own in run.project.receivers(method)
+        if info not in run.reached and not (own and info is not None and _is_another_objects(run, info, name))
+    ]
+    if method == "zero_grad":
+        loss = one_tensor(st.heap.get((("loss", violation.optimizer), "of")))
+        return not others and loss is not None and bool(loss.uses)
+    called = str(run.trace.names.get(violation.scaler, "")).rsplit(".", 1)[-1].strip("_")
+    return called not in others
+
+
+def _is_another_objects(run: Run, info: FunctionInfo, name: str) -> bool:
+    """Whether the attribute of this name that a method works on is made by its class for itself, and no object that is
+    being followed is of that class: then it is another scaler or optimizer that bears the same name."""
+    cls = info.cls
+    if cls is None or any(f.cls is not None and run.project.related(cls, f.cls) for f in (*run.reached, *run.stack)):
+        return False
+    made = [expr for attr, assigns in cls.attribute_assigns.items() if attr.strip("_") == name for _, expr in assigns]
+    return bool(made) and all(_makes(expr) for expr in made)
+
+
+def _makes(expr: ir.Expr) -> bool:
+    """`GradScaler(...)`, `torch.optim.Adam(...)`, `build_optimizer(...)`, or one of them or None by some condition."""
+    return any(
+        isinstance(node, ir.Call) and any(word in text_of(node.func).lower() for word in ("gradscaler", "optim"))
+        for node in walk_nodes(expr)
+    )
+
+
+def _is_passed(ident: Hashable | None) -> bool:
+    """Whether a function that is looked at on its own gets this object as an argument."""
+    return isinstance(ident, tuple) and any(root[0] == "param" for root in roots(ident))
