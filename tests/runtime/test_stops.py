@@ -210,7 +210,7 @@ for name in sorted(os.listdir("situations")):
             code = 1
         sys.stdout.flush()
         os._exit(code)
-    print(name, os.waitpid(process, 0)[1])
+    print(name, os.waitpid(process, 0)[1], flush=True)  # a fork would inherit what is not written yet
 """
 
 
