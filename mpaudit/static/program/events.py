@@ -223,7 +223,9 @@ def backward(run: Run, fr: Frame, loss: Value, site: Site, text: str, st: PathSt
             typestate.forget_optimizer(st.protocol, o)
         return
     p = st.protocol
-    for o, sure in fed_by(run, tensor, st):
+    fed = list(fed_by(run, tensor, st))
+    typestate.doubt_zeroed(p, [o for o, _ in fed])
+    for o, sure in fed:
         if scaled == "?":
             typestate.backward_unknown(p, o, site)
         elif scaled == "mixed":

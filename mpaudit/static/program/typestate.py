@@ -8,7 +8,7 @@ proves what it proves whatever was before (had the state been another, the call 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
@@ -264,6 +264,14 @@ def _fed(state: OptimizerState, scaler: Id | None, site: Site, sure: Sure) -> Op
             new = grad
     unsure = min(sure.value, state.sure.value) if grad.kind is not Kind.EMPTY else sure.value
     return replace(state, grad=new, used=Used.NO, zeroed=False, fed=True, sure=Sure(unsure), backward=site, zero=None)
+
+
+def doubt_zeroed(p: Protocol, fed: Collection[Id]) -> None:
+    """A backward may feed more than is seen of its loss: what optimizers other than `fed` had zeroed may not be empty
+    any more."""
+    for o, state in p.optimizers.items():
+        if state.zeroed and o not in fed:
+            p.optimizers[o] = replace(state, zeroed=False)
 
 
 def backward(p: Protocol, o: Id, scaler: Id | None, site: Site, sure: Sure = Sure.PROVEN) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mpaudit.static.program import typestate as ts
+from mpaudit.static.program.linker import Site
 from mpaudit.static.program.typestate import (
     EMPTY,
     RAW,
@@ -514,3 +515,15 @@ def test_the_gradients_of_another_scaler_are_mixed_when_they_are_stepped() -> No
         p, reports = start("scaled by another", stage), Reports()
         ts.step(p, S, OPT, "here", reports)
         assert reports.codes == ["224"]
+
+
+def test_a_backward_of_another_loss_leaves_a_doubt_in_what_was_zeroed() -> None:
+    site, found = Site("a.py", 1, 1, 1, 1), list[ts.Violation]()
+    for doubted in (False, True):
+        p = ts.Protocol()
+        ts.backward(p, "policy", None, site)
+        ts.zero(p, "policy", site)
+        if doubted:
+            ts.doubt_zeroed(p, ["critic"])
+        ts.raw_step(p, "policy", site, found.append)
+        assert [violation.code for violation in found] == ["MPA211"]  # of the first turn only
