@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 
 from ..facts import ir
@@ -13,6 +14,8 @@ from .values import one_tensor, roots
 
 _LEFT_UNDONE = {"MPA204": "update", "MPA206": "update", "MPA207": "update", "MPA228": "zero_grad"}
 """What the last call of a function can have left undone, and the method that would do it."""
+
+_MAKER = re.compile(r"(?i)gradscaler|optim")
 
 
 def counts(run: Run, violation: typestate.Violation, st: PathState) -> bool:
@@ -47,9 +50,12 @@ def _is_another_objects(run: Run, info: FunctionInfo, name: str) -> bool:
 
 
 def _makes(expr: ir.Expr) -> bool:
-    """`GradScaler(...)`, `torch.optim.Adam(...)`, `build_optimizer(...)`, or one of them or None by some condition."""
+    """`GradScaler(...)`, `torch.optim.Adam(...)`, `build_optimizer(...)`, or one of them or None by some condition.
+    What a method of another object gives, `trainer.get_optimizer()`, may be that object's."""
     return any(
-        isinstance(node, ir.Call) and any(word in text_of(node.func).lower() for word in ("gradscaler", "optim"))
+        isinstance(node, ir.Call)
+        and _MAKER.search(text_of(node.func)) is not None
+        and (isinstance(node.func, ir.Name) or text_of(node.func).startswith(("torch.", "optim.", "amp.")))
         for node in walk_nodes(expr)
     )
 

@@ -28,9 +28,11 @@ _LOW_PRECISION = frozenset(
     (
         "GradScaler", "amp", "autocast", "bf16", "bfloat16", "float16", "float8_e4m3fn", "fp16", "half",
         "mixed_precision", "use_amp", "use_fp16", "MixedPrecision", "MixedPrecisionPolicy", "set_autocast_enabled",
-        "set_default_dtype",
+        "set_default_dtype", "convert_weights", "convert_models_to_fp32",
     )
 )  # fmt: skip
+"""`convert_weights` is CLIP's, whose weights are float16 on CUDA from the start: `convert_models_to_fp32` is what its
+fine-tuning scripts call round a step."""
 
 
 _OTHER_WAYS = frozenset(

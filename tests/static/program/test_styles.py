@@ -641,6 +641,31 @@ def train(G, D, optimizer, loader):
         scaler.step(optimizer)
         scaler.update()
 """,
+    "gradients that a hook zeroes, if the optimizer is the trainer's": """
+class Trainer:
+    def __init__(self, model):
+        self.model = model.cuda()
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        self.scaler = GradScaler("cuda")
+
+    def get_optimizer(self):
+        return self.optimizer
+
+    def iteration(self, batch):
+        with autocast("cuda"):
+            loss = self.model(batch).mean()
+        self.scaler.scale(loss).backward()  # MPA228
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+class Hook:
+    def __init__(self, trainer, latent):
+        self.optimizer = torch.optim.SGD([latent], lr=0.1)  # wrong
+        self.optimizer = trainer.get_optimizer()  # right
+
+    def after(self):
+        self.optimizer.zero_grad()
+""",
     "one trainer of several, each with a scaler of its own": """
 from engine import Trainer
 
