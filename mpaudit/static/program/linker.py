@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import msgspec
 
 from ..facts import ir
 from .index import ModuleIndex
+from .vocabulary import EVENT_WORDS, MAKER_WORDS, PROTOCOL_WORDS, is_event_node, is_protocol_node
 
 NO_SPAN = (1, 1, 1, 1)
 
@@ -253,89 +253,6 @@ def names_in(root: object) -> frozenset[str]:
         elif isinstance(node, ir.Attr):
             found.add(node.name)
     return frozenset(found)
-
-
-PROTOCOL_WORDS = frozenset(
-    [
-        "backward",
-        "unscale_",
-        "zero_grad",
-        "GradScaler",
-        "autocast",
-        "nullcontext",
-        "enter_context",
-        "grad",
-        "clip_grad_norm_",
-        "clip_grad_value_",
-        "clip_grad_norm",
-        "clip_grad_value",
-        "dispatch_clip_grad",
-        "binary_cross_entropy",
-        "BCELoss",
-        "scale",
-        "half",
-        "bfloat16",
-        "double",
-        "set_default_dtype",
-        "set_default_tensor_type",
-        "from_numpy",
-        "as_tensor",
-        "state_dict",
-        "manual_backward",
-    ]
-)
-"""Names whose presence makes following code worth while: what acts on gradients, on the scaler, on precision."""
-MAKER_WORDS = frozenset(
-    [
-        "optim",
-        "SGD",
-        "Adam",
-        "AdamW",
-        "RMSprop",
-        "Adagrad",
-        "LAMB",
-        "create_optimizer",
-        "device",
-        "float16",
-        "float64",
-        "DataParallel",
-        "DistributedDataParallel",
-    ]
-)
-"""Names of what makes optimizers, devices and dtypes: worth following into, not worth iterating a loop for."""
-_STEPS = re.compile(r"(?i)(sched|prof|env|pbar|bar|meter|timer|lr|ema|log|writer|tracker|warmup)\w*$")
-
-
-EVENT_WORDS = frozenset(
-    (
-        "backward", "manual_backward", "unscale_", "zero_grad", "scale", "grad", "clip_grad_norm_", "clip_grad_value_",
-        "clip_grad_norm", "clip_grad_value", "dispatch_clip_grad", "GradScaler",
-    )
-)  # fmt: skip
-"""Those of them that act on gradients, a scaler or an optimizer."""
-
-
-def is_event_node(node: object) -> bool:
-    """Protocol code that acts on gradients, a scaler or an optimizer."""
-    name = node.name if isinstance(node, ir.Attr) else node.id if isinstance(node, ir.Name) else None
-    return name in EVENT_WORDS if name else isinstance(node, ir.Call) and is_protocol_node(node)
-
-
-def is_protocol_node(node: object) -> bool:
-    """`step` and `update` are common names: a scheduler's step or a meter's update is no event."""
-    if isinstance(node, ir.Attr):
-        saves = node.name == "save" and isinstance(node.base, ir.Name) and node.base.id == "torch"
-        return saves or node.name in PROTOCOL_WORDS
-    if isinstance(node, ir.Name):
-        return node.id in PROTOCOL_WORDS
-    if isinstance(node, ir.Call) and isinstance(node.func, ir.Attr):
-        base = node.func.base
-        last = base.name if isinstance(base, ir.Attr) else base.id if isinstance(base, ir.Name) else ""
-        if node.func.name == "step":
-            return not _STEPS.search(last)
-        if node.func.name == "update":
-            return (not node.args and not node.keywords) or "scaler" in last.lower()
-    return False
 
 
 _BY_CLASS_ONLY = frozenset(

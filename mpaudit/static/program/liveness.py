@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 
 from ..facts import ir
 from . import torch_api
-from .linker import FunctionInfo, Project, is_protocol_node, walk_nodes, walk_statements
+from .linker import FunctionInfo, Project, walk_nodes, walk_statements
+from .vocabulary import is_protocol_node
 
 Names = frozenset[str]
 _NONE: Names = frozenset()
