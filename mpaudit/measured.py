@@ -22,6 +22,11 @@ further, on average, than one rounding to the variant's precision moves a number
 where the baseline's did not; there is nothing to compare."""
 
 
+BatchFate = Literal["fits", "too large", "no larger", "failed"]
+"""Of a batch that was tried: within the limit; beyond it, or out of memory; it holds no more than a smaller one; its
+run gave no figure for another reason."""
+
+
 class Place(msgspec.Struct, frozen=True, order=True):
     """A line of the user's code, and what was seen there. Paths are as in findings."""
 
@@ -308,6 +313,37 @@ class Evidence(msgspec.Struct, frozen=True):
     """The log directory for TensorBoard, a run for each precision; null where it was not kept."""
 
 
+class BatchTrial(msgspec.Struct, frozen=True):
+    """A short run with another batch size."""
+
+    variant: str
+    batch: int
+    fate: BatchFate
+    bytes: int | None
+    """Held at the largest backward pass; on CUDA the most that was allocated. Null where the run gave no figure."""
+    sentence: str
+    """How it ended."""
+
+
+class BatchSearch(msgspec.Struct, frozen=True):
+    """The largest batch that fits under autocast, tried."""
+
+    argument: str | None
+    """Of the script, as on its command line; null where none was found."""
+    batch: int | None
+    """That the script has."""
+    given: bool
+    """By the user; else it is the script's default."""
+    variant: str
+    limit_bytes: int | None
+    """What fp32 holds with that batch; null where the memory of the device is the limit."""
+    largest: int | None
+    """The largest that fitted; the true one is less than an eighth above it where a larger one did not fit."""
+    trials: tuple[BatchTrial, ...]
+    why: str
+    """Why no larger one was tried, or none at all; empty where the next larger one did not fit."""
+
+
 class Ceiling(msgspec.Struct, frozen=True):
     """The best that this device gave for one operation in one precision."""
 
@@ -346,3 +382,5 @@ class Profile(msgspec.Struct, frozen=True):
     """How the plan was changed on the way."""
     ceilings: tuple[Ceiling, ...]
     variants: tuple[Variant, ...]
+    batch_search: BatchSearch | None = None
+    """Null where it was not asked for."""

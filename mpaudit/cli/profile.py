@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -69,6 +70,7 @@ def _variants(_: click.Context, __: click.Parameter, value: str | None) -> tuple
 @click.option("--allow-writes", is_flag=True, help="Let the script change, rename and delete files that were there.")
 @click.option("--evidence", type=click.IntRange(min=0), default=0, show_default=True, help=EVIDENCE_HELP)
 @click.option("--emulate", type=click.Choice(tuple(EMULATIONS)), multiple=True, help="For numerics only, on a CPU.")
+@click.option("--find-batch-size", is_flag=True, help="Try how large a batch fits under autocast.")
 @click.option("--by", type=click.Choice(BY), default="line", show_default=True, help="How ops are grouped.")
 @click.option("--out", type=click.Path(), metavar="DIR", help="Keep audit.json and the runs here.")
 @click.option("--format", "format_", type=click.Choice(REPORT_FORMATS), default="table", show_default=True)
@@ -88,6 +90,7 @@ def command(
     allow_writes: bool,
     evidence: int,
     emulate: tuple[str, ...],
+    find_batch_size: bool,
     by: str,
     out: str | None,
     format_: str,
@@ -103,6 +106,7 @@ def command(
         raise UsageError(INSTALL)
 
     from mpaudit.cli import progress
+    from mpaudit.runtime import batch_search
     from mpaudit.runtime.compare import document
     from mpaudit.runtime.hardware import choose, default_budget, probe
     from mpaudit.runtime.log_directory import gather
@@ -128,11 +132,16 @@ def command(
                 f"the plan gets a budget of {budget:g} s (--budget sets it; --variants fp32 needs none)",
                 err=True,
             )
+        begin = time.monotonic()
         with progress.shown() as watch:
             session = carry_out(options, chosen, time_limit_s=time_limit, budget_s=budget, watch=watch)
+            batch = None
+            if find_batch_size and not session.interrupted:
+                left_s = None if budget is None else budget - (time.monotonic() - begin)
+                batch = batch_search.search(session, cwd=cwd, time_limit_s=time_limit, left_s=left_s, watch=watch)
         if out is not None:
             gather((done.planned.plan for done in session.done), folder)
-        audit = document(session, hardware, left_out, budget_s=budget, cwd=cwd)
+        audit = document(session, hardware, left_out, budget_s=budget, cwd=cwd, batch=batch)
         if out is not None:
             output.write(to_json(audit).decode(), os.path.join(folder, AUDIT_FILE))
     lines = partial(output.source, cwd)

@@ -30,7 +30,7 @@ def blocks(audit: Audit, by: str) -> Iterator[Block]:
             yield from _ops(table)
     yield from _sums(evidence)
     yield from _tensor_cores(evidence)
-    yield from _memory(evidence)
+    yield from _memory(evidence, tried=audit.profile is not None and audit.profile.batch_search is not None)
     yield from _scaling(evidence)
     if evidence.traces is not None:
         yield Heading("Traces")
@@ -135,14 +135,14 @@ def _tensor_cores(evidence: Evidence) -> Iterator[Block]:
         yield Table(("precision", "line", "op", " ms", "reason", ""), tuple(rows))
 
 
-def _memory(evidence: Evidence) -> Iterator[Block]:
+def _memory(evidence: Evidence, tried: bool) -> Iterator[Block]:
     if not evidence.memory:
         return
     yield Heading("Memory held at the largest backward pass")
     rows = tuple(
         (
             held.variant,
-            *map(_bytes, (held.parameters, held.gradients, held.optimizer_state, held.activations, held.casts)),
+            *map(bytes_, (held.parameters, held.gradients, held.optimizer_state, held.activations, held.casts)),
         )
         for held in evidence.memory
     )
@@ -153,7 +153,8 @@ def _memory(evidence: Evidence) -> Iterator[Block]:
         if held.batch_ratio is not None:
             yield Sentence(
                 f"In what {baseline} holds, {held.variant} would hold a batch about {held.batch_ratio:.2g} times as "
-                "large: an estimate from this table (activations and casts grow with the batch), not tried."
+                "large: an estimate from this table (activations and casts grow with the batch)"
+                + ("." if tried else ", not tried; --find-batch-size tries it.")
             )
 
 
@@ -308,7 +309,7 @@ def _percent(share: float) -> str:
     return "0 %" if share == 0 else "< 0.01 %" if share < 1e-4 else f"{100 * share:.3g} %"
 
 
-def _bytes(number: int) -> str:
+def bytes_(number: int) -> str:
     if number >= 2**20:
         return f"{number / 2**30:.2f} GiB" if number >= 2**30 else f"{number / 2**20:.1f} MiB"
     return f"{number / 2**10:.1f} KiB" if number else "0"

@@ -8,7 +8,7 @@ from statistics import median
 
 from mpaudit.audit import Audit
 from mpaudit.measured import LEAST_ROUNDS, Comparison, Place, Profile, Run
-from mpaudit.render import evidence
+from mpaudit.render import batch_size, evidence
 from mpaudit.render.blocks import Block, Heading, Items, Sentence, Style, Table, Verbatim
 
 DATA_BOUND = 0.3
@@ -36,6 +36,7 @@ def blocks(audit: Audit, by: str = "line") -> Iterator[Block]:
     yield from _ceilings(audit, profile)
     yield from _losses(audit)
     yield from evidence.blocks(audit, by)
+    yield from batch_size.blocks(profile.batch_search)
     yield from _precision(audit)
     yield from _safety(audit)
     yield from _runs(audit)

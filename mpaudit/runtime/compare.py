@@ -8,7 +8,19 @@ from pathlib import Path
 from statistics import geometric_mean, median
 
 from mpaudit.audit import NOTHING_READ, SCHEMA_VERSION, Audit, Tool, relative, without
-from mpaudit.measured import Comparison, Failure, LeftOut, LossVerdict, Memory, Place, Profile, Run, Variant, Verdict
+from mpaudit.measured import (
+    BatchSearch,
+    Comparison,
+    Failure,
+    LeftOut,
+    LossVerdict,
+    Memory,
+    Place,
+    Profile,
+    Run,
+    Variant,
+    Verdict,
+)
 from mpaudit.runtime import protocol
 from mpaudit.runtime.evidence_summary import evidence
 from mpaudit.runtime.hardware import Hardware
@@ -24,7 +36,13 @@ OUTPUT_LINES = 40
 
 
 def document(
-    session: Session, hardware: Hardware, left_out: Sequence[LeftOut], *, budget_s: float | None, cwd: Path
+    session: Session,
+    hardware: Hardware,
+    left_out: Sequence[LeftOut],
+    *,
+    budget_s: float | None,
+    cwd: Path,
+    batch: BatchSearch | None = None,
 ) -> Audit:
     """The Audit of a session. Paths are relative to `cwd` where they lie in it."""
     runs = tuple(_run(done, cwd) for done in session.done)
@@ -47,6 +65,7 @@ def document(
         notes=(*hardware.notes(done.planned.plan.variant for done in session.done), *session.notes),
         ceilings=hardware.ceilings,
         variants=summaries(usable),
+        batch_search=batch,
     )
     return Audit(
         schema_version=SCHEMA_VERSION,

@@ -69,6 +69,16 @@ def _evidence(run: ChildPlan) -> ChildPlan:
     return msgspec.structs.replace(run, warmup=EVIDENCE_WARMUP, steps=EVIDENCE_STEPS)
 
 
+TRIAL_WARMUP, TRIAL_STEPS = 1, 1
+"""The first makes the optimizer's state, the second is looked at."""
+
+
+def trial(options: Options, name: str, variant: Variant, target: Target) -> ChildPlan:
+    """A run with other arguments, that says what they hold in memory."""
+    run = _run(options, name, "batch", variant)
+    return msgspec.structs.replace(run, target=target, warmup=TRIAL_WARMUP, steps=TRIAL_STEPS)
+
+
 def _run(options: Options, name: str, kind: Kind, variant: Variant, *, perturb: bool = False) -> ChildPlan:
     return ChildPlan(
         run=name,

@@ -17,9 +17,9 @@ Variant = Literal["fp32", "tf32", "amp-bf16", "amp-fp16"]
 """fp32 is strict (TF32 off); tf32 is fp32 tensors with TF32 matmuls and convolutions allowed (CUDA, sm80 on)."""
 VARIANTS: tuple[Variant, ...] = ("fp32", "tf32", "amp-bf16", "amp-fp16")
 
-Kind = Literal["timing", "evidence", "floor"]
+Kind = Literal["timing", "evidence", "floor", "batch"]
 """`timing` runs carry no probe but the clock; `evidence` runs are instrumented and never timed; a `floor` run measures
-how far losses drift without any change of precision."""
+how far losses drift without any change of precision; a `batch` run tries what a batch size holds in memory."""
 
 Stop = Literal["clean", "hard"]
 """`clean` raises out of the training loop and lets `finally` blocks run, `hard` ends the process from the hook."""

@@ -122,7 +122,7 @@ def carry_out(
 
     try:
         while queue:
-            planned = _informed(queue.pop(0), session)
+            planned = informed(queue.pop(0), session)
             rest_s = float("inf") if budget_s is None else budget_s - (clock() - begin)
             if session.done and rest_s <= 0:
                 leave_out(1 + len(queue))
@@ -170,7 +170,7 @@ def carry_out(
     return session
 
 
-def _informed(planned: Planned, session: Session) -> Planned:
+def informed(planned: Planned, session: Session) -> Planned:
     """With what earlier runs have shown of the script: its own precision, and what its steps are."""
     results = [done.record.result for done in session.done if done.record.result is not None]
     own = any(result.control.own_amp for result in results) if results else None

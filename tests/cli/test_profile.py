@@ -253,3 +253,28 @@ def test_progress_names_files_as_the_report_does(tmp_path: Path, monkeypatch: py
 )
 def test_durations(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+BATCHED = COUNTED.replace("model =", "size = int(sys.argv[2])\n    model =").replace("randn(8,", "randn(size,")
+
+
+def test_how_large_a_batch_fits_is_tried_and_kept_in_the_document(tmp_path: Path) -> None:
+    script(tmp_path, BATCHED)
+    once = (*SHORT, "--runs", "1", "--find-batch-size", "--out", "kept")
+    code, out, err = run(*once, "train.py", "--batch-size", "32", cwd=tmp_path)
+    assert code == 0, err
+    assert "amp-bf16-batch-64: made its 2 steps" in err and "\nBatch size\n" in out
+    assert "fits under amp-bf16 in what fp32 holds with 32 (--batch-size, as given)" in " ".join(out.split())
+    profile = from_json((tmp_path / "kept" / "audit.json").read_bytes()).profile
+    assert profile is not None and profile.batch_search is not None
+    found = profile.batch_search
+    assert found.limit_bytes is not None and found.largest is not None and 32 < found.largest <= 64
+    # a run that tries a batch is no run of the plan: none of its times counts
+    assert not any("batch" in name for name in (variant.variant for variant in profile.variants))
+
+
+def test_a_script_without_a_batch_size_is_told_in_a_sentence(tmp_path: Path) -> None:
+    script(tmp_path, COUNTED)
+    code, out, err = run(*SHORT, "--runs", "1", "--find-batch-size", "train.py", cwd=tmp_path)
+    assert code == 0 and "--find-batch-size: train.py has no argument for its batch size" in err
+    assert "Not tried: train.py has no argument for its batch size that could be found" in " ".join(out.split())

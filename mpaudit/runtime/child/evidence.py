@@ -22,7 +22,7 @@ from .writer import write
 class Evidence:
     plan: ChildPlan
     steps: Steps
-    gradients: gradients.GradientProbe
+    gradients: gradients.GradientProbe | None = None
     held: held.HeldProbe | None = None
     ops: ops.OpsProbe | None = None
     trace: trace.TraceProbe | None = None
@@ -52,7 +52,7 @@ class Evidence:
             run=self.plan.run,
             variant=self.plan.variant,
             ops=self.ops.evidence() if self.ops is not None else None,
-            gradients=self.gradients.evidence(),
+            gradients=self.gradients.evidence() if self.gradients is not None else None,
             memory=self.held.result if self.held is not None else None,
             scaler=tuple(self.scaler),
             overflow=self.overflow.result if self.overflow is not None else None,
@@ -64,6 +64,8 @@ class Evidence:
 
 def begin(plan: ChildPlan, steps: Steps, events: Events, controller: Controller) -> Evidence:
     """To be called after precision control was installed."""
+    if plan.kind == "batch":
+        return _trial(plan, steps, events)
     when = layout(plan.warmup, plan.steps)
     evidence = Evidence(
         plan,
@@ -79,6 +81,15 @@ def begin(plan: ChildPlan, steps: Steps, events: Events, controller: Controller)
     evidence.held = held.install(events, when.memory)
     evidence.ops = ops.install(events, when.ops, when.ops_steps)
     evidence.trace = trace.install(os.path.join(plan.folder, TRACE_FOLDER, plan.variant), when.trace, when.trace_steps)
+    return evidence
+
+
+def _trial(plan: ChildPlan, steps: Steps, events: Events) -> Evidence:
+    """Only what is held in memory, and on CUDA nothing, as its allocator knows what was used."""
+    evidence = Evidence(plan, steps)
+    if plan.device != "cuda":
+        os.environ["TORCHDYNAMO_DISABLE"] = "1"  # compiled code would keep its tensors from the probe
+        evidence.held = held.install(events, plan.warmup)
     return evidence
 
 

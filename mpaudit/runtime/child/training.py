@@ -130,7 +130,7 @@ def begin(plan: ChildPlan, patches: Patches, finish: Callable[[], None]) -> Trai
         progress=real.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644),
     )
     training.emulation = emulation
-    if plan.kind == "evidence":
+    if plan.kind in ("evidence", "batch"):
         training.evidence = evidence.begin(plan, steps, sources, controller)
         steps.ended.append(training.evidence.step_ended)  # before the bound, which does not come back
     steps.look = training.look
