@@ -196,6 +196,11 @@ def _history(one: LossScaling) -> Iterator[str]:
         yield f"{_label(one)}: the loss itself was not finite in a step that was left out: no loss scale mends that"
     if one.overflow is not None:
         yield f"{_label(one)}: {_first_overflow(one.overflow)}"
+    elif not one.emulated and any(step.loss_finite for step in skipped):
+        yield (
+            f"{_label(one)}: where it overflowed is not known: it is looked for in the first steps and the last two, "
+            "of which no time is taken; --emulate, on a CPU, looks at all"
+        )
 
 
 def _first_overflow(seen: FirstOverflow) -> str:

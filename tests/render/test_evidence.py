@@ -163,6 +163,11 @@ def test_the_scaler_has_its_history() -> None:
     assert "the loss scale was 1000 at the start; no step was left out" in text and "overflow," not in text
 
 
+def test_an_overflow_in_a_step_that_was_not_looked_at_is_said() -> None:
+    native = msgspec.structs.replace(EMULATED, emulated=False, overflow=None)
+    assert "amp-fp16: where it overflowed is not known" in " ".join(shown(loss_scaling=(FP32, native)).split())
+
+
 def test_a_loss_that_was_not_finite_is_not_laid_to_the_scale() -> None:
     lost = msgspec.structs.replace(EMULATED, scaler=(Scaled(0, 65536.0, True, False),))
     assert "the loss itself was not finite" in " ".join(shown(loss_scaling=(FP32, lost)).split())

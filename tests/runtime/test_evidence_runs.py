@@ -137,6 +137,19 @@ def test_the_history_of_a_scaler_that_was_put_in_and_its_first_overflow(tmp_path
     assert found.overflow.parameter in ("weight", "bias")
 
 
+@pytest.mark.parametrize(("at", "looked"), [(13, True), (6, False)])
+def test_a_native_overflow_is_looked_for_in_the_steps_that_no_time_is_taken_of(
+    tmp_path: Path, at: int, looked: bool
+) -> None:
+    large = LOOP.replace("pow(2).mean()", f"float().sum().mul(3 if made == {at} else 1e-4)")
+    large = large.replace("def step():", "made = -1\ndef step():\n    global made; made += 1")
+    found = evidence_of(tmp_path, large + "for _ in range(100): step()\n", variant="amp-fp16")
+    assert [step.step for step in found.scaler if step.skipped] == [at]
+    assert (found.overflow is not None) == looked
+    if found.overflow is not None:
+        assert found.overflow.step == at and found.overflow.backward and found.overflow.parameter
+
+
 def test_a_loss_that_is_not_finite_and_a_mask_that_is(tmp_path: Path) -> None:
     broken = LOOP.replace("pow(2).mean()", "mul(1e30).pow(9).sum()") + "for _ in range(100): step()\n"
     found = evidence_of(tmp_path / "a", broken, variant="amp-fp16", emulate=True)

@@ -74,8 +74,10 @@ def begin(plan: ChildPlan, steps: Steps, events: Events, controller: Controller)
     )
     scaler.install(events, controller, lambda: steps.made, evidence.scaler)
     if plan.variant == "amp-fp16":
-        # in an emulation nothing is timed, so that all steps may be looked at
-        evidence.overflow = overflow.install(events, plan.warmup + plan.steps if plan.emulate else plan.warmup)
+        # in an emulation nothing is timed, so that all steps may be looked at; else those that no time is taken of
+        evidence.overflow = overflow.install(
+            events, lambda step: plan.emulate or step < plan.warmup or step in when.gradients
+        )
     if plan.emulate:  # of an emulation no time may be shown
         return evidence
     evidence.held = held.install(events, when.memory)

@@ -93,6 +93,10 @@ class _Casts(_Base):  # type: ignore[misc]
         super().__init__()
         self.probe = probe
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # as in the ops probe
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
         if isinstance(output, torch.Tensor) and output.layout is torch.strided and not func.is_view:

@@ -7,6 +7,7 @@ import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 from types import CodeType
+from typing import Any
 
 import torch.autograd.graph
 
@@ -33,12 +34,16 @@ def finder(is_user: Callable[[str], bool] = is_user_file, ours: str = "") -> Cal
     What lies outside of that pass is only where it was started: its ops belong to lines of the forward pass. None
     where a probe is at work (other than the file `ours`, which asks).
     """
-    known: dict[CodeType, bool | None] = {}
+    # by identity: to hash a code object is to hash all that it holds. What is kept lives on, so that none is reused
+    known: dict[int, bool | None] = {}
+    kept: list[CodeType] = []
 
     def kind(name: str) -> bool | None:
         if name.startswith(_PROBES) and name != ours:
             return None
         return is_user(name)
+
+    unknown: Any = object()
 
     def find() -> Site | None:
         frame = sys._getframe(1)
@@ -46,9 +51,10 @@ def finder(is_user: Callable[[str], bool] = is_user_file, ours: str = "") -> Cal
             code = frame.f_code
             if code is _ENGINE:
                 return NOWHERE
-            if code not in known:
-                known[code] = kind(code.co_filename)
-            user = known[code]
+            user = known.get(id(code), unknown)
+            if user is unknown:
+                user = known[id(code)] = kind(code.co_filename)
+                kept.append(code)
             if user is None:
                 return None
             if user:

@@ -29,9 +29,10 @@ _UNWRITTEN = ("empty", "new_empty", "resize")
 
 @dataclass(slots=True)
 class OverflowProbe:
-    """Watches the first `steps` steps, and no further than to the first that was left out."""
+    """Watches the steps that are `wanted`, and no further than to the first that was left out."""
 
-    steps: int
+    wanted: Callable[[int], bool]
+    """By the number of steps that are finished before it."""
     find: Callable[[], Site | None]
     paths: ModulePaths
     parameters: dict[int, torch.Tensor]
@@ -42,6 +43,7 @@ class OverflowProbe:
     seen: Overflow | None = None
     """Of the step that is under way."""
     result: Overflow | None = None
+    done: bool = False
 
     def start(self) -> None:
         self.mode = _Mode(self)
@@ -54,19 +56,22 @@ class OverflowProbe:
 
     def step_finished(self, finished: int, skipped: bool) -> None:
         """To be called at the end of each step. What was seen in one that was not left out came to nothing (a mask)."""
-        if self.mode is None:
-            return
-        if skipped:
-            self.result = self.seen
-        if skipped or finished >= self.steps:
-            self.stop()
+        watched = self.mode is not None
+        if watched and skipped:
+            self.result, self.done = self.seen, True
         self.step, self.seen = finished, None
         self.of_node.clear()
+        if self.done or not self.wanted(finished):
+            self.stop()
+        elif not watched:
+            self.start()
 
 
-def install(events: Events, steps: int, is_user: Callable[[str], bool] = is_user_file) -> OverflowProbe:
+def install(
+    events: Events, wanted: Callable[[int], bool], is_user: Callable[[str], bool] = is_user_file
+) -> OverflowProbe:
     """To be called once, before the script's first step."""
-    probe = OverflowProbe(steps, finder(is_user, ours=__file__), ModulePaths(), {})
+    probe = OverflowProbe(wanted, finder(is_user, ours=__file__), ModulePaths(), {})
 
     def took(optimizer: Any, parameters: list[torch.Tensor]) -> None:
         probe.parameters.update((id(parameter), parameter) for parameter in parameters)
@@ -88,7 +93,8 @@ def install(events: Events, steps: int, is_user: Callable[[str], bool] = is_user
     events.forward_begin.append(probe.paths.learn)
     events.backward_begin.append(backward)
     events.backward_end.append(done)
-    probe.start()
+    if wanted(0):
+        probe.start()
     return probe
 
 

@@ -6,13 +6,16 @@ in a log directory with one folder for each variant: `tensorboard --logdir` with
 
 from __future__ import annotations
 
+import gzip
 import os
+import shutil
 import socket
+import time
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.profiler import ProfilerActivity, profile, schedule, tensorboard_trace_handler
+from torch.profiler import ProfilerActivity, profile, schedule
 
 WARMUP = 1
 """Steps under the profiler before those that are kept: its first one holds its own start."""
@@ -42,16 +45,24 @@ class TraceProbe:
         if torch.cuda.is_available():
             activities.append(ProfilerActivity.CUDA)
         os.makedirs(self.folder, exist_ok=True)
-        # a name that torch-tb-profiler knows: HOST_PID.NANOSECONDS.pt.trace.json.gz
-        worker = f"{socket.gethostname()}_{os.getpid()}"
         self.profiler = profile(
             activities=activities,
             # steps are marked in the trace, as viewers want them, only where there is a schedule
             schedule=schedule(wait=0, warmup=WARMUP, active=self.count, repeat=1),
-            on_trace_ready=tensorboard_trace_handler(self.folder, worker, use_gzip=True),
+            on_trace_ready=self._keep,
             record_shapes=True,
         )
         self.profiler.start()
+
+    def _keep(self, profiler: Any) -> None:
+        # a name that torch-tb-profiler knows: HOST_PID.NANOSECONDS.pt.trace.json.gz
+        name = f"{socket.gethostname()}_{os.getpid()}.{time.time_ns()}.pt.trace.json"
+        path = os.path.join(self.folder, name)
+        profiler.export_chrome_trace(path)
+        # torch's own compression takes the text line by line at the highest level: ten times as long for a tenth less
+        with open(path, "rb") as plain, gzip.open(f"{path}.gz", "wb", compresslevel=1) as packed:
+            shutil.copyfileobj(plain, packed, 1 << 20)
+        os.remove(path)
 
     def stop(self) -> None:
         """Ends the tracing, early too: the steps that were finished are written."""
