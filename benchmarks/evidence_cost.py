@@ -11,7 +11,6 @@ trace of the evidence run is repeated to the size asked for and read back in a p
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import platform
 import resource
@@ -131,7 +130,7 @@ def step_times(home: Path, name: str, variant: Variant = "fp32", emulate: bool =
 
 def repeat(trace: Path, to: Path, size: int) -> None:
     """The events of a trace over and over, each time later, until the file has `size` bytes."""
-    events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
+    events = json.loads(trace.read_bytes())["traceEvents"]
     timed = [event for event in events if event.get("ph") == "X"]
     start = min(event["ts"] for event in timed)
     length = max(event["ts"] + event["dur"] for event in timed) - start

@@ -140,7 +140,7 @@ def command(
                 left_s = None if budget is None else budget - (time.monotonic() - begin)
                 batch = batch_search.search(session, cwd=cwd, time_limit_s=time_limit, left_s=left_s, watch=watch)
         if out is not None:
-            gather((done.planned.plan for done in session.done), folder)
+            gather((done.planned.plan for done in session.done), folder, partial(click.echo, err=True))
         audit = document(session, hardware, left_out, budget_s=budget, cwd=cwd, batch=batch)
         if out is not None:
             output.write(to_json(audit).decode(), os.path.join(folder, AUDIT_FILE))

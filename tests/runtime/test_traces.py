@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from mpaudit.runtime.traces import Operator, TracedKernel, TraceEvent, kernels, operators, read, steps
+from mpaudit.runtime.traces import Operator, TracedKernel, TraceEvent, kernels, operators, read, steps, with_whole_steps
 
 
 def event(name: str, ts: float, dur: float, cat: str = "cpu_op", tid: Any = 1, **arguments: int) -> dict[str, Any]:
@@ -69,6 +69,23 @@ def test_kernels_have_streams_operators_and_tensor_cores() -> None:
 
 def test_marked_steps() -> None:
     assert steps(trace()) == 1
+
+
+def test_a_step_ends_with_what_is_under_way_at_its_end() -> None:
+    """The optimizer's annotation began in one step and ended in the next. One around all steps is no matter."""
+    given = [
+        event("epoch", 5, 900, cat="user_annotation"),
+        event("ProfilerStep#1", 10, 90, cat="user_annotation", external=4),
+        event("Optimizer.step#SGD.step", 80, 25, cat="user_annotation"),
+        event("aten::mul", 95, 4),
+        event("elsewhere", 98, 20, tid=2),
+        event("ProfilerStep#2", 100, 100, cat="user_annotation"),
+        {"ph": "s", "id": 3, "pid": 9, "tid": 1, "ts": 95, "cat": "fwdbwd", "name": "fwdbwd"},
+    ]
+    document = {"schemaVersion": 1, "traceEvents": given, "traceName": "x"}
+    changed = {1: {"ts": 10.0, "dur": 95.0}, 5: {"ts": 105.0, "dur": 95.0}}
+    expected = [one | changed.get(place, {}) for place, one in enumerate(given)]
+    assert json.loads(with_whole_steps(json.dumps(document).encode())) == document | {"traceEvents": expected}
 
 
 @pytest.mark.parametrize("packed", [False, True])
