@@ -2,7 +2,7 @@
 
     python benchmarks/hook_cost.py [--processes N] [--batches N]
 
-The smallest training there is (one linear layer of four weights, SGD, one thread) makes batches of 5 steps in one
+The smallest training there is (one linear layer of four weights, SGD, one thread) makes batches of 16 steps in one
 process, in turn as it is and with everything in place that a timed fp32 run has: step, backward and forward hooks, the
 clock, the loss that is kept, the progress file, the bound. The cost is the difference of the fastest batch of each, in
 CPU time of the thread: what a neighbour on the machine takes can only be added.
@@ -22,7 +22,7 @@ from pathlib import Path
 from time import thread_time_ns
 
 ROOT = Path(__file__).resolve().parents[1]
-STEPS, TURNS = 5, 10
+STEPS, TURNS = 16, 10
 LIMIT_US = 20.0
 
 

@@ -76,8 +76,8 @@ class Run(msgspec.Struct, frozen=True):
     """Steps of each optimizer, in order of their first step."""
     step_ms: tuple[float, ...]
     """From the end of a step to the end of the next, after the warm-up."""
-    outside_ms: tuple[float, ...]
-    """Of each of those, the time outside of forward, backward and optimizer."""
+    outside_ms: tuple[float | None, ...]
+    """Of each of those, the time outside of forward, backward and optimizer; of quick steps that of one in four."""
     losses: tuple[float | None, ...]
     """Of each step, from the first on."""
     peak_memory_bytes: int | None

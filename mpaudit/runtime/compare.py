@@ -91,7 +91,10 @@ def _summary(variant: str, runs: Sequence[Run]) -> Variant:
     medians = [median(run.step_ms) for run in runs]
     step_ms = geometric_mean(medians)
     shares = [
-        outside / step for run in runs for outside, step in zip(run.outside_ms, run.step_ms, strict=False) if step > 0
+        outside / step
+        for run in runs
+        for outside, step in zip(run.outside_ms, run.step_ms, strict=False)
+        if outside is not None and step > 0
     ]
     peaks = [run.peak_memory_bytes for run in runs if run.peak_memory_bytes is not None]
     return Variant(

@@ -159,7 +159,7 @@ def test_verdicts(changes: dict[str, Any], says: str) -> None:
 
 def test_a_data_bound_script_is_told() -> None:
     def slow(run: ChildPlan) -> RunRecord:
-        return record(run, [10.0] * 20, outside_ms=[8.0] * 20)
+        return record(run, [10.0] * 20, outside_ms=[8.0, None, None, None] * 5)
 
     text = " ".join(shown(audited(slow)).split())
     assert "fp32, amp-bf16 80 % of a step lies outside of forward, backward and optimizer" in text

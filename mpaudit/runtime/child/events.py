@@ -52,7 +52,8 @@ class Events:
     """Gets the outputs whose gradient is asked for, after `gradient_begin`."""
     gradient_end: list[Callable[[], None]] = field(default_factory=list)
     forward_begin: list[Callable[[Any], None]] = field(default_factory=list)
-    """Of an outermost call: of a module or a compiled function that no other such call is around. Gets the callee."""
+    """Of an outermost call: of a module or a compiled function that no other such call is around. Gets the callee. Who
+    subscribes to the end of one subscribes to this too."""
     forward_end: list[Callable[[Any], None]] = field(default_factory=list)
     returned: list[Callable[[Any, Any], None]] = field(default_factory=list)
     """At the end of an outermost call that did not raise, before `forward_end`: gets the callee and its result."""
@@ -72,6 +73,8 @@ class Events:
     the same list."""
     now: Callable[[], Any] = perf_counter_ns
     """The clock: gives a stamp."""
+    spans: bool = True
+    """Whether what begins now is stamped at both ends; if not, only the end of a step is, as a mere moment."""
 
     def tick(self) -> None:
         self.journal += [TICK, self.now()]
@@ -93,6 +96,8 @@ class _Depth:
     forward: bool = False
     backward: bool = False
     steps: int = 0
+    stamped: bool = False
+    """The step has its STEP in the journal."""
 
 
 class _Local(threading.local):
@@ -150,8 +155,10 @@ def _watch_steps(events: Events, patches: Patches, threads: _Threads) -> None:
             depth.steps = 0
         depth.steps += 1
         if depth.steps == 1:
-            note(STEP)
-            note(events.now())
+            depth.stamped = events.spans
+            if depth.stamped:
+                note(STEP)
+                note(events.now())
             if events.step_begin:
                 for subscriber in events.step_begin:
                     subscriber(optimizer)
@@ -163,7 +170,7 @@ def _watch_steps(events: Events, patches: Patches, threads: _Threads) -> None:
             if events.step_end:
                 for subscriber in reversed(events.step_end):
                     subscriber(optimizer)
-            note(CLOSE)
+            note(CLOSE if depth.stamped else TICK)
             note(events.now())
             for subscriber in events.step_over:
                 subscriber(optimizer)
@@ -198,8 +205,10 @@ def _watch_backward(events: Events, patches: Patches, threads: _Threads) -> None
                 return
             depth.backward = True
             under_way += 1
-            note(OPEN)
-            note(events.now())
+            stamped = events.spans
+            if stamped:
+                note(OPEN)
+                note(events.now())
             try:
                 for subscriber in events.backward_begin:
                     tensors = subscriber(tensors)
@@ -213,8 +222,9 @@ def _watch_backward(events: Events, patches: Patches, threads: _Threads) -> None
                 if events.backward_end:
                     for done in reversed(events.backward_end):
                         done()
-                note(CLOSE)
-                note(events.now())
+                if stamped:
+                    note(CLOSE)
+                    note(events.now())
                 if events.backward_over:
                     for done in events.backward_over:
                         done()
@@ -311,11 +321,15 @@ def _outermost(original: Callable[..., Any], events: Events, threads: _Threads) 
     @functools.wraps(original)
     def call(module: Any, *args: Any, **kwargs: Any) -> Any:
         # the first test is a constant under compilation: traced code knows nothing of us
-        if compiling() or (depth := own if get_ident() == owner else threads.depth).forward:
+        if compiling() or not (events.spans or events.forward_begin):
+            return original(module, *args, **kwargs)
+        if (depth := own if get_ident() == owner else threads.depth).forward:
             return original(module, *args, **kwargs)
         depth.forward = True
-        note(OPEN)
-        note(events.now())
+        stamped = events.spans
+        if stamped:
+            note(OPEN)
+            note(events.now())
         try:
             if events.forward_begin:
                 for subscriber in events.forward_begin:
@@ -330,8 +344,9 @@ def _outermost(original: Callable[..., Any], events: Events, threads: _Threads) 
             if events.forward_end:
                 for done in reversed(events.forward_end):
                     done(module)
-            note(CLOSE)
-            note(events.now())
+            if stamped:
+                note(CLOSE)
+                note(events.now())
 
     return call
 

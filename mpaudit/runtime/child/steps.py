@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from random import Random
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import ReferenceType, ref
 
@@ -11,6 +12,10 @@ if TYPE_CHECKING:
     from .events import Events
 
 BACKWARD = "backward"
+
+_STAMPED = Random(0).choices((True, False), (1, 3), k=256)
+"""Which of the quick steps have their spans stamped: one in four, at no regular distance, as what is outside may come
+at one (a worker of the data has its turn)."""
 
 _RARER = 8
 """An optimizer that steps less than once in so many steps of another does not set the pace."""
@@ -50,6 +55,8 @@ class Steps:
     due: int = 0
     """From so many steps on, `look` is called at the end of each."""
     look: Callable[[], None] = lambda: None
+    quick: bool = False
+    """Steps of optimizers are so quick that the stamps of all their spans would be felt."""
     _numbers: dict[int, tuple[ReferenceType[Any], int]] = field(default_factory=dict)
     """By the identity of an optimizer, which another may take over after its end: hence the reference."""
     _events: Events | None = None
@@ -88,6 +95,8 @@ class Steps:
                 subscriber()
         if self.made >= self.due:
             self.look()
+        if self.quick and self._events is not None:
+            self._events.spans = _STAMPED[self.made & 255]
 
     def _meet(self, optimizer: Any) -> int:
         number = len(self.names)
@@ -100,10 +109,16 @@ class Steps:
         """Begins anew, in the child of a fork. Optimizers that exist are still expected to step."""
         self.made = self.backwards = self.due = 0
         self._waiting = False
+        self.hurry(False)
         self._numbers.clear()
         for entries in (self.names, self.counts, self.log, self.ends, self.passes):
             entries.clear()
         self._listen(True)
+
+    def hurry(self, quick: bool) -> None:
+        self.quick = quick and not self.by_backward
+        if self._events is not None and not self.quick:
+            self._events.spans = True
 
     def watch(self, events: Events) -> None:
         self._events, self._journal = events, events.journal

@@ -21,6 +21,7 @@ from .probes import loss, memory, timing
 from .steps import Steps
 
 _EVERY_S = 0.2
+_QUICK_S = 0.005
 
 
 @dataclass(slots=True)
@@ -58,8 +59,10 @@ class Training:
             self.bound.end()
         before, then = self.looked
         self.looked = now, made
+        pace = max(now - before, 1e-6) / max(made - then, 1)
+        self.steps.hurry(pace < _QUICK_S)
         # steps that are so quick that many of them fit between two looks need not be looked at one by one
-        soon = made + max(int(_EVERY_S / max(now - before, 1e-6) * (made - then)), 1)
+        soon = made + max(int(_EVERY_S / pace), 1)
         self.steps.due = min(soon, self.steps.planned, soon if self.begun else self.warm)
 
     def show(self) -> None:

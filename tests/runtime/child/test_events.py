@@ -40,6 +40,27 @@ def test_a_plain_step() -> None:
     """) == ["took 2", "forward", "backward", "done", "step", "stepped"]
 
 
+def test_a_step_whose_spans_are_not_stamped_has_its_end_only() -> None:
+    journal = """
+        events.{without}
+        model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU())
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for events.spans in (True, False):
+            seen.clear()
+            before = len(events.journal)
+            model(torch.ones(1, 2)).sum().backward()
+            optimizer.step()
+            seen.append([("OPEN", "CLOSE", "STEP", "TICK")[mark] for mark in events.journal[before::2]])
+            print(*seen)
+        seen.clear()
+    """
+    stamped, not_stamped = "['OPEN', 'CLOSE', 'OPEN', 'CLOSE', 'STEP', 'CLOSE']", "['TICK']"
+    heard = "forward backward done step stepped"
+    assert events_of(journal.format(without="spans = True"))[:2] == [f"{heard} {stamped}", f"{heard} {not_stamped}"]
+    deaf = events_of(journal.format(without="forward_begin.clear()"))[:2]
+    assert deaf == [f"backward done step stepped {stamped}", f"backward done step stepped {not_stamped}"]
+
+
 def test_a_step_that_calls_its_parent_is_one_step() -> None:
     assert events_of("""
         class Mine(torch.optim.SGD):

@@ -51,3 +51,36 @@ def test_steps_are_counted_as_in_an_earlier_run() -> None:
     assert steps.made == 0 and not steps.by_backward
     events.step_over[0](optimizer)
     assert (steps.made, steps.positions()) == (1, [0])
+
+
+def test_of_quick_steps_one_in_four_is_stamped() -> None:
+    steps, events = watched(planned=10_000)
+    optimizer, stamped = Optimizer(), []
+    events.spans = True
+    events.parameters[0](optimizer, [])
+    for _ in range(10):
+        events.step_over[0](optimizer)
+        stamped.append(events.spans)
+    assert all(stamped)
+    steps.hurry(True)
+    stamped.clear()
+    for _ in range(256):
+        events.step_over[0](optimizer)
+        stamped.append(events.spans)
+    assert 48 <= sum(stamped) <= 80
+    # at every distance from one another, so that nothing that comes at regular distances is always or never met
+    for distance in range(2, 9):
+        assert {number % distance for number, seen in enumerate(stamped) if seen} == set(range(distance))
+    steps.hurry(False)
+    assert events.spans
+    events.step_over[0](optimizer)
+    assert events.spans
+
+
+def test_of_quick_backward_passes_all_are_stamped() -> None:
+    steps, events = watched(counted="backward")
+    events.spans = True
+    steps.hurry(True)
+    for _ in range(9):
+        events.backward_over[0]()
+        assert events.spans

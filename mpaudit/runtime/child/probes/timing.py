@@ -86,11 +86,12 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Milliseconds of each step, and of each measured one the part outside forward, backward and optimizer."""
+    """Milliseconds of each step, and of each measured one the part outside forward, backward and optimizer: None where
+    that was not stamped."""
 
     warmup_ms: tuple[float, ...] = ()
     step_ms: tuple[float, ...] = ()
-    outside_ms: tuple[float, ...] = ()
+    outside_ms: tuple[float | None, ...] = ()
 
 
 def read(timing: Timing, warmup: int) -> Times:
@@ -110,13 +111,13 @@ def read(timing: Timing, warmup: int) -> Times:
     warmup_ms, step_ms = tuple(intervals[:warm]), tuple(intervals[warm:])
     if by_backward and STEP in journal[::2]:
         return Times(warmup_ms, step_ms)
-    inside = [0.0] * len(intervals)
+    inside: list[float | None] = [None] * len(intervals)
     for length, begin, end in _spans(journal):
         # the step it belongs to is the first that ends with or after it
         number = bisect_left(ends, length) - 1
         if 0 <= number < len(inside):
-            inside[number] += ms(begin, end)
-    outside = [max(whole - part, 0.0) for whole, part in zip(intervals, inside, strict=True)]
+            inside[number] = (inside[number] or 0.0) + ms(begin, end)
+    outside = [None if part is None else max(whole - part, 0.0) for whole, part in zip(intervals, inside, strict=True)]
     return Times(warmup_ms, step_ms, tuple(outside[warm:]))
 
 

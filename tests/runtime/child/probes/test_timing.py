@@ -97,3 +97,12 @@ def test_of_passes_inside_of_a_step_nothing_is_known_to_be_outside() -> None:
         played.at((OPEN, start + 4), (CLOSE, start + 8)).passed()
     times = read(played.timing, 1)
     assert (times.step_ms, times.outside_ms) == ((10.0, 10.0), ())
+
+
+def test_of_steps_that_are_not_stamped_nothing_is_known_to_be_outside() -> None:
+    played = Played()
+    usual(played, 0)
+    played.at((TICK, 20)).step()
+    usual(played, 20)
+    times = read(played.timing, 1)
+    assert (times.step_ms, times.outside_ms) == ((10.0, 10.0), (None, 2.0))
