@@ -71,27 +71,35 @@ def with_whole_steps(trace: bytes) -> bytes:
     """The same trace, with the mark of each step up to the end of what is under way at its end.
 
     The steps are marked while the optimizer's own annotation is still open, which so would lie in two of them: viewers
-    draw the events of a thread as a stack and leave out what is in none. Raises `msgspec.DecodeError` or KeyError for
-    what is no trace.
+    draw the events of a thread as a stack and leave out what is in none. In the last one that annotation lasts until
+    the trace was written, and is cut. Raises `msgspec.DecodeError` or KeyError for what is no trace.
     """
     document = msgspec.json.decode(trace, type=dict[str, msgspec.Raw])
     raw = msgspec.json.decode(document.pop("traceEvents"), type=list[msgspec.Raw])
     events = [(place, event) for place, one in enumerate(raw) if (event := _complete(one)) is not None]
-    marks = [(place, event) for place, event in events if _marks_step(event)]
+    marks = sorted((event.ts, place, event) for place, event in events if _marks_step(event))
     before = 0.0
-    for place, mark in sorted(marks, key=lambda found: found[1].ts):
+    for number, (start, place, mark) in enumerate(marks):
         end = mark.ts + mark.dur
-        across = (
-            other.ts + other.dur
-            for _, other in events
-            if other.tid == mark.tid and mark.ts < other.ts < end < other.ts + other.dur
-        )
-        start, end = max(mark.ts, before), max(end, max(across, default=end))
-        changed: dict[str, Any] = msgspec.json.decode(raw[place])
-        raw[place] = msgspec.Raw(msgspec.json.encode(changed | {"ts": start, "dur": round(end - start, 3)}))
-        before = end
+        across = [(p, e) for p, e in events if e.tid == mark.tid and mark.ts < e.ts < end < e.ts + e.dur and p != place]
+        if number + 1 == len(marks):
+            for p, event in across:
+                raw[p] = _moved(raw[p], event.ts, end - _GAP)
+        else:
+            end = max((e.ts + e.dur + _GAP for _, e in across), default=end)
+        raw[place] = _moved(raw[place], max(start, before), end)
+        before = end + _GAP if across else 0.0
     head = b"".join(msgspec.json.encode(key) + b": " + value + b",\n" for key, value in document.items())
     return b"{\n" + head + b'"traceEvents": [\n' + b",\n".join(raw) + b"\n]}\n"
+
+
+_GAP = 0.01
+"""Microseconds between two ends: viewers round begin and length, and so may see one that lies behind the other."""
+
+
+def _moved(raw: msgspec.Raw, start: float, end: float) -> msgspec.Raw:
+    event: dict[str, Any] = msgspec.json.decode(raw)
+    return msgspec.Raw(msgspec.json.encode(event | {"ts": round(start, 3), "dur": round(max(end - start, 0), 3)}))
 
 
 def _complete(raw: msgspec.Raw) -> TraceEvent | None:

@@ -152,10 +152,11 @@ def test_events_of_a_thread_lie_inside_of_each_other_or_apart(variant: str, docu
         if event["ph"] == "X" and event["cat"] in ("cpu_op", "user_annotation"):
             threads.setdefault((event["pid"], event["tid"]), []).append(event)
     for timeline in threads.values():
-        around: list[float] = []
-        for event in sorted(timeline, key=lambda event: (event["ts"], -event["dur"])):
-            while around and around[-1] <= event["ts"]:
+        around: list[int] = []
+        # as viewers do, begin and length in whole nanoseconds
+        spans = [(round(1000 * event["ts"]), round(1000 * event["dur"]), event["name"]) for event in timeline]
+        for start, length, name in sorted(spans, key=lambda span: (span[0], -span[1])):
+            while around and around[-1] <= start:
                 around.pop()
-            end = event["ts"] + event["dur"]
-            assert not around or end <= around[-1] + 0.01, event
-            around.append(end)
+            assert not around or start + length <= around[-1], name
+            around.append(start + length)

@@ -72,7 +72,7 @@ def test_marked_steps() -> None:
 
 
 def test_a_step_ends_with_what_is_under_way_at_its_end() -> None:
-    """The optimizer's annotation began in one step and ended in the next. One around all steps is no matter."""
+    """The optimizer's annotation began in one step and ended in the next, the last with the profiler."""
     given = [
         event("epoch", 5, 900, cat="user_annotation"),
         event("ProfilerStep#1", 10, 90, cat="user_annotation", external=4),
@@ -80,10 +80,12 @@ def test_a_step_ends_with_what_is_under_way_at_its_end() -> None:
         event("aten::mul", 95, 4),
         event("elsewhere", 98, 20, tid=2),
         event("ProfilerStep#2", 100, 100, cat="user_annotation"),
+        event("Optimizer.step#SGD.step", 190, 5000, cat="user_annotation"),
         {"ph": "s", "id": 3, "pid": 9, "tid": 1, "ts": 95, "cat": "fwdbwd", "name": "fwdbwd"},
     ]
     document = {"schemaVersion": 1, "traceEvents": given, "traceName": "x"}
-    changed = {1: {"ts": 10.0, "dur": 95.0}, 5: {"ts": 105.0, "dur": 95.0}}
+    # with a hundredth of a microsecond between two ends
+    changed = {1: {"ts": 10.0, "dur": 95.01}, 5: {"ts": 105.02, "dur": 94.98}, 6: {"ts": 190.0, "dur": 9.99}}
     expected = [one | changed.get(place, {}) for place, one in enumerate(given)]
     assert json.loads(with_whole_steps(json.dumps(document).encode())) == document | {"traceEvents": expected}
 
