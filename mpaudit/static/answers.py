@@ -46,6 +46,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
     from .checks import CODES, Seen, Target, check
     from .program.analysis import follow
     from .program.linker import ModuleInfo, Project, Site
+    from .program.networks import Networks
     from .program.resuming import resumable
     from .program.traits import (
         computes_in_float64,
@@ -68,6 +69,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
     trace = follow(project)
     seen = Seen(
         trace=trace,
+        networks=Networks(project),
         target=Target(question.target_torch, question.target_device),
         sciences=question.sciences or computes_in_float64(project),
         tf32=turns_tf32_on(project),

@@ -13,6 +13,7 @@ from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
 from mpaudit.static.facts.ir import Outline, SyntaxProblem, Unit
+from mpaudit.static.facts.widths import width_of_assignment, width_of_call, width_of_defaults
 from mpaudit.static.syntax import normalise_newlines, parse_ast, syntax_error
 from mpaudit.static.triggers import bindings_of, import_lines, path_entries
 
@@ -167,6 +168,7 @@ def _unit(
     defines: set[str] = set()
     hot_defines: set[str] = set()
     pending: list[object] = list(unit.statements)
+    width, looks_up = 0, False
     while pending:
         node = pending.pop()
         if isinstance(node, (ast.Name, ast.Constant)):
@@ -176,6 +178,8 @@ def _unit(
             continue
         if isinstance(node, ast.Call):
             _add_names(calls, (node.func, *node.args, *[keyword.value for keyword in node.keywords]))
+            looks_up = looks_up or isinstance(node.func, (ast.Subscript, ast.Call))
+            width = max(width, width_of_call(node))
         elif isinstance(node, _Definition):
             _add_names(calls, node.decorator_list)
             if isinstance(node, ast.ClassDef):
@@ -183,6 +187,10 @@ def _unit(
             defines.add(node.name)
             if _holds(hot_lines, _first_line(node, lines), _last_line(node)):
                 hot_defines.add(node.name)
+            if not isinstance(node, ast.ClassDef):
+                width = max(width, width_of_defaults(node.args))
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            width = max(width, width_of_assignment(node))
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             imports.append((node.lineno, node.col_offset, node))
             continue
@@ -202,6 +210,8 @@ def _unit(
         tuple(sorted(defines)),
         tuple(sorted(hot_defines)),
         _digest(_join(lines, unit.first, unit.last)),
+        width,
+        looks_up,
     )
 
 

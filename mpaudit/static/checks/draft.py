@@ -10,6 +10,7 @@ from msgspec import Struct
 from mpaudit.model import Confidence, Severity
 
 from ..program.linker import Site
+from ..program.networks import Networks
 from ..program.trace import Trace
 
 
@@ -33,6 +34,7 @@ class Target(Struct, frozen=True, gc=False):
 
 class Seen(Struct, frozen=True, gc=False):
     trace: Trace
+    networks: Networks
     target: Target
     sciences: bool
     """The project computes in float64 on purpose, by what it imports."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 
 from mpaudit.model import Confidence
@@ -119,8 +119,24 @@ def _uncovered(seen: Seen) -> Iterator[Uncovered]:
             ({source} if source else places | made | roots) & seen.kernels
             or (places | made | roots) & seen.simulators
             or source in seen.stepwise
+            or (_is_light({first}, set(), seen) if head else _is_light(uses, places | made | roots, seen))
         )  # fmt: skip
         yield from (Uncovered(step.loops, first, at, waits, head) for step in steps)
+
+
+def _is_light(uses: Iterable[Use], files: set[str], seen: Seen) -> bool:
+    """Whether no forward of the loop holds enough arithmetic for its dtype to matter; `files` speak for what is not in
+    sight."""
+    trace = seen.trace
+    return all(
+        seen.networks.of(
+            trace.layers.get(use.module, frozenset()),
+            trace.made_of.get(use.module, ()),
+            frozenset(files | {trace.sources[use.module]} if files and use.module in trace.sources else files),
+        ).is_light
+        for use in uses
+        if not _is_loss(use, trace)
+    )
 
 
 def _one_loop(a: tuple[Hashable, ...], b: tuple[Hashable, ...]) -> bool:

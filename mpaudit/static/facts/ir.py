@@ -13,7 +13,7 @@ from typing import Union
 
 import msgspec
 
-SCHEMA = 3
+SCHEMA = 4
 """Raised with every change of shape or of meaning: cached facts of another schema are not read."""
 
 Span = tuple[int, int, int, int]
@@ -341,6 +341,10 @@ class Unit(msgspec.Struct, frozen=True, array_like=True, gc=False):
     hot_defines: tuple[str, ...]
     digest: bytes
     """blake2b-128 of the chunk's text with newlines normalised to \\n."""
+    width: int = 0
+    """The largest whole number in it that by its name or place may be the width of a layer; 0: there is none."""
+    looks_up: bool = False
+    """It calls what it has looked up: `kinds[name](...)`, `getattr(a, b)(...)`."""
 
 
 class Outline(msgspec.Struct, frozen=True, array_like=True, gc=False):

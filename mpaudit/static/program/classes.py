@@ -51,10 +51,12 @@ def instantiate(
     run.classes[ref] = cls
     run.trace.sources[ref] = cls.module.path
     run.trace.layers[ref] = cls.layers
+    run.trace.made_of[ref] = frozenset([cls])
     run.contains.pop(ref, None)
     for value in (*args, *(v for _, v in keywords)):
         if isinstance(value, Ref) and value.kind in ("module", "instance"):
             run.contains.setdefault(ref, set()).add(value)
+            run.trace.made_of[ref] |= run.trace.made_of.get(value, frozenset())
     init = objects.find_method(run, cls, "__init__", st)
     if init is not None and init.node is not None and (cls.live or init.live):
         results = functions.call_function(run, fr, Func(init, ref), args, keywords, st, site)

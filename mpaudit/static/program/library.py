@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec.structs import replace
 
@@ -10,6 +10,7 @@ from ..facts import ir
 from . import calls, classes, dtype_flow, events, functions, makers, operators, python, torch_api, unknown
 from .frame import Frame, Run, text_of
 from .linker import Site
+from .networks import LIBRARY
 from .shapes import Args, Keywords, Results
 from .state import PathState
 from .trace import ApiCall
@@ -27,6 +28,7 @@ from .values import (
     Phi,
     Ref,
     Sym,
+    Tup,
     Value,
     from_gradients,
     join_tensors,
@@ -128,12 +130,16 @@ def call_external(
             dtype_flow.check_leaks(run, everything, site, "a loss", st)
         if name in torch_api.BCE_MODULES:
             run.trace.module_info[ref] = "bce"
-        run.trace.layers[ref] = frozenset([last])
-        for value in everything:
+        run.trace.layers[ref] = frozenset([last] if torch_api.is_module(name) else [last, LIBRARY])
+        run.trace.made_of[ref] = frozenset()
+        for value in _items(everything):
             for option in options(value):
+                if last in _CONTAINERS and not isinstance(option, Ref | Const):
+                    run.trace.layers[ref] |= {"?"}
                 if isinstance(option, Ref) and option.kind == "module":
                     run.contains.setdefault(ref, set()).add(option)
                     run.trace.layers[ref] |= run.trace.layers.get(option, {"?"})
+                    run.trace.made_of[ref] |= run.trace.made_of.get(option, frozenset())
         wanted = next((v for k, v in keywords if k in ("torch_dtype", "dtype")), None)
         if wanted is not None and wanted != Dtype("float32"):
             run.trace.lowered.add(ref)
@@ -244,3 +250,15 @@ def _structural(run: Run, name: str, values: Sequence[Value], site: Site, st: Pa
     if run.testing:
         return Sym(("pcall", name, *(operators.key_of(v) for v in values[:4])))
     return functions.fresh(site, st)
+
+
+_CONTAINERS = frozenset(("Sequential", "ModuleList", "ModuleDict"))
+
+
+def _items(values: Iterable[Value]) -> Iterator[Value]:
+    """The values, and in the place of a list or a tuple what is in it."""
+    for value in values:
+        if isinstance(value, Tup):
+            yield from _items(value.items)
+        else:
+            yield value

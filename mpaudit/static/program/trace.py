@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from .linker import Site
+from .linker import ClassInfo, Site
 from .state import Decision, PathState, is_counter
 from .typestate import Sure, Violation
 from .values import Cast, Key, Tensor, Use, Value, mentions, roots
@@ -182,6 +182,8 @@ class Trace:
     """What is called at the place of a forward, as the user wrote it."""
     layers: dict[Hashable, frozenset[str]] = field(default_factory=dict)
     """Module → the names of the layers and other classes that it is made of, where they are in sight."""
+    made_of: dict[Hashable, frozenset[ClassInfo]] = field(default_factory=dict)
+    """Module → its class and those of the modules that it was given, where they are the project's."""
     losses: list[LossCall] = field(default_factory=list)
     saved: list[Saved] = field(default_factory=list)
     leaks: dict[tuple[Site, Site], Leak] = field(default_factory=dict)

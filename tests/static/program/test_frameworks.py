@@ -263,8 +263,8 @@ def plain(model, loader):
 """
 FLOAT32 = """
 
-def float32(model, loader):
-    model = model.cuda()
+def float32(loader):
+    model = nn.Sequential(nn.Conv2d(3, 64, 3), nn.Flatten(), nn.LazyLinear(10)).cuda()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for batch in loader:
         optimizer.zero_grad()

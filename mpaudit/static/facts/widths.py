@@ -1,0 +1,62 @@
+"""Numbers that may be the width of a layer, by the name or the place at which they stand."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable
+
+_WIDTH = re.compile(
+    r"(?i)hid|width|d_?model|embd|emb(ed(ding)?)?_?(dim|size)|emsize|n?units$|channels?|filters?|features?$"
+    r"|(^|_)dims?($|_)|(^|_)nf$|^n[gd]f$|^nf$|factor_?num|num_?factors?|rnn_?size|cell_?size"
+)
+_PLACED = frozenset(
+    (
+        "Linear", "LazyLinear", "LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "Conv1d", "Conv2d", "Conv3d",
+        "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "LayerNorm", "BatchNorm1d", "BatchNorm2d",
+        "BatchNorm3d",
+    )
+)  # fmt: skip
+_MOST = 1 << 16
+
+
+def width_of_call(node: ast.Call) -> int:
+    """Of `nn.Linear(300, 512)`, of `hidden=512`, of `parser.add_argument("--hidden", default=512)`."""
+    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    found = [_number(keyword.value) for keyword in node.keywords if keyword.arg and _WIDTH.search(keyword.arg)]
+    if name in _PLACED:
+        found += map(_number, node.args[:2])
+    elif name == "add_argument" and any(_is_width(arg) for arg in node.args):
+        found += [_number(keyword.value) for keyword in node.keywords if keyword.arg == "default"]
+    return max(found, default=0)
+
+
+def width_of_defaults(args: ast.arguments) -> int:
+    """Of `def __init__(self, hidden=512)`."""
+    plain = [*args.posonlyargs, *args.args]
+    pairs = [*zip(plain[len(plain) - len(args.defaults) :], args.defaults, strict=True),
+             *zip(args.kwonlyargs, args.kw_defaults, strict=True)]  # fmt: skip
+    return max((_number(value) for arg, value in pairs if _WIDTH.search(arg.arg)), default=0)
+
+
+def width_of_assignment(node: ast.Assign | ast.AnnAssign) -> int:
+    """Of `hidden = 512`, of `self.hidden = 512`."""
+    number = _number(node.value)
+    targets: Iterable[ast.expr] = node.targets if isinstance(node, ast.Assign) else (node.target,)
+    named = any(
+        _WIDTH.search(target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", ""))
+        for target in (targets if number else ())
+    )
+    return number if named else 0
+
+
+def _is_width(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str) and bool(_WIDTH.search(node.value))
+
+
+def _number(node: ast.expr | None) -> int:
+    """A whole number, or the largest of a list of such."""
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return max(map(_number, node.elts), default=0)
+    value = node.value if isinstance(node, ast.Constant) else None
+    return value if type(value) is int and 1 < value <= _MOST else 0

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+
+from mpaudit.static.facts import ir
+from mpaudit.static.outline import outline
+from mpaudit.static.triggers import Scanner
+
+
+@pytest.mark.parametrize(
+    ("text", "width"),
+    [
+        ("nn.Linear(784, 512)", 784),
+        ("nn.LSTM(40, hidden_size=256)", 256),
+        ("Net(hidden=[64, 128, 32])", 128),
+        ("parser.add_argument('--nhid', type=int, default=30)", 30),
+        ("parser.add_argument('--epochs', type=int, default=300)", 0),
+        ("def f(x, vocabulary=50000, d_model=96): pass", 96),
+        ("def f(*, units, hidden: int = 48): pass", 48),
+        ("self.hidden_dim = 200", 200),
+        ("hidden: int = 200", 200),
+        ("hidden, epochs = 8, 900", 0),
+        ("seed = 1234", 0),
+        ("Net(hidden=True)", 0),
+    ],
+)
+def test_the_width_of_a_unit(text: str, width: int) -> None:
+    found = outline(text, Scanner(["HOT"], str))
+    assert isinstance(found, ir.Outline)
+    assert [unit.width for unit in found.units] == [width]
+
+
+@pytest.mark.parametrize(
+    ("text", "looks_up"),
+    [
+        ("kinds[name](3)", True),
+        ("getattr(models, name)()", True),
+        ("kinds[name].size", False),
+        ("f(kinds[name])", False),
+    ],
+)
+def test_what_is_called_is_looked_up(text: str, looks_up: bool) -> None:
+    found = outline(text, Scanner(["HOT"], str))
+    assert isinstance(found, ir.Outline)
+    assert [unit.looks_up for unit in found.units] == [looks_up]

@@ -1,0 +1,131 @@
+"""What a network is made of decides how sure MPA101 is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mpaudit.model import Confidence
+from mpaudit.settings import Settings
+from mpaudit.static.program.networks import Nature, Network, nature_of
+from mpaudit.static.run import lint
+
+SCRIPT = """
+import argparse
+import torch
+import torch.nn.functional as F
+from net import make
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--hidden", type=int, default={hidden})
+args = parser.parse_args()
+model = make(args).cuda()
+optimizer = torch.optim.Adam(model.parameters())
+for x, y in torch.load("data.pt"):
+    optimizer.zero_grad()
+    loss = F.cross_entropy(model(x.cuda()), y.cuda())
+    loss.backward()
+    optimizer.step()
+"""
+
+CONV = """
+from torch import nn
+
+def unit(channels):
+    return nn.Conv1d(channels, channels, 3)
+
+class Net(nn.Module):
+    def __init__(self, hidden):
+        super().__init__()
+        self.body = nn.Sequential(*[unit(hidden) for _ in range(8)])
+
+    def forward(self, x):
+        return self.body(x)
+
+def make(args):
+    return Net(args.hidden)
+"""
+DENSE = CONV.replace("nn.Conv1d(channels, channels, 3)", "nn.Linear(channels, channels)")
+RECURRENT = CONV.replace("nn.Conv1d(channels, channels, 3)", "nn.LSTM(channels, channels)")
+GRAPH = CONV.replace("nn.Conv1d(channels, channels, 3)", "GCNConv(channels, channels)")
+LOOKED_UP = """
+from torch import nn
+from bodies import BODIES
+
+class Net(nn.Module):
+    def __init__(self, args):
+        super().__init__()
+        self.body = BODIES[args.body]()
+        self.out = nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.out(self.body(x))
+
+def make(args):
+    return Net(args)
+"""
+BODIES = "from torch import nn\n\nBODIES = {'deep': lambda: nn.Conv2d(3, 64, 3)}\n"
+
+
+def confidences(folder: Path, files: dict[str, str]) -> list[str]:
+    (folder / ".git").mkdir()
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    audit = lint(
+        ["."],
+        Settings(root=str(folder), codes=("MPA101",), min_confidence=Confidence.POSSIBLE),
+        cwd=folder,
+        use_cache=False,
+    )
+    return [finding.confidence.value for finding in audit.findings]
+
+
+@pytest.mark.parametrize(
+    ("net", "hidden", "confidence"),
+    [
+        (CONV, 450, "likely"),
+        (CONV, 16, "possible"),
+        (DENSE, 256, "possible"),
+        (DENSE, 4096, "likely"),
+        (RECURRENT, 128, "possible"),
+        (RECURRENT, 1024, "likely"),
+        (GRAPH, 4096, "possible"),
+    ],
+)
+def test_by_the_layers_and_the_width_of_the_command_line(
+    net: str, hidden: int, confidence: str, tmp_path: Path
+) -> None:
+    files = {"train.py": SCRIPT.format(hidden=hidden), "net.py": net}
+    assert confidences(tmp_path, files) == [confidence]
+
+
+def test_a_layer_that_is_looked_up_may_be_a_convolution(tmp_path: Path) -> None:
+    files = {"train.py": SCRIPT.format(hidden=64), "net.py": LOOKED_UP, "bodies.py": BODIES}
+    assert confidences(tmp_path, files) == ["likely"]
+
+
+@pytest.mark.parametrize(
+    ("names", "nature"),
+    [
+        (["Linear", "ReLU"], Nature.DENSE),
+        (["Linear", "Conv2d"], Nature.CONVOLUTION),
+        (["Embedding"], Nature.TABLES),
+        (["Linear", "+SelfAttention"], Nature.ATTENTION),
+        (["Linear", "+GraphAttentionLayer"], Nature.GRAPH),
+        (["GCNConv", "Conv1d"], Nature.CONVOLUTION),
+        (["Linear", "+ConvTransE"], Nature.DENSE),
+        (["Linear", "plot_graph"], Nature.DENSE),
+        (["resnet50", "Linear"], Nature.ATTENTION),
+        (["LSTM", "Linear"], Nature.RECURRENT),
+        (["view", "size"], Nature.UNKNOWN),
+    ],
+)
+def test_the_nature_of_names(names: list[str], nature: Nature) -> None:
+    assert nature_of(names) is nature
+
+
+def test_what_is_not_known_is_not_light() -> None:
+    assert not Network(Nature.UNKNOWN, 0).is_light
+    assert not Network(Nature.CONVOLUTION, 0).is_light
+    assert Network(Nature.DENSE, 0).is_light
