@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +47,8 @@ def start(*arguments: str, cwd: Path, **options: Any) -> subprocess.Popen[str]:
         **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(cwd / "tmp"), "MPAUDIT_DEBUG": "1"
     }  # fmt: skip
     command = [sys.executable, "-m", "mpaudit", "profile", *arguments]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd, env=environment, **options
-    )
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    return subprocess.Popen(command, text=True, cwd=cwd, env=environment, **streams)
 
 
 def run(*arguments: str, cwd: Path) -> tuple[int, str, str]:
@@ -237,6 +239,27 @@ def test_report_shows_findings_too(tmp_path: Path) -> None:
     assert mpaudit("report", str(tmp_path / "audit.json")) == mpaudit("lint", "--no-cache")
     assert json.loads(mpaudit("report", "--format", "json", str(tmp_path / "audit.json"))) == json.loads(audit)
     assert isinstance(from_json(audit), Audit)
+
+
+def test_a_terminal_shows_the_run_the_step_and_the_time_left(tmp_path: Path) -> None:
+    script(tmp_path, COUNTED.replace("range(1000):", "range(1000):\n        import time; time.sleep(0.4)"))
+    ours, theirs = pty.openpty()
+    arguments = ("--variants", "fp32", "--runs", "2", "--format", "json", "train.py")
+    with start(*SHORT, *arguments, cwd=tmp_path, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # the end of a terminal is an input/output error
+            while piece := os.read(ours, 65536):
+                shown += piece
+        os.close(ours)
+        out, _ = process.communicate(timeout=600)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    assert process.returncode == 0 and json.loads(out), text
+    assert "run 1 of 3: fp32-1 " in text and re.search(r"run 2 of 3: fp32-2, \d+ s left", text), text
+    assert {f"step {number} of 4" for number in (2, 3)} <= set(re.findall(r"step \d of \d", text))
+    assert "the whole plan of 3 runs takes about" in text
+    # what stays when the bar is gone is a line for each run
+    assert re.findall(r"(fp32-\w+): made its 4 steps in \d+ s", text) == ["fp32-1", "fp32-2", "fp32-perturbed"]
 
 
 def test_progress_names_files_as_the_report_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -235,7 +235,7 @@ def test_trackers_stay_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         mlflow.set_tracking_uri("https://tracking.example.com")
         comet_ml.Experiment("key")
         tensorboardX.EventFileWriter("runs/exp")
-        print(os.environ["NEPTUNE_MODE"], os.environ["CLEARML_OFFLINE_MODE"])
+        print(os.environ["NEPTUNE_MODE"], os.environ["CLEARML_OFFLINE_MODE"], os.environ["MLFLOW_ALLOW_FILE_STORE"])
         """,
     )
     place = tmp_path / "run" / "trackers"
@@ -244,5 +244,5 @@ def test_trackers_stay_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         f"mlflow file:{place}/mlruns",
         "comet True",
         f"tensorboard {place}/tensorboard{tmp_path}/home/runs/exp",
-        "offline 1",
+        "offline 1 true",
     ], record.stderr

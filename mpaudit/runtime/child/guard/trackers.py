@@ -20,8 +20,11 @@ def settings(folder: str) -> dict[str, str]:
         "WANDB_MODE": "offline",
         "WANDB_DIR": place,
         "WANDB_SILENT": "true",
+        "WANDB_ERROR_REPORTING": "false",
         "MLFLOW_TRACKING_URI": f"file:{place}/mlruns",
         "MLFLOW_REGISTRY_URI": f"file:{place}/mlruns",
+        "MLFLOW_ALLOW_FILE_STORE": "true",  # MLflow 3.16 raises without it where runs are kept in files
+        "MLFLOW_DISABLE_TELEMETRY": "true",
         "COMET_MODE": "disabled",
         "COMET_START_ONLINE": "0",
         "COMET_OFFLINE_DIRECTORY": place,
