@@ -23,7 +23,7 @@ def blocks(search: BatchSearch | None) -> Iterator[Block]:
 
 def sentence(search: BatchSearch) -> str:
     """«A batch of 176 fits under amp-bf16 in what fp32 holds with 64 (--batch-size, as given): 2.75 times as many.»"""
-    if search.argument is None or search.batch is None:
+    if search.argument is None or search.batch is None or not search.trials:
         return f"Not tried: {search.why}."
     origin = "as given" if search.given else "its default"
     where = (

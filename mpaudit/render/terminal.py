@@ -13,6 +13,8 @@ _STYLES: dict[Style, str] = {"": "", "good": "bold green", "bad": "bold red", "d
 _GAP = 2
 _LEAST = 16
 """Columns that the last column of a table keeps, however narrow the terminal is."""
+_SHORTEST = 16
+"""Columns that the first one keeps."""
 
 
 def write(blocks: Iterable[Block], width: int, *, colour: bool) -> str:
@@ -46,19 +48,61 @@ def _wrapped(text: str, width: int, indent: str) -> list[str]:
 
 
 def _table(table: Table, width: int) -> Iterator[Piece]:
-    """Columns as wide as their cells; the last one takes what is left, over several rows where it must."""
+    """Columns as wide as their cells; the last one takes what is left, over several rows where it must. Where the table
+    is wider than `width`, headers are broken into several rows, then the first column is shortened."""
     right = [header.startswith(" ") for header in table.headers]
-    headers = [header.strip() for header in table.headers]
+    headers = [[header.strip()] for header in table.headers]
     rows = [[escaped(cell) for cell in row] for row in table.rows]
-    widths = [max(columns(row[i]) for row in (headers, *rows)) for i in range(len(headers))]
-    before = 2 + sum(widths[:-1]) + _GAP * (len(widths) - 1)
+    cells = [max((columns(row[i]) for row in rows), default=0) for i in range(len(headers))]
+    if _sum(_widths(headers, cells)) > width:
+        # one that is wider than its cells; the first column and one with its last cells over several rows stay
+        headers = [
+            wrap(text, max(cell, _longest(text)), break_long_words=False, break_on_hyphens=False) or [""]
+            for (text,), cell in zip(headers, cells, strict=True)
+        ]
+    over = _sum([*_widths(headers, cells)[:-1], min(_widths(headers, cells)[-1], _LEAST)]) - width
+    if over > 0 and cells[0] > _SHORTEST:
+        cells[0] = max(cells[0] - over, _SHORTEST)
+        rows = [[_elided(row[0], cells[0]), *row[1:]] for row in rows]
+    widths = _widths(headers, cells)
+    before = _sum(widths) - widths[-1]
     widths[-1] = min(widths[-1], max(width - before, _LEAST))
-    yield _row(headers, widths, right), "dim"
+    for line in range(max(map(len, headers))):
+        # short headers stand at the bottom
+        shown = [header[line - high] if line >= high else "" for header in headers for high in [_high(headers, header)]]
+        yield _row(shown, widths, right), "dim"
     for row in rows:
         first, *more = _wrapped(row[-1], widths[-1], "") or [""]
         yield _row([*row[:-1], first], widths, right), ""
-        for line in more:
-            yield " " * before + f"{line}\n", ""
+        for text in more:
+            yield " " * before + f"{text}\n", ""
+
+
+def _widths(headers: list[list[str]], cells: list[int]) -> list[int]:
+    return [max(*map(columns, header), cell) for header, cell in zip(headers, cells, strict=True)]
+
+
+def _sum(widths: list[int]) -> int:
+    """Of a whole row."""
+    return 2 + sum(widths) + _GAP * (len(widths) - 1)
+
+
+def _high(headers: list[list[str]], header: list[str]) -> int:
+    """Rows above it."""
+    return max(map(len, headers)) - len(header)
+
+
+def _longest(text: str) -> int:
+    """The columns of its longest word."""
+    return max(map(columns, text.split()), default=1)
+
+
+def _elided(text: str, width: int) -> str:
+    """Its begin and its end: the names of ops and modules differ in both."""
+    if columns(text) <= width:
+        return text
+    head = (width - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
 
 
 def _row(cells: list[str], widths: list[int], right: list[bool]) -> str:

@@ -48,6 +48,7 @@ def test_what_fits_and_every_trial() -> None:
             {"largest": None, "why": "it failed"},
             "No batch was seen to fit under amp-bf16 in what fp32 holds with 8 (--bs, as given); it failed.",
         ),
+        ({"trials": (), "largest": None, "why": "the budget is spent"}, "Not tried: the budget is spent."),
         ({"argument": None, "why": "train.py has none"}, "Not tried: train.py has none."),
     ],
 )

@@ -22,6 +22,7 @@ from mpaudit.measured import (
 )
 from mpaudit.measured import WithoutTensorCores as Without
 from mpaudit.render import terminal
+from mpaudit.render.blocks import Table
 from mpaudit.render.evidence import BY, SHOWN, blocks
 from mpaudit.runtime.compare import document
 from mpaudit.runtime.hardware import Hardware
@@ -50,7 +51,7 @@ EMULATED = msgspec.structs.replace(
 )
 
 
-def shown(by: str = "line", **changes: object) -> str:
+def shown(by: str = "line", width: int = 100, **changes: object) -> str:
     given = {
         "totals": (OpTotals("fp32", 2, 10, 14.0, 0.98, 20.0), OpTotals("amp-bf16", 2, 10, 10.0, 0.97, None)),
         "tables": tuple(OpTable(way, "fp32", "amp-bf16", ROWS) for way in BY),
@@ -59,7 +60,7 @@ def shown(by: str = "line", **changes: object) -> str:
         "loss_scaling": (FP32, BF16, EMULATED),
     } | changes
     audit = msgspec.structs.replace(empty(), evidence=Evidence(**given))  # type: ignore[arg-type]
-    return terminal.write(blocks(audit, by), 100, colour=False)
+    return terminal.write(blocks(audit, by), width, colour=False)
 
 
 def empty() -> Audit:
@@ -71,8 +72,35 @@ def test_without_evidence_nothing_is_said() -> None:
     assert list(blocks(empty(), "line")) == []
 
 
-def test_no_table_is_wider_than_the_terminal() -> None:
-    assert max(map(len, shown().splitlines())) <= 100
+LONG = msgspec.structs.replace(LINEAR, op="aten::_scaled_dot_product_flash_attention_for_cpu_backward")
+
+
+@pytest.mark.parametrize("by", BY)
+@pytest.mark.parametrize("width", [80, 100])
+def test_no_table_is_wider_than_the_terminal(width: int, by: str) -> None:
+    tables = tuple(OpTable(way, "fp32", "amp-bf16", (LONG, *ROWS)) for way in BY)
+    module = msgspec.structs.replace(HEAD, module="encoder.layers.0.self_attention.projection.out")
+    scaling = (msgspec.structs.replace(FP32, modules=(module,)), EMULATED)
+    text = shown(by, width, tables=tables, loss_scaling=scaling)
+    assert max(map(len, text.splitlines())) <= width
+    if width == 80:
+        assert "encoder" in text and "ection.out" in text
+
+
+def test_headers_are_broken_and_names_shortened_only_where_they_must_be() -> None:
+    """Of a narrow terminal the last row of the headers stands above the cells."""
+    rows = [("aten::convolution_backward_overrideable", "1.00 ms", "fits")]
+    table = Table(("the op", " time in fp32", "what is it"), tuple(rows))
+    assert terminal.write([table], 80, colour=False).splitlines() == [
+        "  the op                                   time in fp32  what is it",
+        "  aten::convolution_backward_overrideable       1.00 ms  fits",
+    ]
+    assert terminal.write([table], 40, colour=False).splitlines() == [
+        "                                    what",
+        "                           time in  is",
+        "  the op                      fp32  it",
+        "  aten::convo…verrideable  1.00 ms  fits",
+    ]
 
 
 def test_the_table_by_line() -> None:

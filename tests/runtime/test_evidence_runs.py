@@ -174,3 +174,36 @@ def test_a_script_that_ends_early_leaves_what_was_seen(tmp_path: Path, steps: in
     found = msgspec.json.decode((tmp_path / "run" / EVIDENCE_FILE).read_bytes(), type=RunEvidence)
     assert found.ops is not None and found.ops.steps == max(steps - EVIDENCE_WARMUP - 1, 0)
     assert found.gradients is not None and found.gradients.gradients
+
+
+@pytest.mark.parametrize("emulate", [True, False])
+@pytest.mark.parametrize("at", [2, 3, 5, 10])
+def test_a_run_whose_time_is_over_in_the_middle_of_an_op_leaves_what_was_seen(
+    tmp_path: Path, at: int, emulate: bool
+) -> None:
+    """In that of each probe: gradients and overflow, memory, ops, trace."""
+    script = f"""
+    import os, signal, time, torch
+    made = 0
+    @torch.library.custom_op("mine::late", mutates_args=())
+    def late(x: torch.Tensor) -> torch.Tensor:
+        if made == {at}:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        return x.clone()
+    late.register_autograd(lambda ctx, grad: grad)
+    model = torch.nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    while True:
+        optimizer.zero_grad()
+        late(model(torch.randn(8, 4))).float().pow(2).mean().backward()
+        optimizer.step()
+        made += 1
+    """
+    variant = "amp-fp16" if emulate else "fp32"
+    fields = {"kind": "evidence", "warmup": EVIDENCE_WARMUP, "steps": EVIDENCE_STEPS}
+    record = launch(tmp_path / "home", script, variant=variant, emulate=emulate, **fields)  # type: ignore[arg-type]
+    assert record.result is not None and record.result.steps == at, (record.sentence, record.stderr)
+    assert "Error" not in record.stderr
+    found = msgspec.json.decode((tmp_path / "run" / EVIDENCE_FILE).read_bytes(), type=RunEvidence)
+    assert found.gradients is not None and found.gradients.gradients

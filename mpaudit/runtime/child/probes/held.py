@@ -16,6 +16,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mpaudit.runtime.child.events import Events
+from mpaudit.runtime.child.probes.modes import leave
 from mpaudit.runtime.evidence import MemoryByCategory
 
 _Base: Any = TorchDispatchMode  # not annotated
@@ -48,8 +49,10 @@ class HeldProbe:
             context.__enter__()
 
     def stop(self) -> None:
-        for context in reversed(self.entered):
-            context.__exit__(None, None, None)
+        if self.entered:
+            mode, hooks = self.entered
+            hooks.__exit__(None, None, None)
+            leave(mode)
         self.entered.clear()
         self.saved.clear()
         self.casts.clear()

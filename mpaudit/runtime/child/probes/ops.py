@@ -23,6 +23,7 @@ from torch.utils.flop_counter import flop_registry
 from mpaudit.runtime.child.events import Events
 from mpaudit.runtime.child.module_paths import ModulePaths
 from mpaudit.runtime.child.probes.lines import Site, finder, is_user_file
+from mpaudit.runtime.child.probes.modes import leave
 from mpaudit.runtime.child.probes.spans import PREFIX, Event, device_time, inside_spans
 from mpaudit.runtime.evidence import Kernel, OpEvidence, OpRow, Phase
 from mpaudit.runtime.kernels import judge
@@ -105,7 +106,7 @@ class OpsProbe:
         """Ends the profiling early where it is under way; the steps that were finished are kept."""
         if self.mode is None:
             return
-        self.mode.__exit__(None, None, None)
+        leave(self.mode)
         self.mode = None
         _record(True)
         self.profiler.stop()

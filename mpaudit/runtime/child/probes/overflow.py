@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mpaudit.runtime.child.events import Events
 from mpaudit.runtime.child.module_paths import ModulePaths
 from mpaudit.runtime.child.probes.lines import NOWHERE, Site, finder, is_user_file
+from mpaudit.runtime.child.probes.modes import leave
 from mpaudit.runtime.evidence import Overflow
 
 _Base: Any = TorchDispatchMode  # not annotated
@@ -51,7 +52,7 @@ class OverflowProbe:
 
     def stop(self) -> None:
         if self.mode is not None:
-            self.mode.__exit__(None, None, None)
+            leave(self.mode)
             self.mode = None
 
     def step_finished(self, finished: int, skipped: bool) -> None:
