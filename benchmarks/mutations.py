@@ -47,7 +47,8 @@ SECONDS = 20
 SECONDS_UNBROKEN = 120
 """For the first audit of a tree, which fills the cache."""
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.json")
-MATTERS = re.compile(r"scaler|autocast|GradScaler")
+MATTERS = re.compile(r"scaler|autocast|GradScaler|\.grad\b")
+"""Gradients too: a function that clips them may stand in a file that knows no scaler."""
 PROTOCOL = frozenset(code for code in CODES if code[3] == "2" or code in ("MPA103", "MPA104")) - {"MPA214"}
 """A function with one of these is not correct code to begin with."""
 OUTCOMES = ("caught", "possible", "elsewhere", "missed", "timeout")
@@ -144,7 +145,7 @@ def audit_mutants(
     caught: Mapping[_Site, Result] = MappingProxyType({}),
 ) -> None:
     """Breaks a copy of `tree` in `folder` in every place, and adds what was reported to `report`."""
-    copy = folder / (tree.name.partition("@")[0].rpartition("__")[2] or "tree")  # some import themselves by this name
+    copy = folder / (_repository(tree).rpartition("/")[2] or "tree")  # some import themselves by this name
     sources = _copied(tree, copy)
     audited = _Audited(copy, folder / "cache")
     audited.findings(SECONDS_UNBROKEN)
@@ -327,22 +328,26 @@ def _region(source: Source, line: int) -> int:
         body = around.body
 
 
+def _repository(tree: Path) -> str:
+    """owner/name, which the folder of a checkout says as owner__name, owner+name, or either with @commit."""
+    return re.sub(r"__|\+", "/", tree.name.partition("@")[0], count=1)
+
+
 def _equivalent(tree: Path) -> set[tuple[str, int, str]]:
     """(path, line, operator) of the mutants of a tree that break nothing.
 
-    Repositories are told by the name of the folder, owner__name or owner__name@commit; where a commits.json beside
-    the trees says that the commit is another, none of the lines holds.
+    Where a commits.json beside the trees says that the commit is another, none of the lines holds.
     """
     if not EQUIVALENT.is_file():
         return set()
-    name = tree.name.replace("__", "/", 1)
+    name = _repository(tree)
     beside = tree.parent / "commits.json"
     commit = json.loads(beside.read_text()).get(name) if beside.is_file() else None
     return {
         (entry["path"], entry["line"], operator)
         for entry in json.loads(EQUIVALENT.read_text())
         for operator in entry["operators"]
-        if entry["repo"] == name.partition("@")[0] and commit in (None, entry["commit"])
+        if entry["repo"] == name and commit in (None, entry["commit"])
     }
 
 

@@ -241,9 +241,10 @@ def drop_unscale(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit]]]:
             yield source, call, [*_dropped(source, call), *_marks([*((source, c) for c in clips), *tree.inside(clips)])]
 
 
-@operator("MPA212")
+@operator("MPA212", "MPA206")
 def unscale_before_backward(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit]]]:
-    """The unscale_ goes before the backward of its own suite, where there is nothing yet to divide."""
+    """The unscale_ goes before the backward of its own suite, where there is nothing yet to divide; where that stands
+    outside of an accumulation guard, the second one before an update raises (MPA206)."""
     for source in tree.sources:
         for call in tree.scaler_calls(source, "unscale_"):
             unscale = source.statement(call)

@@ -592,9 +592,11 @@ _OTHER_WORDS = frozenset(("device", "dtype", "scale", "scaler", "type", "level",
 
 
 def flag_like(text: str) -> bool:
-    """`use_amp`, `args.fp16`, `hps.train.fp16_run`: a name that says it is a switch."""
-    words = set(text.rsplit(".", 1)[-1].lower().strip("_").split("_"))
-    return bool(words & _SWITCH_WORDS) and not words & _OTHER_WORDS
+    """`use_amp`, `args.fp16`, `grad_scaler_enabled`: a name that says it is a switch."""
+    words = text.rsplit(".", 1)[-1].lower().strip("_").split("_")
+    if words[-1] in ("enabled", "enable"):
+        return True
+    return bool(_SWITCH_WORDS.intersection(words)) and not _OTHER_WORDS.intersection(words)
 
 
 def _is_comparison(value: object) -> bool:

@@ -213,7 +213,7 @@ def backward(run: Run, fr: Frame, loss: Value, site: Site, text: str, st: PathSt
     tensor = loss if isinstance(loss, Tensor) else None
     scaled = tensor.scaled if tensor is not None else scaled_of_unknown(loss)
     owned = owned or fr.owned
-    run.trace.backwards.append(
+    run.trace.backward(
         Backward(site, text, tensor, st.casts, scaled, _loops(run), owned, Basis.of(st, run.root),
                  fr.info.qualname if fr.info else "")
     )  # fmt: skip
@@ -413,7 +413,7 @@ def native_step(run: Run, fr: Frame, scaler: Id, optimizer: Id, site: Site, text
     """A scaler of timm is called: it runs the whole protocol for an optimizer."""
     if not run.lazy:
         run.trace.names.setdefault(scaler, text)
-        run.trace.backwards.append(
+        run.trace.backward(
             Backward(site, text, None, st.casts, scaler, _loops(run), False, Basis.of(st, run.root),
                      fr.info.qualname if fr.info else "")
         )  # fmt: skip

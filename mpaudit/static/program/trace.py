@@ -166,6 +166,8 @@ class Trace:
     """What the user calls a scaler, an optimizer, a module."""
     calls: dict[ApiCall, None] = field(default_factory=dict)
     backwards: list[Backward] = field(default_factory=list)
+    backward_sites: dict[int, set[Site]] = field(default_factory=dict)
+    """Where the backwards of each root stand."""
     steps: list[Step] = field(default_factory=list)
     scaled: list[Scaled] = field(default_factory=list)
     made: dict[Hashable, Made] = field(default_factory=dict)
@@ -232,6 +234,10 @@ class Trace:
         if violation.sure.value > entry.violation.sure.value:
             entry.violation = violation
 
+    def backward(self, event: Backward) -> None:
+        self.backwards.append(event)
+        self.backward_sites.setdefault(event.basis.root, set()).add(event.site)
+
     def visit(self, event: Site) -> None:
         self.visits[event] = self.visits.get(event, 0) + 1
 
@@ -282,8 +288,13 @@ def _unnegated(key: Key) -> Key:
 
 def is_sure(violation: Violation, basis: Basis, trace: Trace) -> bool:
     """Whether the backward is known to feed the optimizer. What a script makes in the branches of one choice and calls
-    by one name is one optimizer."""
-    if violation.sure is Sure.ONLY_ONE:
-        met = trace.optimizers.get(basis.root, set())
-        return len({trace.names.get(o, repr(o)).rsplit(".", 1)[-1] for o in met}) < 2
-    return violation.sure is Sure.PROVEN
+    by one name is one optimizer; and where there is one backward, it feeds every optimizer that is stepped. A zero_grad
+    may have been called by another name, so that a guess is never enough to miss one."""
+    if violation.sure is Sure.PROVEN:
+        return True
+    if violation.sure is Sure.GUESS and violation.code in ("MPA211", "MPA228"):
+        return False
+    met = trace.optimizers.get(basis.root, set())
+    if len({trace.names.get(o, repr(o)).rsplit(".", 1)[-1] for o in met}) < 2:
+        return True
+    return violation.sure is Sure.GUESS and len(trace.backward_sites.get(basis.root, ())) == 1

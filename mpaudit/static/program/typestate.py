@@ -266,6 +266,12 @@ def _fed(state: OptimizerState, scaler: Id | None, site: Site, sure: Sure) -> Op
     return replace(state, grad=new, used=Used.NO, zeroed=False, fed=True, sure=Sure(unsure), backward=site, zero=None)
 
 
+def _doubt_unseen(p: Protocol) -> None:
+    """An event of an optimizer in sight may be one of the optimizer that a guess was made of, under another name."""
+    if p.unseen.sure is Sure.GUESS:
+        p.unseen = OptimizerState()
+
+
 def doubt_zeroed(p: Protocol, fed: Collection[Id]) -> None:
     """A backward may feed more than is seen of its loss: what optimizers other than `fed` had zeroed may not be empty
     any more."""
@@ -280,11 +286,8 @@ def backward(p: Protocol, o: Id, scaler: Id | None, site: Site, sure: Sure = Sur
 
 
 def backward_unseen(p: Protocol, scaler: Id | None, site: Site) -> None:
-    """Followed until a first optimizer is met: which backward feeds a second one is a guess that nothing is made of."""
-    if p.optimizers:
-        p.unseen = OptimizerState()
-        return
-    p.unseen = _fed(p.unseen, scaler, site, Sure.ONLY_ONE)
+    """Followed for the first optimizer that is met; beside others, that this backward feeds it is a guess."""
+    p.unseen = _fed(p.unseen, scaler, site, Sure.GUESS if p.optimizers else Sure.ONLY_ONE)
 
 
 def backward_unknown(p: Protocol, o: Id, site: Site) -> None:
@@ -302,6 +305,7 @@ def backward_mixed(p: Protocol, o: Id, scaler: Id, site: Site, sure: Sure = Sure
 
 
 def zero(p: Protocol, o: Id, site: Site) -> None:
+    _doubt_unseen(p)
     state = p.optimizer(o)
     p.optimizers[o] = OptimizerState(
         EMPTY, Used.NO, zeroed=state.fed, fed=state.fed, backward=state.backward, zero=site, step=state.step
@@ -321,6 +325,7 @@ def scale(p: Protocol, s: Id) -> None:
 
 def unscale(p: Protocol, s: Id, o: Id, site: Site, report: Report) -> None:
     meet_optimizer(p, o)
+    _doubt_unseen(p)
     state, pair, scaler = p.optimizers[o], p.pair(s, o), p.scaler(s)
     grad = state.grad
     recorded = Recorded.YES
@@ -364,6 +369,7 @@ def unscale(p: Protocol, s: Id, o: Id, site: Site, report: Report) -> None:
 
 def step(p: Protocol, s: Id, o: Id, site: Site, report: Report) -> None:
     meet_optimizer(p, o)
+    _doubt_unseen(p)
     state, pair, scaler = p.optimizers[o], p.pair(s, o), p.scaler(s)
     grad, sure = state.grad, state.sure
     if scaler.scale is Scale.UNSET:
@@ -408,6 +414,7 @@ def step(p: Protocol, s: Id, o: Id, site: Site, report: Report) -> None:
 def raw_step(p: Protocol, o: Id, site: Site, report: Report, *, checked: bool = False) -> None:
     """`checked`: the step is under a condition on this iteration, which may ask whether the gradients are finite."""
     meet_optimizer(p, o)
+    _doubt_unseen(p)
     state = p.optimizers[o]
     grad, sure = state.grad, state.sure
     if state.used is Used.YES:
@@ -447,6 +454,7 @@ def update(p: Protocol, s: Id, site: Site, report: Report, *, new_scale: bool = 
         if (s, o) not in p.pairs:
             p.pairs[s, o] = PairState(Stage.READY, site=site)
         p.optimizers[o] = _aged(p.optimizers[o], s, site)
+    _doubt_unseen(p)
     p.unseen = _aged(p.unseen, s, site)
 
 
@@ -468,8 +476,8 @@ def clip(p: Protocol, o: Id, site: Site, report: Report, sure: Sure = Sure.PROVE
 
 
 def clip_unseen(p: Protocol, site: Site) -> None:
-    """A clip before any optimizer was met: one that turns up later has had its gradients clipped."""
-    if p.unseen.grad.kind is Kind.SCALED and not p.optimizers:
+    """A clip of the gradients of an optimizer that turns up later."""
+    if p.unseen.grad.kind is Kind.SCALED:
         p.unseen = replace(p.unseen, clip=p.unseen.clip or site)
 
 

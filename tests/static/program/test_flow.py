@@ -731,6 +731,52 @@ class Tools:
 }
 
 SEVERAL = {
+    "optimizers of two makers in one attribute": """
+class Trainer:
+    def __init__(self, model, optimizer, fused):
+        self.model = model
+        self.optimizer = optimizer
+        if fused:
+            self.optimizer = build(model)
+        self.scaler = GradScaler("cuda")
+
+    def fit(self, loader, criterion):
+        for batch in loader:
+            self.optimizer.zero_grad()
+            loss = criterion(self.model(batch))
+            self.scaler.scale(loss).backward()
+            self.optimizer.step()  # wrong MPA203
+            self.scaler.step(self.optimizer)  # right
+            self.scaler.update()  # right
+""",
+    "optimizers that a list got from elsewhere": """
+class Trainer:
+    def __init__(self, model, other, name):
+        self.model, self.other = model, other
+        self.optimizers = []
+        first = self.make(name, model)
+        if first is not None:
+            self.optimizers.append(first)
+        self.optimizers.extend(others(other))
+        self.scaler = GradScaler("cuda")
+
+    def make(self, name, model):
+        return torch.optim.SGD(model.parameters(), lr=0.1) if name == "sgd" else None
+
+    def fit(self, loader, criterion):
+        for batch in loader:
+            loss = criterion(self.model(batch), self.other(batch))
+            self.scaler.scale(loss).backward()
+            for optimizer in self.optimizers:  # right
+                self.scaler.unscale_(optimizer)  # right
+            torch.nn.utils.clip_grad_norm_(self.other.parameters(), 1.0)  # wrong MPA205
+            torch.nn.utils.clip_grad_norm_(self.other.parameters(), 1.0)  # right
+            for optimizer in self.optimizers:
+                self.scaler.step(optimizer)
+            self.scaler.update()
+            for optimizer in self.optimizers:
+                optimizer.zero_grad()
+""",
     "list": """
 def train(model, other, loader):
     optimizers = [torch.optim.SGD(model.parameters(), lr=0.1), torch.optim.SGD(other.parameters(), lr=0.1)]
