@@ -54,6 +54,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
         low_precision_files,
         lowers_otherwise,
         modules_cast,
+        set_for_a_while,
         simulator_files,
         stepwise_files,
         toy_files,
@@ -82,6 +83,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
         stepwise=stepwise_files(project),
         toys=toy_files(project),
         resumable=resumable(project, trace),
+        for_a_while=set_for_a_while(project, trace),
     )
     found = {
         Stored(

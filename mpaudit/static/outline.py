@@ -13,7 +13,13 @@ from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
 from mpaudit.static.facts.ir import Outline, SyntaxProblem, Unit
-from mpaudit.static.facts.widths import width_of_assignment, width_of_call, width_of_defaults
+from mpaudit.static.facts.widths import (
+    is_small_data,
+    width_of_assignment,
+    width_of_call,
+    width_of_defaults,
+    width_of_growth,
+)
 from mpaudit.static.syntax import normalise_newlines, parse_ast, syntax_error
 from mpaudit.static.triggers import bindings_of, import_lines, path_entries
 
@@ -168,7 +174,7 @@ def _unit(
     defines: set[str] = set()
     hot_defines: set[str] = set()
     pending: list[object] = list(unit.statements)
-    width, looks_up = 0, False
+    width, looks_up, small_data = 0, False, False
     while pending:
         node = pending.pop()
         if isinstance(node, (ast.Name, ast.Constant)):
@@ -180,6 +186,7 @@ def _unit(
             _add_names(calls, (node.func, *node.args, *[keyword.value for keyword in node.keywords]))
             looks_up = looks_up or isinstance(node.func, (ast.Subscript, ast.Call))
             width = max(width, width_of_call(node))
+            small_data = small_data or is_small_data(node)
         elif isinstance(node, _Definition):
             _add_names(calls, node.decorator_list)
             if isinstance(node, ast.ClassDef):
@@ -191,6 +198,8 @@ def _unit(
                 width = max(width, width_of_defaults(node.args))
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
             width = max(width, width_of_assignment(node))
+        elif isinstance(node, ast.AugAssign):
+            width = max(width, width_of_growth(node))
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             imports.append((node.lineno, node.col_offset, node))
             continue
@@ -212,6 +221,7 @@ def _unit(
         _digest(_join(lines, unit.first, unit.last)),
         width,
         looks_up,
+        small_data,
     )
 
 

@@ -56,6 +56,8 @@ class Seen(Struct, frozen=True, gc=False):
     """Files with a network that goes through a sequence cell by cell."""
     resumable: frozenset[Site] = frozenset()
     """Checkpoints that some code of the project may resume from."""
+    for_a_while: frozenset[Site] = frozenset()
+    """Calls that set the default dtype in what sets it back."""
     shims: frozenset[str] = frozenset()
     """Files that choose between torch versions: by hasattr, by a version, by catching ImportError or AttributeError."""
 
@@ -67,7 +69,19 @@ def is_test(site: Site) -> bool:
 
 
 _ASIDE = frozenset(
-    ("tutorial", "tutorials", "archive", "archived", "archives", "deprecated", "legacy", "benchmark", "benchmarks")
+    (
+        "tutorial",
+        "tutorials",
+        "archive",
+        "archived",
+        "archives",
+        "deprecated",
+        "legacy",
+        "benchmark",
+        "benchmarks",
+        "toy",
+        "toys",
+    )
 )
 _WORD = re.compile(r"[A-Za-z]+")
 

@@ -31,7 +31,10 @@ def default_float64(seen: Seen) -> Iterator[Draft]:
             continue  # a model on a CPU, no autocast in sight: float64 takes nothing away from it
         done.add(call.site)
         # L-BFGS fits equations, and its line search stalls on the rounding of float32
-        advice = seen.sciences or fits or not trains or is_test(call.site) or is_aside(call.site)
+        advice = (
+            seen.sciences or fits or not trains or is_test(call.site) or is_aside(call.site)
+            or call.site in seen.for_a_while
+        )  # fmt: skip
         yield Draft(
             "MPA301", call.site,
             f"{call.text} makes weights and activations float64: autocast leaves float64 alone, so nothing runs in low "

@@ -18,6 +18,9 @@ _PLACED = frozenset(
     )
 )  # fmt: skip
 _MOST = 1 << 16
+GROWN = 511
+"""Stands for `width * 2`, which is more than any number in sight."""
+_SMALL_DATA = re.compile(r"(?i)^(fashion|k|e|q)?[-_]?mnist$")
 
 
 def width_of_call(node: ast.Call) -> int:
@@ -50,6 +53,26 @@ def width_of_assignment(node: ast.Assign | ast.AnnAssign) -> int:
     return number if named else 0
 
 
+def width_of_growth(node: ast.AugAssign) -> int:
+    """Of `width *= 2`."""
+    name = node.target.attr if isinstance(node.target, ast.Attribute) else getattr(node.target, "id", "")
+    return GROWN if isinstance(node.op, ast.Mult) and _WIDTH.search(name) else 0
+
+
+def is_small_data(node: ast.Call) -> bool:
+    """`parser.add_argument("--dataset", default="mnist")`"""
+    name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+    return (
+        name == "add_argument"
+        and any(isinstance(arg, ast.Constant) and "data" in str(arg.value) for arg in node.args)
+        and any(
+            keyword.arg == "default" and isinstance(keyword.value, ast.Constant)
+            and bool(_SMALL_DATA.match(str(keyword.value.value)))
+            for keyword in node.keywords
+        )
+    )  # fmt: skip
+
+
 def _is_width(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str) and bool(_WIDTH.search(node.value))
 
@@ -58,5 +81,8 @@ def _number(node: ast.expr | None) -> int:
     """A whole number, or the largest of a list of such."""
     if isinstance(node, (ast.List, ast.Tuple)):
         return max(map(_number, node.elts), default=0)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Mult, ast.Pow)):
+        lists = [part for part in (node.left, node.right) if isinstance(part, (ast.List, ast.Tuple))]
+        return _number(lists[0]) if lists else GROWN
     value = node.value if isinstance(node, ast.Constant) else None
     return value if type(value) is int and 1 < value <= _MOST else 0

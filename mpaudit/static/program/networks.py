@@ -29,27 +29,33 @@ class Nature(IntEnum):
     """Sparse products and messages along edges, with dense layers between."""
     RECURRENT = 4
     ATTENTION = 5
-    """Attention, or a pretrained network of a library."""
     CONVOLUTION = 6
+    LIBRARY = 7
+    """A network that a library of models makes, or that is called like one: of a known, large size."""
 
 
 class Network(Struct, frozen=True, gc=False):
     nature: Nature
     width: int
     """The largest number in sight that may be the width of a layer; 0: none is."""
+    in_sight: bool = True
+    """All of its layers are."""
 
     @property
     def is_light(self) -> bool:
         """Whether it most likely waits for launches and for memory, whatever the dtype of its products."""
-        least = _ENOUGH[self.nature]
-        return self.width < least and (self.width > 0 or self.nature < Nature.ATTENTION)
+        if self.nature >= Nature.ATTENTION and (not self.in_sight or self.width <= _COLOURS):
+            return False
+        return self.width < _ENOUGH[self.nature]
 
 
 _ENOUGH = {
     Nature.UNKNOWN: 0, Nature.TABLES: 1 << 60, Nature.DENSE: 1024, Nature.GRAPH: 1 << 60, Nature.RECURRENT: 512,
-    Nature.ATTENTION: 33, Nature.CONVOLUTION: 33,
+    Nature.ATTENTION: 64, Nature.CONVOLUTION: 64, Nature.LIBRARY: 0,
 }  # fmt: skip
 """Nature → the width from which 16 bits are worth it, by the sizes of batches that go with it."""
+_COLOURS = 4
+"""A width that is no larger is that of the images."""
 
 _MERE = (Nature.TABLES, Nature.DENSE, Nature.RECURRENT)
 """What a network may hold beside something heavier that is not in sight."""
@@ -117,16 +123,24 @@ class Networks:
             is_open |= closure.is_open
             is_blind |= closure.is_blind
         nature = nature_of(names)
-        if nature < Nature.ATTENTION and (is_open or nature is Nature.UNKNOWN or any(map(_hides, names))):
+        if (
+            nature < Nature.ATTENTION
+            and nature is not Nature.GRAPH
+            and (is_open or nature is Nature.UNKNOWN or any(map(_hides, names)))
+        ):
+            is_open = True
             nature = around.nature if nature is Nature.UNKNOWN else max(nature, around.nature)
-        return Network(Nature.UNKNOWN if is_blind and nature in _MERE else nature, around.width)
+        return Network(
+            Nature.UNKNOWN if is_blind and nature in _MERE else nature, around.width, not is_open and not is_blind
+        )
 
     def _of_files(self, files: frozenset[str]) -> Network:
         known = self._files.get(files)
         if known is None:
             modules = self._imported(files)
             units = [unit for module in modules for unit in module.outline.units]
-            names = {name for unit in units for name in unit.calls}
+            defined = {name for unit in units for name in unit.defines}
+            names = {_RESOLVED * (name in defined) + name for unit in units for name in unit.calls}
             names |= {LIBRARY for module in modules if any(map(_is_library, _sources(module)))}
             nature = nature_of(names)
             is_blind = any(self._is_blind(module, unit) for module in modules for unit in module.outline.units)
@@ -221,10 +235,10 @@ _RESOLVED = "+"
 def nature_of(names: Iterable[str]) -> Nature:
     found = set(names)
     plain = {name for name in found if name[:1] != _RESOLVED}
+    if LIBRARY in plain or any(map(_LIBRARY.search, plain)):
+        return Nature.LIBRARY
     if any(map(_CONVOLUTION.search, plain)):
         return Nature.CONVOLUTION
-    if LIBRARY in plain or any(map(_LIBRARY.search, plain)):
-        return Nature.ATTENTION
     said = {name.lstrip(_RESOLVED) for name in found}
     if any(map(_GRAPH.search, said)):
         return Nature.GRAPH

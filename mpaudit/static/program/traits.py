@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ..facts import ir
 from ..heat import SCIENCES
-from .linker import ModuleInfo, Project, walk_nodes, walk_statements
+from .linker import ModuleInfo, Project, Site, names_in, walk_nodes, walk_statements
 from .trace import Trace
 
 _ASKING = frozenset({"ImportError", "AttributeError", "ModuleNotFoundError", "TypeError", "Exception"})
@@ -60,6 +60,16 @@ def modules_cast(project: Project, trace: Trace) -> bool:
     return any(home is not None and home.cls is not None and "forward" in home.cls.methods for home in homes)
 
 
+def set_for_a_while(project: Project, trace: Trace) -> frozenset[Site]:
+    """Calls that set the default dtype in what sets it back: a context manager, or a function that has asked for it."""
+    found = {call.site for call in trace.calls if call.name.startswith("torch.set_default_")}
+    homes = {site: project.function_at(site) for site in found}
+    return frozenset(
+        site for site, home in homes.items()
+        if home is not None and (home.name in ("__enter__", "__exit__") or "get_default_dtype" in names_in(home.node))
+    )  # fmt: skip
+
+
 SIMULATORS = frozenset(
     ("gym", "gymnasium", "envpool", "procgen", "pettingzoo", "dm_control", "isaacgym", "ale_py",
      "stable_baselines3", "tianshou", "rl_games", "skrl", "rsl_rl", "atari_py", "crafter", "minigrid", "d4rl",
@@ -75,16 +85,17 @@ _NO_TOYS = frozenset(("CIFAR10", "CIFAR100", "ImageFolder", "ImageNet", "COCO", 
 
 def toy_files(project: Project) -> frozenset[str]:
     """Files that load data so small that the networks for it wait for the CPU, or lie beside one that does where none
-    loads anything larger."""
+    loads anything larger; scripts that choose such data by default, and what these import."""
     folders: dict[str, bool] = {}
     for module in project.modules.values():
         if module.names & (_TOYS | _NO_TOYS):
             folder = os.path.dirname(module.path)
             folders[folder] = folders.get(folder, False) or bool(module.names & _NO_TOYS)
+    scripts = [m for m in project.modules.values() if any(unit.small_data for unit in m.outline.units)]
     return frozenset(
         module.path for module in project.modules.values()
         if folders.get(os.path.dirname(module.path)) is False or module.names & _TOYS
-    )  # fmt: skip
+    ) | {module.path for script in scripts for module in (script, *_imported(project, script))}  # fmt: skip
 
 
 def kernel_files(project: Project) -> frozenset[str]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from mpaudit.static.facts import ir
+from mpaudit.static.facts.widths import GROWN
 from mpaudit.static.outline import outline
 from mpaudit.static.triggers import Scanner
 
@@ -20,6 +21,11 @@ from mpaudit.static.triggers import Scanner
         ("self.hidden_dim = 200", 200),
         ("hidden: int = 200", 200),
         ("hidden, epochs = 8, 900", 0),
+        ("channels = [25] * levels", 25),
+        ("channels = [width] * levels", 0),
+        ("nn.Conv2d(width, width * 2, 3)", GROWN),
+        ("channels *= 2", GROWN),
+        ("rate *= 2", 0),
         ("seed = 1234", 0),
         ("Net(hidden=True)", 0),
     ],
@@ -43,3 +49,19 @@ def test_what_is_called_is_looked_up(text: str, looks_up: bool) -> None:
     found = outline(text, Scanner(["HOT"], str))
     assert isinstance(found, ir.Outline)
     assert [unit.looks_up for unit in found.units] == [looks_up]
+
+
+@pytest.mark.parametrize(
+    ("text", "small"),
+    [
+        ("parser.add_argument('--dataset', type=str, default='mnist')", True),
+        ("parser.add_argument('--data', default='fashion-mnist')", True),
+        ("parser.add_argument('--dataset', default='cifar10')", False),
+        ("parser.add_argument('--dataset', choices=['mnist', 'cifar10'])", False),
+        ("parser.add_argument('--name', default='mnist')", False),
+    ],
+)
+def test_an_option_chooses_small_data(text: str, small: bool) -> None:
+    found = outline(text, Scanner(["HOT"], str))
+    assert isinstance(found, ir.Outline)
+    assert [unit.small_data for unit in found.units] == [small]

@@ -86,6 +86,8 @@ def confidences(folder: Path, files: dict[str, str]) -> list[str]:
     [
         (CONV, 450, "likely"),
         (CONV, 16, "possible"),
+        (CONV.replace("nn.Conv1d(channels, channels, 3)", "nn.Conv1d(channels, channels * 2, 3)"), 16, "likely"),
+        (CONV, 3, "likely"),
         (DENSE, 256, "possible"),
         (DENSE, 4096, "likely"),
         (RECURRENT, 128, "possible"),
@@ -116,7 +118,7 @@ def test_a_layer_that_is_looked_up_may_be_a_convolution(tmp_path: Path) -> None:
         (["GCNConv", "Conv1d"], Nature.CONVOLUTION),
         (["Linear", "+ConvTransE"], Nature.DENSE),
         (["Linear", "plot_graph"], Nature.DENSE),
-        (["resnet50", "Linear"], Nature.ATTENTION),
+        (["resnet50", "Linear"], Nature.LIBRARY),
         (["LSTM", "Linear"], Nature.RECURRENT),
         (["view", "size"], Nature.UNKNOWN),
     ],
@@ -129,3 +131,10 @@ def test_what_is_not_known_is_not_light() -> None:
     assert not Network(Nature.UNKNOWN, 0).is_light
     assert not Network(Nature.CONVOLUTION, 0).is_light
     assert Network(Nature.DENSE, 0).is_light
+
+
+def test_what_a_script_imports_is_small_where_its_data_is_by_default(tmp_path: Path) -> None:
+    script = (
+        SCRIPT.format(hidden=512).replace("--hidden", "--dataset").replace("type=int, default=512", "default='mnist'")
+    )
+    assert confidences(tmp_path, {"train.py": script, "net.py": CONV}) == []
