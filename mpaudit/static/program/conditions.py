@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..facts import ir
 from . import expressions, operators
 from .frame import Frame, Run, text_of
+from .linker import walk_nodes
 from .shapes import Results
 from .state import PathState, decision, merge, truth_of
 from .values import NONE, Choice, Key, Phi, Ref, Sym, Value, choice
@@ -17,7 +18,7 @@ def branch(run: Run, fr: Frame, test: ir.Expr, st: PathState) -> tuple[list[Path
             yes, no, decided = branch(run, fr, test.operand, st)
             return no, yes, decided
         case ir.BoolOp() if not _plain(test):
-            return _branch_sequence(run, fr, test, st)
+            return _branch_whole(run, fr, test, st)
         case _:
             pass
     run.testing, before = True, run.testing
@@ -40,6 +41,37 @@ def _plain(test: ir.BoolOp) -> bool:
     return test.op == "or" and all(
         isinstance(value, ir.Compare | ir.UnaryOp | ir.Name | ir.Attr) for value in test.values
     )
+
+
+def _branch_whole(
+    run: Run, fr: Frame, test: ir.BoolOp, st: PathState
+) -> tuple[list[PathState], list[PathState], Key | None]:
+    """The truth of `a and b` is a decision of its own: it still holds where the path on which `a` fails has met the
+    one on which `b` does."""
+    whole = _key_of_whole(run, fr, test, st)
+    known = None if whole is None else st.decided(whole)
+    yes, no, key = _branch_sequence(run, fr, test, st)
+    if whole is not None:
+        for paths, truth in ((yes, True), (no, False)):
+            for s in paths:
+                s.record(whole, truth)
+    if known is not None and (yes if known else no):
+        yes, no = (yes, []) if known else ([], no)
+    return yes, no, key
+
+
+def _key_of_whole(run: Run, fr: Frame, test: ir.BoolOp, st: PathState) -> Key | None:
+    """What `a and b` asks, where asking does nothing else and neither of its parts is known."""
+    if run.project.may_act(test) or any(isinstance(node, ir.Walrus) for node in walk_nodes(test)):
+        return None
+    run.testing, before = True, run.testing
+    try:
+        values = [st.settle(expressions.value_of(run, fr, value, st)) for value in test.values]
+    finally:
+        run.testing = before
+    if any(truth_of(value) is not None for value in values):
+        return None
+    return (test.op, *(decision(operators.key_of(value)) for value in values))
 
 
 def _branch_sequence(

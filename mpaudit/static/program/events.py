@@ -186,10 +186,22 @@ def discard(run: Run, optimizers: set[Ref], st: PathState) -> None:
     run.trace.optimizers.get(run.root, set()).difference_update(optimizers)
 
 
+def copied(run: Run, copy: Value, st: PathState) -> None:
+    """The parameters of a deep copy are new ones: no optimizer that is there already has them."""
+    module = identity(copy)
+    if module is not None and not run.lazy:
+        older = frozenset(st.protocol.optimizers)
+        run.older[module] = run.older.get(module, older) & older
+
+
 def fed_by(run: Run, loss: Tensor | None, st: PathState) -> list[tuple[Id, Sure]]:
     """The optimizers whose gradients a backward of `loss` adds to."""
-    known = list(st.protocol.optimizers)
     modules = _module_ids(loss)
+    trained = {m for m in modules if not _is_criterion(run, m)}
+    strangers = frozenset[Id]()
+    if trained and trained <= run.older.keys():
+        strangers = frozenset.intersection(*(run.older[module] for module in trained))
+    known = [o for o in st.protocol.optimizers if o not in strangers]
     if modules:
         owners = {o: run.parameters.get(o) for o in known}
         matches = {
@@ -199,6 +211,12 @@ def fed_by(run: Run, loss: Tensor | None, st: PathState) -> list[tuple[Id, Sure]
             unknown = [o for o in known if owners[o] is None]
             return [(o, Sure.PROVEN) for o in known if matches[o]] + [(o, Sure.GUESS) for o in unknown]
     return [(o, Sure.ONLY_ONE if len(known) == 1 else Sure.GUESS) for o in known]
+
+
+def _is_criterion(run: Run, module: Id) -> bool:
+    """`nn.MSELoss()` has no parameters."""
+    layers = run.trace.layers.get(module)
+    return layers is not None and bool(layers) and all(layer.endswith("Loss") for layer in layers)
 
 
 def _module_ids(loss: Tensor | None) -> set[Id]:

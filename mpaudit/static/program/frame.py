@@ -53,6 +53,8 @@ class Run:
     """Optimizer → the modules it was made for, on one path or another; `parameters` has them all."""
     filtered: set[Hashable] = field(default_factory=set)
     """Optimizers that got a selection of the parameters only."""
+    older: dict[Hashable, frozenset[Hashable]] = field(default_factory=dict)
+    """Deep copy of a module → the optimizers that there were before it was made."""
     contains: dict[Hashable, set[Hashable]] = field(default_factory=dict)
     """Module → modules it was built from."""
     exhausted: list[FunctionInfo] = field(default_factory=list)
@@ -80,7 +82,7 @@ class Run:
 
     def adopt(self, other: Run) -> None:
         """Takes over what another run knows of the objects it has made."""
-        for name in ("roles", "classes", "enabled", "parameters", "half", "bases"):
+        for name in ("roles", "classes", "enabled", "parameters", "half", "bases", "older"):
             setattr(self, name, dict(getattr(other, name)))
         self.choices = {optimizer: set(modules) for optimizer, modules in other.choices.items()}
         self.contains = {module: set(parts) for module, parts in other.contains.items()}

@@ -55,7 +55,7 @@ def call_function(
     outline = _call_outline(func, args, keywords)
     given_up = bool(run.stack) and info in run.project.exhausting
     done_before = given_up or shape in run.project.followed or run.project.inert.get(outline, 0) >= MAX_INERT
-    if done_before and not run.lazy:
+    if done_before and not run.lazy and not _only_returns(node):
         _forget_rebound(func, st)
         return [(st, _result_of_cold(run, info, everything, site, st))]
     before = (run.events, run.withheld)
@@ -212,6 +212,11 @@ def _worth_following(info: FunctionInfo) -> bool:
         isinstance(s, ir.Return) or (isinstance(s, ir.Assign) and any(isinstance(t, ir.Attr) for t in s.targets))
         for s in info.node.body
     )
+
+
+def _only_returns(node: ir.FunctionDef) -> bool:
+    """`return self.args.use_amp`: what it gives has to stay the same value each time that it is asked."""
+    return len(node.body) == 1 and isinstance(node.body[0], ir.Return) and not node.is_generator
 
 
 def _forget_rebound(func: Func, st: PathState) -> None:

@@ -201,6 +201,7 @@ _QUIET = frozenset(
         "collections",
         "itertools",
         "functools",
+        "importlib",
         "glob",
         "argparse",
         "yaml",

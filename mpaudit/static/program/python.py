@@ -27,11 +27,14 @@ def call_python(
         return [(st, Params(modules))] if any(events._all_params(s) for s in sources) else None
     if not name.startswith("builtins."):
         if name in ("copy.deepcopy", "copy.copy") and args:
-            if isinstance(args[0], Ref) and args[0].kind == "module":
-                return [(st, Ref("module", fr.site(expr.span)))]
-            return [
-                (st, args[0] if isinstance(args[0], Tensor | Tup | Const) else functions.fresh(fr.site(expr.span), st))
-            ]
+            if isinstance(args[0], Tensor | Tup | Const):
+                return [(st, args[0])]
+            is_module = isinstance(args[0], Ref) and args[0].kind == "module"
+            site = fr.site(expr.span)
+            copied = Ref("module", site) if is_module else functions.fresh(site, st)
+            if name == "copy.deepcopy":
+                events.copied(run, copied, st)
+            return [(st, copied)]
         if name == "tqdm.tqdm" or last == "tqdm" or last == "trange":
             return [(st, args[0])] if args else None
         if last == "Namespace":

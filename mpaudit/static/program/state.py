@@ -165,10 +165,14 @@ class PathState:
             for part in key[1:]:
                 self.assume(part, truth)
         else:
-            self.guards[key] = truth
-            self.asked |= roots(key)
-            if len(self.guards) > MAX_GUARDS:
-                del self.guards[next(filter(_is_passing, self.guards), next(iter(self.guards)))]
+            self.record(key, truth)
+
+    def record(self, key: Key, truth: bool) -> None:
+        """Notes a decision by itself."""
+        self.guards[key] = truth
+        self.asked |= roots(key)
+        if len(self.guards) > MAX_GUARDS:
+            del self.guards[next(filter(_is_passing, self.guards), next(iter(self.guards)))]
 
     def decided(self, key: Key) -> bool | None:
         known = self.guards.get(key)

@@ -524,6 +524,99 @@ def train(model, loader, device):
 }
 
 CORRELATED = {
+    "two switches asked together, twice": """
+def train(model, loader, args):
+    model.cuda()
+    optimizer = torch.optim.Adam(model.parameters())
+    scaler = GradScaler("cuda")
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast("cuda", enabled=args.amp):
+            loss = model(x).mean()
+        if args.amp and args.device == "cuda":
+            scaler.scale(loss).backward()
+        else:
+            loss.backward()  # right
+            loss.backward()  # wrong MPA202
+        if args.amp and args.device == "cuda":  # right
+        if args.amp and args.other == "cuda":  # wrong
+            scaler.step(optimizer)
+            scaler.update()
+        else:
+            optimizer.step()  # right
+            optimizer.step()  # wrong MPA203
+""",
+    "a property that is asked over and over": """
+import importlib.util
+
+class Trainer:
+    def __init__(self, args, model):
+        self.args = args
+        self.model = model.cuda()
+        self.optimizer = torch.optim.Adam(self.model.parameters())
+        self.scaler = GradScaler("cuda")
+
+    @property
+    def hosted(self):
+        return self.args.hosted
+
+    @property
+    def outer(self):
+        return not self.args.hosted and self.is_there()
+
+    @staticmethod
+    def is_there():
+        return importlib.util.find_spec("apex") is not None
+
+    def fit(self, loader):
+        for i, x in enumerate(loader):
+            self.iteration(x, i)
+
+    def iteration(self, x, i):
+        with autocast("cuda"):
+            loss = self.model(x).mean()
+        if self.hosted or self.outer:
+            loss.backward()
+            if i % 4 == 0:
+                torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+        else:
+            self.scaler.scale(loss).backward()
+            if i % 4 == 0:
+                self.scaler.unscale_(self.optimizer)  # right
+                torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)  # right
+                torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)  # wrong MPA205
+                self.scaler.step(self.optimizer)
+                self.scaler.update()
+                self.optimizer.zero_grad()
+
+def main(args, model, loader):
+    Trainer(args, model).fit(loader)
+""",
+    "an attack on a deep copy": """
+import copy
+
+def attack(net, x):
+    net = copy.deepcopy(net)  # right
+    x = x.clone().requires_grad_()
+    loss = nn.MSELoss()(net(x), x)
+    loss.backward()
+    return x.grad
+
+def train(loader, net):
+    optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=0.1)
+    scaler = GradScaler("cuda")
+    for x in loader:
+        optimizer.zero_grad()
+        y = attack(net, x)
+        with autocast("cuda"):
+            loss = net(x + y).mean()
+        scaler.scale(loss).backward()  # right
+        scaler.scale(loss).backward()  # wrong MPA224
+        scaler.step(optimizer)
+        scaler.update()
+""",
     "a loss that is divided on one path": """
 from contextlib import nullcontext
 
