@@ -114,7 +114,7 @@ def search(
     none begins that by the longest one so far would. An interrupt keeps what was tried."""
     variant = next((name for name in _measured(session) if name.startswith("amp-")), None)
     if variant is None:
-        return _none("no run under autocast could be used, so that no batch was tried")
+        return _none("no run under autocast could be used")
     argument = find(session.options.target, cwd)
     if isinstance(argument, str):
         watch(Changed(f"--find-batch-size: {argument}"))
