@@ -323,6 +323,7 @@ def zero_modules(run: Run, modules: frozenset[Id] | None, site: Site | None, st:
     known = list(p.optimizers)
     for state in (*p.optimizers.values(), p.unseen):
         _discard(run, state)
+    whose = None if modules is None else [o for o in known if _may_own(run, o, modules)]
     for o in known:
         mods = run.parameters.get(o)
         if modules is not None and mods is not None:
@@ -331,13 +332,18 @@ def zero_modules(run: Run, modules: frozenset[Id] | None, site: Site | None, st:
                 for choice in run.choices.get(o, (mods,))
             ):
                 typestate.zero(p, o, site)
-            elif any(related(run, m, owned) for m in modules for owned in mods):
-                typestate.forget_gradients(p, o)
+            elif o in (whose or ()) or (not whose and any(type(m) is tuple for m in modules)):
+                typestate.forget_gradients(p, o)  # in part; or the model that some function gave back, whichever
         elif len(known) == 1:
             typestate.zero(p, o, site)
         else:
             typestate.forget_gradients(p, o)
     typestate.zero_unseen(p, site)
+
+
+def _may_own(run: Run, optimizer: Id, modules: frozenset[Id]) -> bool:
+    owned = run.parameters.get(optimizer)
+    return owned is not None and any(related(run, m, o) for m in modules for o in owned)
 
 
 def _covers(run: Run, module: Id, other: Id) -> bool:

@@ -524,6 +524,22 @@ def train(model, loader, device):
 }
 
 CORRELATED = {
+    "a model that another function gives back": """
+from helpers import load_weights
+
+def main(model, batches, path):
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    scaler = GradScaler("cuda")
+    if path: model = load_weights(model, path)  # right
+    for x in batches:
+        model.zero_grad()  # right
+        with autocast("cuda"):
+            loss = model(x).mean()
+        scaler.scale(loss).backward()  # right
+        scaler.scale(loss).backward()  # wrong MPA228
+        scaler.step(optimizer)
+        scaler.update()
+""",
     "two switches asked together, twice": """
 def train(model, loader, args):
     model.cuda()
