@@ -147,20 +147,19 @@ def module_attribute(run: Run, target: ModuleInfo, attr: str, st: PathState) -> 
     value = st.heap.get((target.path, attr))
     if value is not None:
         return value
-    if attr in target.functions or attr in target.classes or attr in target.imports or attr in target.assigns:
-        place = (target.path, f"import {attr}")
-        if place in run.resolving:
-            return Sym(("global", target.path, attr))
-        run.resolving.add(place)
-        try:
-            return global_value(run, target, attr, st)
-        finally:
-            run.resolving.discard(place)
-    if target.is_package:
+    named = attr in target.functions or attr in target.classes or attr in target.imports or attr in target.assigns
+    if not named and target.is_package:
         inner = run.project.find(target, f".{attr}")
         if inner is not None:
             return Mod(inner.path)
-    return global_value(run, target, attr, st) if "*" in target.imports else Sym(("global", target.path, attr))
+    place = (target.path, f"import {attr}")
+    if place in run.resolving or not (named or "*" in target.imports):
+        return Sym(("global", target.path, attr))
+    run.resolving.add(place)
+    try:
+        return global_value(run, target, attr, st)
+    finally:
+        run.resolving.discard(place)
 
 
 def external_attribute(run: Run, fr: Frame, base: Ext, name: str) -> Value:

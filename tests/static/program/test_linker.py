@@ -113,3 +113,13 @@ def test_a_repository_that_imports_itself_by_its_name(tmp_path: Path, line: str)
     }
     assert found(tmp_path / "diffuser", files) == []
     assert [code for _, _, code in found(tmp_path / "another", files)] == ["MPA205"]
+
+
+def test_a_package_and_its_module_that_take_a_name_from_each_other(tmp_path: Path) -> None:
+    """Neither of them has it: a compiled extension may, or nothing."""
+    files = {
+        "train.py": f"{HEAD}from app import extension, engine\n{TRAIN.format('engine')}\nextension()\n",
+        "app/__init__.py": "from .engine import *\n",
+        "app/engine.py": f"{HEAD}from app import extension\n{ENGINE}",
+    }
+    assert found(tmp_path, files) == []
