@@ -17,13 +17,15 @@ def blocks(search: BatchSearch | None) -> Iterator[Block]:
     if search.trials:
         rows = tuple((one.variant, str(one.batch), _held(one), _fate(one)) for one in search.trials)
         yield Table(("precision", " batch", " holds", ""), rows)
+    if any(one.bytes is not None for one in search.trials):
         measure = "tensors held at the largest backward pass" if search.limit_bytes else "the most that was allocated"
         yield Sentence(f"Holds: {measure} of a step, in a run of two steps each.", style="dim")
 
 
 def sentence(search: BatchSearch) -> str:
     """«A batch of 176 fits under amp-bf16 in what fp32 holds with 64 (--batch-size, as given): 2.75 times as many.»"""
-    if search.argument is None or search.batch is None or not search.trials:
+    under = [one for one in search.trials if one.variant == search.variant]
+    if search.argument is None or search.batch is None or not under:
         return f"Not tried: {search.why}."
     origin = "as given" if search.given else "its default"
     where = (

@@ -151,11 +151,11 @@ def _carry_out(trials: _Trials, variant: Variant) -> str:
     if trials.session.options.device == "cpu":
         baseline = trials.make("fp32", own)
         if baseline.bytes is None or baseline.fate == "failed":
-            return _failed(baseline, trials.argument)
+            return _failed(trials, baseline)
         trials.limit = baseline.bytes
     first = trials.make(variant, own)
     if first.fate == "failed":
-        return _failed(first, trials.argument)
+        return _failed(trials, first)
     if first.fate == "too large":
         return f"with its own batch of {own} it holds more than fp32 does" if trials.limit else ""
     for batch in sizes(own, lambda size: trials.made[-1].fate == "fits"):
@@ -168,11 +168,14 @@ def _carry_out(trials: _Trials, variant: Variant) -> str:
                 f"{trials.argument.flag} sets something else"
             )
         if tried.fate == "failed":
-            return _failed(tried, trials.argument)
+            return _failed(trials, tried)
     return "" if any(one.fate == "too large" for one in trials.made) else f"no more than {batch} was tried"
 
 
-def _failed(one: BatchTrial, argument: BatchArgument) -> str:
+def _failed(trials: _Trials, one: BatchTrial) -> str:
+    if trials.left_s <= 0:
+        return f"the budget ended in the run with {trials.argument.flag} {one.batch} under {one.variant}"
+    argument = trials.argument
     return f"the run with {argument.flag} {one.batch} under {one.variant} gave no figure: {one.sentence}"
 
 

@@ -49,6 +49,7 @@ def test_what_fits_and_every_trial() -> None:
             "No batch was seen to fit under amp-bf16 in what fp32 holds with 8 (--bs, as given); it failed.",
         ),
         ({"trials": (), "largest": None, "why": "the budget is spent"}, "Not tried: the budget is spent."),
+        ({"trials": TRIALS[:1], "largest": None, "limit_bytes": None, "why": "fp32 failed"}, "Not tried: fp32 failed."),
         ({"argument": None, "why": "train.py has none"}, "Not tried: train.py has none."),
     ],
 )

@@ -137,6 +137,16 @@ def test_the_budget_is_kept(tmp_path: Path) -> None:
     assert asked == [] and found.why == "the budget left no time to try a batch"
 
 
+def test_a_run_that_the_budget_ends_is_not_laid_to_the_script(tmp_path: Path) -> None:
+    def answer(one: ChildPlan) -> RunRecord:
+        return record(
+            one, wall_s=9.0, outcome="time-limit", sentence="reached the time limit of 3 s after 1 of 2 steps"
+        )
+
+    asked, found, _ = searched(tmp_path, lambda *_: None, answer=answer, left_s=3.0)
+    assert asked == ["fp32-batch-8"] and found.why == "the budget ended in the run with --batch-size 8 under fp32"
+
+
 def test_an_interrupt_keeps_what_was_tried(tmp_path: Path) -> None:
     def answer(one: ChildPlan) -> RunRecord:
         if one.run == "amp-bf16-batch-32":
