@@ -23,7 +23,9 @@ def backward_under_autocast(seen: Seen) -> Iterator[Draft]:
     stale = {step.backward: cast for step in trace.steps if (cast := _stale(step, trace)) is not None}
     for event in trace.backwards:
         cast = _enabled(event.casts, dict(event.basis.guards))
-        if cast is None or ("MPA103", event.site) in done or event.owned:
+        if cast is None or ("MPA103", event.site) in done:
+            continue
+        if event.owned and cast.site not in trace.casts_owned:
             continue
         if event.site in trace.discarded - applied:
             continue  # its gradients are looked at and thrown away: no step applies them

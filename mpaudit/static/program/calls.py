@@ -348,6 +348,9 @@ def _call_owned(run: Run, fr: Frame, expr: ir.Call, callee: Owned, args: Args, s
         loss = args[0] if args else Tensor()
         events.backward(run, fr, loss, site, text_of(expr.func), st, owned=True)
     run.trace.owned_roots.add(run.root)
+    if name == "autocast":
+        run.trace.casts_owned.add(site)
+        return [(st, Ref("autocast", Cast("", "", ("truth", ("call", site)), site)))]
     tensors = tensors_in(args)
     if name in ("gather", "reduce", "gather_for_metrics", "all_gather"):
         return [(st, join_tensors(tensors) if tensors else Owned(callee.by))]

@@ -29,6 +29,7 @@ from .trace import ApiCall
 from .values import (
     GRADIENT_NORM,
     NONE,
+    Cast,
     Const,
     Dtype,
     Ext,
@@ -237,8 +238,9 @@ def unknown_method(
     if framework and name in ("prepare", "setup", "setup_module", "setup_optimizers", "step", "boost"):
         run.trace.owned_roots.add(run.root)
         return [(st, Owned("framework"))]
-    if framework and name in ("autocast",):
-        return [(st, Owned("framework"))]
+    if framework and name == "autocast":
+        run.trace.casts_owned.add(site)
+        return [(st, Ref("autocast", Cast("", "", ("truth", ("call", site)), site)))]
     if name in ("parameters", "named_parameters"):
         return [(st, Params(frozenset([ident])))]
     if name == "zero_grad":

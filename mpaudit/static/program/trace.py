@@ -194,6 +194,8 @@ class Trace:
     casts_made: dict[Site, CastMade] = field(default_factory=dict)
     casts_on: set[Site] = field(default_factory=set)
     """Autocast calls that are not turned off for good."""
+    casts_owned: set[Site] = field(default_factory=set)
+    """Autocasts that a framework gives, of its own dtype and while it is told to: `accelerator.autocast()`."""
     casts_entered: set[Site] = field(default_factory=set)
     entered_in: dict[Site, tuple[Hashable, ...]] = field(default_factory=dict)
     """Autocast → the loops in which it is entered; the innermost where there are several places."""

@@ -312,3 +312,23 @@ def test_a_float32_loop_beside_it_is_reported_too(name: str, tmp_path: Path) -> 
     """Not beside apex, whose `initialize` patches the functions of torch for the whole process."""
     files = {"train.py": HEAD + FRAMEWORKS[name] + FLOAT32}
     assert found(tmp_path, files) == marks(files)
+
+
+@pytest.mark.parametrize("outside", [True, False])
+def test_a_backward_in_the_autocast_of_accelerate_is_reported(outside: bool, tmp_path: Path) -> None:
+    text = f"""
+from accelerate import Accelerator
+
+
+def main(model, loader):{LOOP}
+    accelerator = Accelerator(mixed_precision="fp16")
+    model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+    for batch, target in loader:
+        with accelerator.autocast():
+            loss = nn.functional.cross_entropy(model(batch), target)
+{" " * 8 if outside else " " * 12}accelerator.backward(loss){"" if outside else "  # MPA103"}
+        optimizer.step()
+        optimizer.zero_grad()
+"""
+    files = {"train.py": HEAD + text}
+    assert found(tmp_path, files) == marks(files)
