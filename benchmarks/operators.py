@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -160,6 +161,24 @@ def update_per_epoch(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit]]]
             yield source, call, [*source.cut(update), *moved, *_marks(where)]
 
 
+@operator("MPA210", "MPA204")
+def update_after_each_step(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit]]]:
+    """Of two optimizers that one backward has fed, the first is followed by an update of its own."""
+    for source in tree.sources:
+        for first, second in itertools.pairwise(tree.steps(source)):
+            between = [c for c in backwards(source, source.function(first)) if first.lineno < c.lineno < second.lineno]
+            updates = [c for c in tree.updates(source) if first.lineno < c.lineno < second.lineno]
+            suite, _ = source.suite(source.statement(first))
+            if (
+                _same_scaler(first, second)
+                and source.statement(second) in suite
+                and not between + updates
+                and _optimizer(source, first) != _optimizer(source, second)
+            ):
+                scaler = source.code(first.func.value)  # type: ignore[attr-defined]
+                yield source, first, [*_added_after(source, first, f"{scaler}.update()"), *source.mark(second)]
+
+
 # -------------------------------------------------------------------- scaler.step
 
 
@@ -270,6 +289,45 @@ def unscale_twice(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit]]]:
     for source in tree.sources:
         for call in tree.scaler_calls(source, "unscale_"):
             yield source, call, _added_after(source, call, source.code(call))
+
+
+@operator("MPA205", "MPA206", "MPA208", "MPA212")
+def unscale_of_another(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit]]]:
+    """The unscale_ names another of the optimizers that its function steps."""
+    for source in tree.sources:
+        for call in tree.scaler_calls(source, "unscale_"):
+            around = source.function(call)
+            others = {_optimizer(source, step) for step in tree.steps(source, around)}
+            others -= {_optimizer(source, call)} if call.args else others
+            if others:
+                scaler = source.code(call.func.value)  # type: ignore[attr-defined]
+                near = [*_clips(source, around), *tree.scaler_calls(source, "unscale_", around)]
+                marks = _marks((source, c) for c in near if c is not call)
+                yield source, call, [*source.replace(call, f"{scaler}.unscale_({min(others)})"), *marks]
+
+
+@operator("MPA205")
+def clip_in_each_micro_batch(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit]]]:
+    """The clip leaves the accumulation guard, in which the unscale_ stays."""
+    for source in tree.sources:
+        for call in tree.scaler_calls(source, "unscale_"):
+            guard = _accumulation_guard(source, call)
+            clips = [c for c in _clips(source, guard) if c.lineno > call.lineno] if guard is not None else []
+            clips = [c for c in clips if _is_alone(source, c) and source.own_lines(source.statement(c))]
+            if guard is not None and clips:
+                clip = source.statement(clips[0])
+                moved = source.before(guard, marked(source.text_of(clip)))
+                yield source, clips[0], [*source.cut(clip), *moved]
+
+
+@operator("MPA205", "MPA218")
+def values_clipped_before_unscale(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit]]]:
+    for source in tree.sources:
+        for call in tree.scaler_calls(source, "unscale_"):
+            if _is_alone(source, call) and call.args and source.own_lines(source.statement(call)):
+                groups = f"{_optimizer(source, call)}.param_groups"
+                text = f"for group in {groups}:\n    for p in group['params']:\n        p.grad.clamp_(-1.0, 1.0)"
+                yield source, call, source.before(source.statement(call), marked(text))
 
 
 @operator("MPA208")
@@ -620,6 +678,23 @@ def scaler_removed(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit]]]:
         for other, call in tree.made:
             edits += _unmarked(other, call, "None")
         yield source, scaled[0], edits
+
+
+@operator("MPA201")
+def scaler_disabled(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit]]]:
+    """No scaler is enabled, and autocast stays as it is."""
+    edits: list[Edit] = []
+    for source, call in tree.made:
+        given = next((keyword for keyword in call.keywords if keyword.arg == "enabled"), None)
+        end = source.end(call) - 1
+        comma = ", " if call.args or call.keywords else ""
+        edits += (
+            _unmarked(source, given.value, "False") if given else [Edit(source.path, end, end, comma + "enabled=False")]
+        )
+    for source in tree.sources:
+        scaled = tree.scaled_backwards(source)
+        if scaled and edits and tree.steps(source):
+            yield source, scaled[0], [*edits, *_marks([*((source, call) for call in scaled), *tree.made])]
 
 
 @operator("MPA221", "MPA305")

@@ -65,7 +65,8 @@ def broken(operator: str, files: dict[str, str] = FILES) -> list[tuple[Mutant, d
     return found
 
 
-NOT_HERE = {"autocast-arguments-of-the-other", "scaler-in-epoch-loop", "wrapper-call-into-autocast"}
+OF_TWO = {"update-after-each-step", "unscale-of-another"}
+NOT_HERE = {"autocast-arguments-of-the-other", "scaler-in-epoch-loop", "wrapper-call-into-autocast"} | OF_TWO
 
 
 @pytest.mark.parametrize("operator", sorted(set(OPERATORS) - NOT_HERE))
@@ -103,6 +104,7 @@ BACKWARD = "scaler.scale(loss).backward()"
         ("raw-backward", "        loss.backward()", {"loss.backward()"}),
         ("step-twice", "scheduler\n            scaler.step(optimizer)\n", {STEP, "scaler.step(optimizer)"}),
         ("clip-before-unscale", f"1.0)\n            {UNSCALE}\n", {CLIP}),
+        ("clip-in-each-micro-batch", f"        {CLIP}\n        if (i + 1)", {CLIP}),
         ("unscale-in-each-micro-batch", f"        {UNSCALE}\n        if (i + 1)", {UNSCALE}),
         ("backward-into-autocast", f"            total = loss.item()\n            {BACKWARD}\n", {BACKWARD}),
         ("scaler-in-epoch-function", f'data."""\n    {REMADE}\n', {REMADE}),
@@ -114,6 +116,23 @@ def test_what_an_operator_does(operator: str, come: str, marked: set[str]) -> No
     [(_, changed, places)] = broken(operator)
     assert come in changed["engine.py"]
     assert places == marked
+
+
+def test_operators_of_two_optimizers() -> None:
+    text = ENGINE.replace(
+        f"            {STEP}\n", "            scaler.step(optimizer)\n            scaler.step(other)\n"
+    )
+    files = {"engine.py": text, "train.py": TRAIN}
+    [(_, changed, places)] = broken("update-after-each-step", files)
+    assert "scaler.step(optimizer)\n            scaler.update()\n            scaler.step(other)" in changed["engine.py"]
+    assert places == {"scaler.step(optimizer)", "scaler.update()", "scaler.step(other)"}
+    [(_, changed, places)] = broken("unscale-of-another", files)
+    assert places == {"scaler.unscale_(other)", CLIP}
+
+
+def test_a_scaler_is_disabled_where_it_is_made() -> None:
+    [(_, changed, _)] = broken("scaler-disabled")
+    assert 'GradScaler("cuda", enabled=False)' in changed["train.py"]
 
 
 def test_what_is_dropped_is_gone() -> None:

@@ -29,7 +29,7 @@ def backward_under_autocast(seen: Seen) -> Iterator[Draft]:
             continue
         if event.site in trace.discarded - applied:
             continue  # its gradients are looked at and thrown away: no step applies them
-        if not trace.optimizers.get(event.basis.root):
+        if not event.owned and not trace.optimizers.get(event.basis.root):
             continue  # a probe or a benchmark of the backward: nothing is trained
         if event.basis.exceptional or event.basis.inexact:
             continue

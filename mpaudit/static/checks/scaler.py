@@ -466,7 +466,7 @@ def fp16_without_scaler(seen: Seen) -> Iterator[Draft]:
     trace = seen.trace
     done: dict[Site, Draft] = {}
     stepped = {step.optimizer for step in trace.steps if step.scaler is not None}
-    with_scaler = {made.root for made in trace.made.values() if made.kind == "scaler"}
+    with_scaler = {made.root for made in trace.made.values() if made.kind == "scaler" and made.enabled is not False}
     for step in trace.steps:
         if step.scaler is not None or step.backward is None or step.loss is None or step.loss.scaled is not None:
             continue

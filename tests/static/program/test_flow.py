@@ -731,6 +731,19 @@ class Tools:
 }
 
 SEVERAL = {
+    "a scaler that is off for good under the flag of autocast": """
+def train(model, loader, criterion, amp):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = GradScaler("cuda", enabled=False)  # wrong
+    scaler = GradScaler("cuda", enabled=amp)  # right
+    for batch in loader:
+        optimizer.zero_grad()
+        with autocast("cuda", enabled=amp):
+            loss = criterion(model(batch))
+        scaler.scale(loss).backward()  # MPA201
+        scaler.step(optimizer)
+        scaler.update()
+""",
     "optimizers of two makers in one attribute": """
 class Trainer:
     def __init__(self, model, optimizer, fused):
