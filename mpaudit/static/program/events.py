@@ -394,6 +394,7 @@ def unscale(run: Run, scaler: Id, optimizer: Id | None, site: Site, st: PathStat
             if s.protocol.optimizers[optimizer].grad == typestate.EMPTY:
                 typestate.doubt_record(s.protocol, scaler)  # a path without a backward: in the run there is one
             note(run, s)
+            run.trace.unscaled.add(scaler)
             run.unscaled_under.setdefault(site, set(s.guards)).intersection_update(s.guards)
             for key, taken in s.guards.items():
                 run.trace.unscale_arms.setdefault(key, {})[taken] = True

@@ -210,6 +210,8 @@ class Trace:
     arms: dict[Key, dict[bool, bool]] = field(default_factory=dict)
     """Decision → branch → whether the scaler's protocol runs in it."""
     unscale_arms: dict[Key, dict[bool, bool]] = field(default_factory=dict)
+    unscaled: set[Hashable] = field(default_factory=set)
+    """Scalers that unscale an optimizer by a call of their own."""
     clip_arms: dict[Key, dict[bool, bool]] = field(default_factory=dict)
     relevant: set[Key] = field(default_factory=set)
     """Decisions under which any event of the protocol happens."""
@@ -291,10 +293,13 @@ def _unnegated(key: Key) -> Key:
 def is_sure(violation: Violation, basis: Basis, trace: Trace) -> bool:
     """Whether the backward is known to feed the optimizer. What a script makes in the branches of one choice and calls
     by one name is one optimizer; and where there is one backward, it feeds every optimizer that is stepped. A zero_grad
-    may have been called by another name, so that a guess is never enough to miss one."""
+    may have been called by another name, so that a guess is never enough to miss one; nor an unscale_ where the scaler
+    has one."""
     if violation.sure is Sure.PROVEN:
         return True
     if violation.sure is Sure.GUESS and violation.code in ("MPA211", "MPA228"):
+        return False
+    if violation.sure is Sure.GUESS and violation.code == "MPA205" and violation.scaler in trace.unscaled:
         return False
     met = trace.optimizers.get(basis.root, set())
     if len({trace.names.get(o, repr(o)).rsplit(".", 1)[-1] for o in met}) < 2:
