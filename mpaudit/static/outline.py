@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 from mpaudit.static.facts.ir import Outline, SyntaxProblem, Unit
 from mpaudit.static.facts.widths import (
     is_small_data,
+    steps_through_time,
     width_of_assignment,
     width_of_call,
     width_of_defaults,
@@ -174,7 +175,7 @@ def _unit(
     defines: set[str] = set()
     hot_defines: set[str] = set()
     pending: list[object] = list(unit.statements)
-    width, looks_up, small_data = 0, False, False
+    width, looks_up, steps, small_data = 0, False, False, False
     while pending:
         node = pending.pop()
         if isinstance(node, (ast.Name, ast.Constant)):
@@ -198,6 +199,8 @@ def _unit(
                 width = max(width, width_of_defaults(node.args))
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
             width = max(width, width_of_assignment(node))
+        elif isinstance(node, (ast.For, ast.While)):
+            steps = steps or steps_through_time(node)
         elif isinstance(node, ast.AugAssign):
             width = max(width, width_of_growth(node))
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -221,6 +224,7 @@ def _unit(
         _digest(_join(lines, unit.first, unit.last)),
         width,
         looks_up,
+        steps,
         small_data,
     )
 

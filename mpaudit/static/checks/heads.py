@@ -31,6 +31,12 @@ def is_head(module: Hashable, trace: Trace) -> bool:
     return bool(_HEAD.search(name_of(trace, module, "")))
 
 
+def is_linear(module: Hashable, trace: Trace) -> bool:
+    """One dense layer and nothing else: what it is fed with was computed before."""
+    layers = trace.layers.get(module, frozenset())
+    return bool(layers) and layers <= _DENSE
+
+
 def frozen_beside(uses: Iterable[Use], steps: Sequence[Step], trace: Trace) -> list[Frozen]:
     """The forwards without gradients in the very loop of the steps, of networks that are not trained there."""
     trained = {use.module for use in uses}

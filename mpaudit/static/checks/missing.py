@@ -13,7 +13,7 @@ from ..program.linker import Site
 from ..program.trace import Step, Trace
 from ..program.values import Use
 from .draft import Draft, Seen, is_aside, is_test, name_of
-from .heads import frozen_beside, is_head
+from .heads import frozen_beside, is_head, is_linear
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +119,7 @@ def _uncovered(seen: Seen) -> Iterator[Uncovered]:
             ({source} if source else places | made | roots) & seen.kernels
             or (places | made | roots) & seen.simulators
             or source in seen.stepwise
+            or (not head and is_linear(first.module, trace))
             or (_is_light({first}, set(), seen) if head else _is_light(uses, places | made | roots, seen))
         )  # fmt: skip
         yield from (Uncovered(step.loops, first, at, waits, head) for step in steps)

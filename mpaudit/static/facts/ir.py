@@ -13,7 +13,7 @@ from typing import Union
 
 import msgspec
 
-SCHEMA = 5
+SCHEMA = 6
 """Raised with every change of shape or of meaning: cached facts of another schema are not read."""
 
 Span = tuple[int, int, int, int]
@@ -345,6 +345,8 @@ class Unit(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The largest whole number in it that by its name or place may be the width of a layer; 0: there is none."""
     looks_up: bool = False
     """It calls what it has looked up: `kinds[name](...)`, `getattr(a, b)(...)`."""
+    steps: bool = False
+    """It calls a part of itself in a loop on what that part gave before, as a recurrent decoder does."""
     small_data: bool = False
     """An option of the command line chooses MNIST or one of its variants unless it is told otherwise."""
 

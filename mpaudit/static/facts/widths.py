@@ -59,6 +59,30 @@ def width_of_growth(node: ast.AugAssign) -> int:
     return GROWN if isinstance(node.op, ast.Mult) and _WIDTH.search(name) else 0
 
 
+def steps_through_time(loop: ast.For | ast.While) -> bool:
+    """`for t in range(n): out, state = self.cell(out, state)`: what the network gives is what it takes next."""
+    pending: list[ast.stmt] = list(loop.body)
+    while pending:
+        node = pending.pop()
+        if isinstance(node, (ast.If, ast.With)):
+            pending += node.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and _is_own(node.value.func):
+            given = {name for target in node.targets for name in _names(target)}
+            if len(given) > 1 and given & {name for arg in node.value.args for name in _names(arg)}:
+                return True
+    return False
+
+
+def _is_own(func: ast.expr) -> bool:
+    return isinstance(func, ast.Attribute) and isinstance(func.value, ast.Name) and func.value.id == "self"
+
+
+def _names(node: ast.expr) -> list[str]:
+    if isinstance(node, (ast.Tuple, ast.List)):
+        return [name for part in node.elts for name in _names(part)]
+    return [node.id] if isinstance(node, ast.Name) else []
+
+
 def is_small_data(node: ast.Call) -> bool:
     """`parser.add_argument("--dataset", default="mnist")`"""
     name = node.func.attr if isinstance(node.func, ast.Attribute) else ""

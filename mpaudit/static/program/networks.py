@@ -40,17 +40,21 @@ class Network(Struct, frozen=True, gc=False):
     """The largest number in sight that may be the width of a layer; 0: none is."""
     in_sight: bool = True
     """All of its layers are."""
+    steps: bool = False
+    """A recurrent layer is called again and again, step by step."""
 
     @property
     def is_light(self) -> bool:
         """Whether it most likely waits for launches and for memory, whatever the dtype of its products."""
+        if self.steps:
+            return True
         if self.nature >= Nature.ATTENTION and (not self.in_sight or self.width <= _COLOURS):
             return False
         return self.width < _ENOUGH[self.nature]
 
 
 _ENOUGH = {
-    Nature.UNKNOWN: 0, Nature.TABLES: 1 << 60, Nature.DENSE: 1024, Nature.GRAPH: 1 << 60, Nature.RECURRENT: 512,
+    Nature.UNKNOWN: 0, Nature.TABLES: 1 << 60, Nature.DENSE: 2048, Nature.GRAPH: 1 << 60, Nature.RECURRENT: 512,
     Nature.ATTENTION: 64, Nature.CONVOLUTION: 64, Nature.LIBRARY: 0,
 }  # fmt: skip
 """Nature → the width from which 16 bits are worth it, by the sizes of batches that go with it."""
@@ -101,6 +105,8 @@ class _Closure(Struct, frozen=True, gc=False):
     """Something is called that was looked up."""
     is_blind: bool
     """Something of it is not in sight."""
+    steps: bool
+    """A recurrent layer is called step by step."""
 
 
 class Networks:
@@ -116,12 +122,13 @@ class Networks:
         """The network whose classes and layers are known by `made_of` and `layers`; where those do not say it, that of
         `files`, in which it is made and trained, and of all that they import."""
         around = self._of_files(files)
-        names, is_open, is_blind = set(layers - {"?"}), "?" in layers, False
+        names, is_open, is_blind, steps = set(layers - {"?"}), "?" in layers, False, False
         for cls in made_of:
             closure = self._closure(cls)
             names |= closure.names
             is_open |= closure.is_open
             is_blind |= closure.is_blind
+            steps |= closure.steps
         nature = nature_of(names)
         if (
             nature < Nature.ATTENTION
@@ -131,7 +138,10 @@ class Networks:
             is_open = True
             nature = around.nature if nature is Nature.UNKNOWN else max(nature, around.nature)
         return Network(
-            Nature.UNKNOWN if is_blind and nature in _MERE else nature, around.width, not is_open and not is_blind
+            Nature.UNKNOWN if is_blind and nature in _MERE else nature,
+            around.width,
+            not is_open and not is_blind,
+            steps,
         )
 
     def _of_files(self, files: frozenset[str]) -> Network:
@@ -176,11 +186,12 @@ class Networks:
             pending = [(cls.module, unit) for unit in cls.module.outline.units if unit.first_line == cls.first_line]
             seen = {start}
             names = {_RESOLVED + cls.name}
-            is_open, is_blind = not pending, False
+            is_open, is_blind, steps = not pending, False, False
             while pending:
                 module, unit = pending.pop()
                 is_open |= unit.looks_up or bool(_LOOKED_UP.intersection(unit.calls))
                 is_blind |= self._is_blind(module, unit)
+                steps |= unit.steps
                 for name in unit.calls:
                     meant = self._meant(module, name)
                     names.add(_RESOLVED + name if meant else self._outside(module, name))
@@ -188,7 +199,9 @@ class Networks:
                         if (other.path, found.first_line) not in seen:
                             seen.add((other.path, found.first_line))
                             pending.append((other, found))
-            known = self._closures[start] = _Closure(frozenset(names), is_open, is_blind)
+            known = self._closures[start] = _Closure(
+                frozenset(names), is_open, is_blind, steps and bool(_RECURRENT & names)
+            )
         return known
 
     def _is_blind(self, module: ModuleInfo, unit: ir.Unit) -> bool:

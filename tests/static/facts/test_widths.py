@@ -65,3 +65,18 @@ def test_an_option_chooses_small_data(text: str, small: bool) -> None:
     found = outline(text, Scanner(["HOT"], str))
     assert isinstance(found, ir.Outline)
     assert [unit.small_data for unit in found.units] == [small]
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        ("for t in range(9):\n    out, state = self.cell(out, state)", True),
+        ("for layer in layers:\n    x = layer(x)", False),
+        ("for i in range(9):\n    x = self.relu(x)", False),
+        ("for x, y in loader:\n    out, state = self.net(x, y)", False),
+    ],
+)
+def test_a_loop_that_steps_through_time(text: str, steps: bool) -> None:
+    found = outline(text, Scanner(["HOT"], str))
+    assert isinstance(found, ir.Outline)
+    assert [unit.steps for unit in found.units] == [steps]

@@ -107,6 +107,36 @@ def test_a_layer_that_is_looked_up_may_be_a_convolution(tmp_path: Path) -> None:
     assert confidences(tmp_path, files) == ["likely"]
 
 
+STEPWISE = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(30000, 1024)
+        self.rnn = nn.GRU(1024, 1024)
+
+    def forward(self, word):
+        state = None
+        for _ in range(50):
+            word, state = self.rnn(self.embed(word), state)
+        return word
+
+def make(args):
+    return Net()
+"""
+
+
+def test_a_recurrent_layer_that_is_called_step_by_step_waits_for_launches(tmp_path: Path) -> None:
+    files = {"train.py": SCRIPT.format(hidden=1024), "net.py": STEPWISE}
+    assert confidences(tmp_path, files) == ["possible"]
+
+
+def test_a_single_dense_layer_is_fed_with_what_was_computed_before(tmp_path: Path) -> None:
+    script = SCRIPT.format(hidden=4096).replace("make(args)", "torch.nn.Linear(4096, 4096)")
+    assert confidences(tmp_path, {"train.py": script, "net.py": CONV}) == ["possible"]
+
+
 @pytest.mark.parametrize(
     ("names", "nature"),
     [
