@@ -17,6 +17,8 @@ from .values import Cls, Func, Ref, Sym, Value
 
 MAX_AGAIN = 4
 """States of a function's end that are followed into its next call."""
+HOPELESS = 0.8
+"""A call that took that much of the budget and did not end would not end with all of it either."""
 FOREIGN = frozenset(["paddle", "mindspore", "oneflow", "tensorflow", "jax"])
 
 
@@ -165,11 +167,13 @@ def _is_big(shape: object) -> bool:
 
 def _given_up(run: Run) -> set[FunctionInfo]:
     """Of the calls in which the budget ran out, the drivers round the innermost one that trains: on its own that one
-    may still be followed, and for the others nothing is gained by coming back."""
-    training = [info for info in run.exhausted if info.node is not None and run.project.trains(info)]
-    kept = training[-1:]
-    run.project.exhausting |= set(run.exhausted)
-    return set(run.exhausted) - set(kept)
+    may still be followed, unless it took nearly all of the budget already. For the others nothing is gained by coming
+    back."""
+    training = [(info, steps) for info, steps in run.exhausted if info.node is not None and run.project.trains(info)]
+    kept = {info for info, steps in training[-1:] if steps < run.limit * HOPELESS}
+    exhausted = {info for info, _ in run.exhausted}
+    run.project.exhausting |= exhausted
+    return exhausted - kept
 
 
 def _limit(project: Project, module: ModuleInfo) -> int:

@@ -12,8 +12,9 @@ from .trace import Trace
 from .values import Key, Value
 
 MAX_DEPTH = 12
-MAX_STEPS = 8_000
-"""Statement executions per entry point; on typical training code a few hundred are used."""
+MAX_STEPS = 6_000
+"""Statement executions per entry point; typical training code takes a few hundred, and the longest that was seen to
+end 5,100."""
 
 MAX_ALL_STEPS = 150_000
 """The same for all entry points of a component together; beyond, each gets no more than a test does."""
@@ -35,6 +36,8 @@ class Run:
     """Unknown values that are used as a 'scaler' or an 'optimizer'."""
     loops: list[Hashable] = field(default_factory=list)
     stack: list[FunctionInfo] = field(default_factory=list)
+    begun: list[int] = field(default_factory=list)
+    """The step at which each call on the stack was entered."""
     reached: set[FunctionInfo] = field(default_factory=set)
     steps: int = 0
     limit: int = MAX_STEPS
@@ -57,8 +60,8 @@ class Run:
     """Deep copy of a module → the optimizers that there were before it was made."""
     contains: dict[Hashable, set[Hashable]] = field(default_factory=dict)
     """Module → modules it was built from."""
-    exhausted: list[FunctionInfo] = field(default_factory=list)
-    """The calls that were open when the budget ran out."""
+    exhausted: list[tuple[FunctionInfo, int]] = field(default_factory=list)
+    """The calls that were open when the budget ran out, and the steps that each of them had taken by then."""
     completed: set[FunctionInfo] = field(default_factory=set)
     """Functions that were followed to their end."""
     shapes: set[Hashable] = field(default_factory=set)
@@ -89,10 +92,18 @@ class Run:
         self.filtered = set(other.filtered)
         self.cuda, self.maybe_cuda = other.cuda, other.maybe_cuda
 
+    def enter(self, info: FunctionInfo) -> None:
+        self.stack.append(info)
+        self.begun.append(self.steps)
+
+    def leave(self) -> None:
+        self.stack.pop()
+        self.begun.pop()
+
     def tick(self) -> None:
         self.steps += 1
         if self.steps > self.limit:
-            self.exhausted = list(self.stack)
+            self.exhausted = [(info, self.limit - step) for info, step in zip(self.stack, self.begun, strict=True)]
             raise OutOfBudget
 
 

@@ -62,11 +62,11 @@ def call_function(
     frame = open_frame(run, fr, func, args, keywords, st)
     outer = (st.casts, st.no_grad)
     enter_decorators(run, frame, node, st)
-    run.stack.append(info)
+    run.enter(info)
     try:
         done = flow.execute(run, frame, node.body, [st])
     finally:
-        run.stack.pop()
+        run.leave()
     run.completed.add(info)
     if func.self_value is None and not run.lazy and all(_is_plain(value) for value in everything):
         run.shapes.add(shape)

@@ -30,11 +30,11 @@ def follow(run: Run, fr: Frame, generator: Ref, st: PathState, block: Block) -> 
     frame.on_yield = block
     outer = (st.casts, st.no_grad)
     functions.enter_decorators(run, frame, info.node, st)
-    run.stack.append(info)
+    run.enter(info)
     try:
         ends = flow.execute(run, frame, info.node.body, [st])
     finally:
-        run.stack.pop()
+        run.leave()
     run.completed.add(info)
     ends += [s for s, _ in frame.returns]
     for s in (*ends, *frame.raises):

@@ -156,3 +156,23 @@ def test_nothing_is_definite_where_the_budget_ran_out(tmp_path: Path, monkeypatc
         audit = lint(["."], settings, cwd=tmp_path, jobs=1, use_cache=False)
         assert audit.findings
         assert {finding.confidence for finding in audit.findings} == {"likely"}
+
+
+@pytest.mark.parametrize(("before", "roots"), [(0, 1), (60, 2)])
+def test_a_function_that_took_the_whole_budget_gets_no_second_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int, roots: int
+) -> None:
+    text = long_function(100)
+    text += "".join(f"a{number} = {number}\n" for number in range(before)) + "train(1, 2, 3, 4)\n"
+    (tmp_path / "a.py").write_text(text, encoding="utf-8")
+    followed: set[int] = set()
+    tick = frame.Run.tick
+
+    def noting(run: frame.Run) -> None:
+        followed.add(run.root)
+        tick(run)
+
+    monkeypatch.setattr(frame.Run, "tick", noting)
+    monkeypatch.setattr(analysis, "MAX_STEPS", 80)
+    lint(["."], Settings(root=str(tmp_path), codes=("MPA209",)), cwd=tmp_path, jobs=1, use_cache=False)
+    assert len(followed) == roots
