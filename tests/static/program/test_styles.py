@@ -524,6 +524,28 @@ def train(model, loader, device):
 }
 
 CORRELATED = {
+    "a scaler that is asked for in a helper, after its use": """
+from helpers import restore
+
+def clip(model, optimizer, scaler):
+    if scaler:  # right
+    if model.training:  # wrong
+        scaler.unscale_(optimizer)
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # right
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # wrong MPA205
+
+def main(model, batches, path):
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    scaler = restore(path)
+    for x in batches:
+        optimizer.zero_grad()
+        with autocast("cuda"):
+            loss = model(x).mean()
+        scaler.scale(loss).backward()
+        clip(model, optimizer, scaler)
+        scaler.step(optimizer)
+        scaler.update()
+""",
     "a model that another function gives back": """
 from helpers import load_weights
 
