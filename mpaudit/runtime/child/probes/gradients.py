@@ -121,7 +121,7 @@ def install(
     def remember(optimizer: Optimizer) -> None:
         probe.scale = 1.0
         if wanted(step()):
-            probe.before = {id(p): p.detach().clone() for p in _updated(optimizer)}
+            probe.before = {id(p): _sample(p).clone() for p in _updated(optimizer)}
 
     def compare(optimizer: Optimizer) -> None:
         # the count of steps may have moved on already: what was remembered decides
@@ -180,9 +180,11 @@ def _computed_in(gradient: torch.Tensor) -> torch.dtype:
     if gradient.dtype is not torch.float32:
         return gradient.dtype
     values = gradient.detach().reshape(-1)
+    # the first few tell nearly always that it is none: neither has the last 13 bits of float32's significand
+    if torch.count_nonzero(values[:_FEW].view(torch.int32).bitwise_and(0x1FFF)):
+        return gradient.dtype
     for half in (torch.bfloat16, torch.float16):
-        # the first few tell nearly always that it is not
-        if _holds(half, values[:_FEW]) and _holds(half, values):
+        if _holds(half, values):
             return half if torch.count_nonzero(values) else gradient.dtype
     return gradient.dtype
 
@@ -194,19 +196,27 @@ def _holds(half: torch.dtype, values: torch.Tensor) -> bool:
 
 
 def _update(probe: GradientProbe, parameter: torch.Tensor, old: torch.Tensor) -> Update:
-    new = parameter.detach()
-    norm = float(old.float().norm())
-    ratio = float(torch.dist(new.float(), old.float())) / norm if norm else float("inf")
+    old = old.float()
+    change = _sample(parameter).float() - old
+    norm = float(old.norm())
+    ratio = float(change.norm()) / norm if norm else float("inf")
     module, name = _name(probe, parameter)
-    every = max(old.numel() // _SAMPLE, 1)
-    old, new = (values.reshape(-1)[::every].float() for values in (old, new))
-    change = new - old
     changed = change != 0
     lost = [torch.count_nonzero(changed & _absorbed(old, change, dtype)) for dtype in (torch.float16, torch.bfloat16)]
+    every = _every(parameter)
     counts = [every * int(count) for count in (torch.count_nonzero(changed), *lost)]
     # before the step that is under way was counted or after: the recorders of its backward pass know
     step = probe.gradients[-1].step if probe.gradients else probe.step()
     return Update(step, module, name, ratio, *counts)
+
+
+def _every(parameter: torch.Tensor) -> int:
+    return max(parameter.numel() // _SAMPLE, 1)
+
+
+def _sample(parameter: torch.Tensor) -> torch.Tensor:
+    """Evenly spread weights of a parameter, as a view where it is contiguous."""
+    return parameter.detach().reshape(-1)[:: _every(parameter)]
 
 
 def _absorbed(old: torch.Tensor, change: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
