@@ -80,6 +80,7 @@ class OpsProbe:
     of_parameter: dict[int, Owner] = field(default_factory=dict)
     of_state: dict[int, Owner] = field(default_factory=dict)
     """By id of a tensor that an optimizer works on: the owner of its parameter."""
+    ended: bool = False
     result: OpEvidence | None = None
 
     def step_finished(self, finished: int) -> None:
@@ -88,7 +89,7 @@ class OpsProbe:
             self.step += 1
             if self.step == self.count:
                 self.stop()
-        elif finished == self.first and self.result is None:
+        elif finished == self.first and not self.ended:
             self.start()
 
     def start(self) -> None:
@@ -110,12 +111,17 @@ class OpsProbe:
         self.mode = None
         _record(True)
         self.profiler.stop()
-        self.result = _evidence(self)
-        self.profiler = None
+        self.ended = True
 
     def evidence(self) -> OpEvidence:
+        """To be called when the script has been stopped: what was recorded is read here, not in one of its steps."""
         self.stop()
-        return self.result or OpEvidence(0, ())
+        if not self.ended:
+            return OpEvidence(0, ())
+        if self.result is None:
+            self.result = _evidence(self)
+            self.profiler = None
+        return self.result
 
 
 def install(events: Events, first: int, count: int, is_user: Callable[[str], bool] = is_user_file) -> OpsProbe:
