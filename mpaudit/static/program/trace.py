@@ -283,11 +283,17 @@ def is_feasible(basis: Basis, trace: Trace) -> bool:
     if with_scaler and without:
         return False
     counters = {key for key, _ in basis.guards if is_counter(key) and key in trace.relevant}
-    return len({_unnegated(key) for key in counters | {d.key for d in basis.trail}}) < 2
+    asked = {_unnegated(key) for key in counters | {d.key for d in basis.trail}}
+    return len({key for key in asked if not any(_is_part(other, key) for other in asked)}) < 2
 
 
 def _unnegated(key: Key) -> Key:
     return _unnegated(key[1]) if key[0] == "not" else key
+
+
+def _is_part(part: Key, key: Key) -> bool:
+    """Whether `key` is `part and something`, which is no other condition on a counter than `part` is."""
+    return key[0] in ("and", "or") and any(isinstance(own, tuple) and _unnegated(own) == part for own in key[1:])
 
 
 def is_sure(violation: Violation, basis: Basis, trace: Trace) -> bool:

@@ -37,6 +37,30 @@ def main(loader):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     Trainer(model=model, optimizer=optimizer).train(loader)
 """,
+    "a step that is left out for a large gradient, where it is due and the loss is finite": """
+def main(loader, every, limit):
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = GradScaler("cuda")
+    for i, x in enumerate(loader):
+        due = (i + 1) % every == 0
+        with autocast("cuda"):
+            loss = model(x).mean()
+        scaler.scale(loss).backward()
+        skip = False
+        if torch.isnan(loss):
+            skip = True
+        if due and not skip:
+            scaler.unscale_(optimizer)  # MPA206
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            if norm > limit:
+                scaler.update()  # right
+                skip = True
+            if not skip:
+                scaler.step(optimizer)
+                scaler.update()
+            optimizer.zero_grad()
+""",
     "one of two wrappers, and the optimizer in it": """
 class Wrapper:
     def __init__(self, optimizer):
