@@ -26,6 +26,7 @@ from mpaudit.runtime.plan import Options, plan
 from mpaudit.runtime.protocol import Target
 from mpaudit.runtime.session import Done, Ended, Session
 from tests.runtime.fakes import dead
+from tests.runtime.launching import heeds_interrupts
 
 ROOT = Path(__file__).parents[2]
 COUNTED = """
@@ -140,7 +141,7 @@ def test_an_interrupt_keeps_what_was_measured_and_leaves_no_process(tmp_path: Pa
     )  # fmt: skip
     process = start(
         *SHORT, "--allow-writes", "--variants", "fp32", "--runs", "2", "--out", "kept", "train.py",
-        cwd=tmp_path, start_new_session=True,
+        cwd=tmp_path, start_new_session=True, preexec_fn=heeds_interrupts,
     )  # fmt: skip
     deadline = time.monotonic() + 300
     while not (marks := list(tmp_path.glob("started-*"))):

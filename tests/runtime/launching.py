@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -53,3 +54,8 @@ def launch(
         "folder": str(home.parent / "run"),
     }
     return run(ChildPlan(**(plan | fields)), time_limit_s=limit_s, grace_s=grace_s, cwd=str(home))
+
+
+def heeds_interrupts() -> None:
+    """Where the tests are run in the background of a shell, interrupts are ignored, which a process inherits."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -17,7 +17,7 @@ import pytest
 
 from mpaudit.runtime.launch import TAIL
 from mpaudit.runtime.protocol import Target
-from tests.runtime.launching import launch
+from tests.runtime.launching import heeds_interrupts, launch
 
 
 def lines(text: str) -> list[str]:
@@ -228,14 +228,15 @@ def test_an_interrupted_parent_leaves_no_child(tmp_path: Path) -> None:
     """
     checkout = Path(__file__).parents[2]
     process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(parent)], cwd=checkout, stderr=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-c", textwrap.dedent(parent)], cwd=checkout, stderr=subprocess.PIPE, text=True,
+        preexec_fn=heeds_interrupts,
+    )  # fmt: skip
     deadline = time.monotonic() + 120
     while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip()):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
     child = int((tmp_path / "pid").read_text())
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate()
+    _, stderr = process.communicate(timeout=120)
     assert stderr.strip().endswith("KeyboardInterrupt")
     assert not alive(child)

@@ -34,6 +34,7 @@ def backward_under_autocast(seen: Seen) -> Iterator[Draft]:
         if event.basis.exceptional or event.basis.inexact:
             continue
         done.add(("MPA103", event.site))
+        told = cast.site not in trace.casts_owned or trace.told_precision
         if event.site in stale:
             yield _never_learns("MPA103", event.site, stale[event.site], _surely(event, trace))
             continue
@@ -41,7 +42,8 @@ def backward_under_autocast(seen: Seen) -> Iterator[Draft]:
             "MPA103", event.site,
             "backward runs under autocast: regions that were kept in float32 and custom functions are cast again on "
             "the way back, which loses precision and on CUDA may use float16 whatever dtype was asked for",
-            "end the autocast block before the backward", _surely(event, trace),
+            "end the autocast block before the backward",
+            _surely(event, trace) if told else Confidence.POSSIBLE,
             ((cast.site, "autocast entered here"),),
         )  # fmt: skip
     for step in trace.steps:

@@ -150,6 +150,7 @@ def call_external(
         run.trace.owned_roots.add(run.root)
         for value in everything:
             events.havoc(run, [value], st)
+        run.trace.told_precision |= any(keyword in ("mixed_precision", "precision", "fp16") for keyword, _ in keywords)
         return [(st, Owned(torch_api.owner(name) or "apex"))]
     builtin = python.call_python(run, fr, expr, name, args, keywords, st)
     if builtin is not None:

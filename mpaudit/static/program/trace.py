@@ -196,6 +196,8 @@ class Trace:
     """Autocast calls that are not turned off for good."""
     casts_owned: set[Site] = field(default_factory=set)
     """Autocasts that a framework gives, of its own dtype and while it is told to: `accelerator.autocast()`."""
+    told_precision: bool = False
+    """A framework is told a precision where it is made, and does not have its default, float32."""
     casts_entered: set[Site] = field(default_factory=set)
     entered_in: dict[Site, tuple[Hashable, ...]] = field(default_factory=dict)
     """Autocast → the loops in which it is entered; the innermost where there are several places."""
@@ -292,8 +294,16 @@ def _unnegated(key: Key) -> Key:
 
 
 def _is_part(part: Key, key: Key) -> bool:
-    """Whether `key` is `part and something`, which is no other condition on a counter than `part` is."""
-    return key[0] in ("and", "or") and any(isinstance(own, tuple) and _unnegated(own) == part for own in key[1:])
+    """Whether `key` is `part and something`, which is no other condition on a counter than `part` is. What is nested
+    deeper may contradict another condition in ways that are not seen."""
+    if not _is_compound(key):
+        return False
+    parts = [_unnegated(own) for own in key[1:] if isinstance(own, tuple)]
+    return part in parts and not any(map(_is_compound, parts))
+
+
+def _is_compound(key: Key) -> bool:
+    return key[0] in ("and", "or")
 
 
 def is_sure(violation: Violation, basis: Basis, trace: Trace) -> bool:

@@ -314,19 +314,25 @@ def test_a_float32_loop_beside_it_is_reported_too(name: str, tmp_path: Path) -> 
     assert found(tmp_path, files) == marks(files)
 
 
-@pytest.mark.parametrize("outside", [True, False])
-def test_a_backward_in_the_autocast_of_accelerate_is_reported(outside: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("outside", "options", "mark"),
+    [(True, 'mixed_precision="fp16"', ""), (False, 'mixed_precision="fp16"', "  # MPA103"), (False, "**options", "")],
+)
+def test_a_backward_in_the_autocast_of_accelerate_is_reported(
+    outside: bool, options: str, mark: str, tmp_path: Path
+) -> None:
+    """Not where no precision is in sight: the default is float32."""
     text = f"""
 from accelerate import Accelerator
 
 
-def main(model, loader):{LOOP}
-    accelerator = Accelerator(mixed_precision="fp16")
+def main(model, loader, **options):{LOOP}
+    accelerator = Accelerator({options})
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     for batch, target in loader:
         with accelerator.autocast():
             loss = nn.functional.cross_entropy(model(batch), target)
-{" " * 8 if outside else " " * 12}accelerator.backward(loss){"" if outside else "  # MPA103"}
+{" " * 8 if outside else " " * 12}accelerator.backward(loss){mark}
         optimizer.step()
         optimizer.zero_grad()
 """
