@@ -103,19 +103,20 @@ def stages(tree: Path) -> list[tuple[str, int | str, str]]:
         "c = Counts(); cwd = Path.cwd()\n"
         "set_ = s.load((), cwd=cwd, config=None, selection=s.Selection(None, (), ()), overrides={})\n"
         "run.lint((), set_, cwd=cwd, use_cache=False, counts=c)\n"
-        "print(*[getattr(c, n) for n in ('files', 'bytes', 'seeds', 'admitted', 'outlined_bytes', 'parsed',"
-        " 'parsed_bytes')])"
+        "print(*[getattr(c, n) for n in ('files', 'bytes', 'seeds', 'admitted', 'outlined_bytes', 'lowered',"
+        " 'lowered_bytes', 'parsed', 'parsed_bytes')])"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], cwd=tree, env=environment, capture_output=True, text=True)
     if done.returncode:
         return []
-    files, size, seeds, admitted, outlined, parsed, lowered = map(int, done.stdout.split())
+    files, size, seeds, admitted, outlined, units, lowered, parsed, trees = map(int, done.stdout.split())
     return [
         ("read and scanned", f"{files:,} files", f"{size / 1e6:.2f}"),
         ("with a trigger", f"{seeds:,} files", ""),
         ("admitted: `ast`", f"{admitted:,} files", f"{outlined / 1e6:.2f}"),
-        ("parsed: LibCST", f"{parsed:,} statements", f"{lowered / 1e6:.2f}"),
+        ("followed: `ast`", f"{units:,} statements", f"{lowered / 1e6:.2f}"),
+        ("parsed: LibCST", f"{parsed:,} statements", f"{trees / 1e6:.2f}"),
     ]
 
 

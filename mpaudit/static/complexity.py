@@ -6,8 +6,9 @@ by `and` overflow it; 6,000 terms of a sum keep it busy for a minute.
 
 from __future__ import annotations
 
+import ast
 import re
-from itertools import islice
+from itertools import accumulate, islice
 
 from mpaudit.static.facts.ir import SyntaxProblem
 
@@ -27,9 +28,30 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_BLOCKS = ("body", "orelse", "finalbody", "handlers")
 _ELIF = re.compile(r"\belif\b")
 _IGNORED = frozenset("#\\")
 _QUOTES = frozenset("\"'")
+
+
+def is_surely_simple(text: str, tree: ast.Module) -> bool:
+    """Whether `too_complex` need not be asked of a valid text: no statement, the blocks in it aside, has the characters
+    that so many operators take, or brackets and their ends."""
+    if text.count("elif") > MAX_BRANCHES:
+        return False
+    ends = [0, *accumulate(len(line) + 1 for line in text.split("\n"))]
+    pending: list[ast.stmt | ast.excepthandler] = list(tree.body)
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            continue
+        inner = [part for name in _BLOCKS for part in getattr(node, name, ())]
+        pending += inner
+        first = min([node.lineno, *(part.lineno for part in getattr(node, "decorator_list", ()))])
+        last = inner[0].lineno if inner else node.end_lineno or node.lineno
+        if ends[last] - ends[first - 1] > 2 * MAX_BRACKETS:
+            return False
+    return True
 
 
 def too_complex(text: str) -> SyntaxProblem | None:

@@ -1,9 +1,9 @@
 """From the files of one project to what belongs together: what to look at, what to parse, what is already known.
 
-The order of the sieve is its point: a byte scan of every file, an `ast` triage of the files that can matter, LibCST
-for the statements that can. Files that import each other form a component; a component is analysed alone, so that
-what is said of a file depends on its component and on nothing else. Each result is a function of contents and is
-cached by their hash; an unchanged component is answered without a parse.
+The order of the sieve is its point: a byte scan of every file, an `ast` triage of the files that can matter, the facts
+of the statements that can, LibCST for those that a finding stands in. Files that import each other form a component; a
+component is analysed alone, so that what is said of a file depends on its component and on nothing else. Each result is
+a function of contents and is cached by their hash; an unchanged component is answered without a parse.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .answers import ANSWER, Part, Question, Stored
 from .cache import Cache
 from .facts import ir
 from .heat import ENGINE_TRIGGERS, MATERIAL_TRIGGERS, PROJECT_TRIGGERS, SCIENCES, units_to_parse
-from .parsing import LOWER, OUTLINE, ToOutline
+from .parsing import LOWER, OUTLINE, TREE, Lowered, ToOutline
 from .pool import Lost, Pool, Task
 from .program.index import ModuleIndex
 from .sources import decode, read
@@ -126,7 +126,10 @@ class Counts:
     answered: int = 0
     outlined: int = 0
     outlined_bytes: int = 0
+    lowered: int = 0
+    lowered_bytes: int = 0
     parsed: int = 0
+    """With LibCST."""
     parsed_bytes: int = 0
 
     def add(self, other: Counts) -> None:
@@ -383,6 +386,10 @@ def _by_tree(trees: Iterable[Tree]) -> Iterator[tuple[Tree, list[int]]]:
     yield from found.values()
 
 
+_UnitPlace = tuple[File, int]
+"""A file and the number of a unit in it."""
+
+
 @dataclass(slots=True)
 class _Work:
     """A component on its way through the stages."""
@@ -393,6 +400,9 @@ class _Work:
     hot: list[set[int]] = field(default_factory=list)
     syntax: list[tuple[str, ir.SyntaxProblem]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    statements: dict[_UnitPlace, tuple[ir.Stmt, ...]] = field(default_factory=dict)
+    confirmed: set[_UnitPlace] = field(default_factory=set)
+    """Units whose statements are those of their LibCST tree."""
     lasting: bool = True
     """The same again at every try: may be cached."""
 
@@ -417,23 +427,45 @@ def _work_out(
     _outline(works, pool, patterns)
     for work in works:
         work.hot = units_to_parse(work.outlines)
-    parts = _lower(works, pool)
-    questions = [
-        Question(tuple(group), target[0], target[1], work.tree.sciences, work.tree.name)
-        for work, group in zip(works, parts, strict=True)
-    ]
-    weights = [
-        sum(u.last_line - u.first_line for part in group for u, stmts in part.chunks if stmts) * 35 for group in parts
-    ]
-    answers = pool.map(ANSWER, questions, weights)
+    _lower(works, pool)
+    answers: list[tuple[Stored, ...] | Lost] = [()] * len(works)
+    asked = list(range(len(works)))
+    while asked:
+        questions = [_question(works[i], target) for i in asked]
+        found = pool.map(ANSWER, questions, list(map(_weight, questions)))
+        for i, answer in zip(asked, found, strict=True):
+            answers[i] = answer
+        changed = _confirm([(works[i], answers[i]) for i in asked], pool)
+        asked = [i for i in asked if works[i] in changed]
     verdicts = []
-    for work, found in zip(works, answers, strict=True):
-        failed = isinstance(found, Lost)
-        failure = found.reason if isinstance(found, Lost) else ""
-        findings = found if not isinstance(found, Lost) else ()
+    for work, answer in zip(works, answers, strict=True):
+        for file in work.files:
+            file.data = None
+        failed = isinstance(answer, Lost)
+        failure = answer.reason if isinstance(answer, Lost) else ""
+        findings = answer if not isinstance(answer, Lost) else ()
         syntax, problems = tuple(sorted(work.syntax, key=lambda item: item[0])), tuple(sorted(set(work.problems)))
         verdicts.append((Verdict(findings, syntax, problems, failure), work.lasting and not failed))
     return verdicts
+
+
+def _question(work: _Work, target: tuple[tuple[int, ...] | None, str | None]) -> Question:
+    parts = [
+        Part(
+            file.name,
+            file.parts,
+            file.is_package,
+            outline,
+            tuple((unit, work.statements.get((file, number))) for number, unit in enumerate(outline.units)),
+        )
+        for file, outline in zip(work.files, work.outlines, strict=True)
+    ]
+    return Question(tuple(parts), target[0], target[1], work.tree.sciences, work.tree.name)
+
+
+def _weight(question: Question) -> int:
+    chunks = (chunk for part in question.parts for chunk in part.chunks)
+    return sum(unit.last_line - unit.first_line for unit, stmts in chunks if stmts) * 35
 
 
 def _outline(works: Sequence[_Work], pool: Pool, patterns: tuple[str, ...]) -> None:
@@ -462,59 +494,70 @@ def _outline(works: Sequence[_Work], pool: Pool, patterns: tuple[str, ...]) -> N
             work.problem(file, outlined.problem.line, _sentence(outlined.problem.message))
 
 
-def _lower(works: Sequence[_Work], pool: Pool) -> list[list[Part]]:
-    salt = fingerprint(_PARSING)[:8]
+def _lower(works: Sequence[_Work], pool: Pool) -> None:
+    """The statements of all units that are worth it."""
     places = [
-        (work, file, outline, number)
+        (work, (file, number))
         for work in works
-        for file, outline, hot in zip(work.files, work.outlines, work.hot, strict=True)
+        for file, hot in zip(work.files, work.hot, strict=True)
         for number in sorted(hot)
     ]
+    _read_units(places, LOWER, b"unit", pool)
+
+
+def _confirm(answers: Sequence[tuple[_Work, tuple[Stored, ...] | Lost]], pool: Pool) -> list[_Work]:
+    """What a finding speaks of is read from its LibCST tree too; the components of which that says something else, and
+    which have to be analysed again."""
+    places: dict[tuple[int, _UnitPlace], tuple[_Work, _UnitPlace]] = {}
+    for work, answer in answers:
+        named = {file.name: file for file in work.files}
+        units = {file: outline.units for file, outline in zip(work.files, work.outlines, strict=True)}
+        for found in () if isinstance(answer, Lost) else answer:
+            for place in (found.place, *(other.location for other in found.related)):
+                file = named[place.path]
+                for number, unit in enumerate(units[file]):
+                    within = unit.first_line <= place.line <= unit.last_line
+                    if within and (file, number) in work.statements.keys() - work.confirmed:
+                        places[id(work), (file, number)] = work, (file, number)
+    before = {key: work.statements[unit] for key, (work, unit) in places.items()}
+    _read_units(list(places.values()), TREE, b"tree", pool)
+    return [work for key, (work, unit) in places.items() if work.statements.get(unit) != before[key]]
+
+
+def _read_units(places: Sequence[tuple[_Work, _UnitPlace]], task: Task[str, Lowered], kind: bytes, pool: Pool) -> None:
+    """Puts the statements of units, or why there are none, with the work that they belong to."""
+    salt = fingerprint(_PARSING)[:8]
+    outlines = {file: outline for work, _ in places for file, outline in zip(work.files, work.outlines, strict=True)}
     lines: dict[File, list[str]] = {}
 
     def text(i: int) -> str:
         from .outline import split_lines, unit_text
 
-        _, file, outline, number = places[i]
+        file, number = places[i][1]
         if file not in lines:
             lines.clear()  # one file's units come one after another
             lines[file] = split_lines(decode(file.contents()))
-        return unit_text(lines[file], outline.units[number])
+        return unit_text(lines[file], outlines[file].units[number])
 
-    found = _remembered(
-        pool,
-        LOWER,
-        [(work.tree.cache, b"unit" + salt + outline.units[n].digest) for work, _, outline, n in places],
-        text,
-        len,
-    )
-    statements: dict[tuple[File, int], tuple[ir.Stmt, ...]] = {}
-    for (work, file, outline, number), (lowered, size) in zip(places, found, strict=True):
-        work.tree.counts.parsed += size > 0
-        work.tree.counts.parsed_bytes += size
-        first = outline.units[number].first_line
+    keys = [(work.tree.cache, kind + salt + outlines[file].units[n].digest) for work, (file, n) in places]
+    found = _remembered(pool, task, keys, text, len)
+    for (work, (file, number)), (lowered, size) in zip(places, found, strict=True):
+        counts, first = work.tree.counts, outlines[file].units[number].first_line
+        work.statements.pop((file, number), None)
+        if task is LOWER:
+            counts.lowered += size > 0
+            counts.lowered_bytes += size
         if isinstance(lowered, Lost):
             work.lost(file, lowered, first)
-        elif lowered.problem is not None:
+            continue
+        if lowered.by_tree:
+            counts.parsed += size > 0
+            counts.parsed_bytes += size
+            work.confirmed.add((file, number))
+        if lowered.problem is not None:
             work.problem(file, lowered.problem.line + first - 1, _sentence(lowered.problem.message))
         else:
-            statements[file, number] = lowered.statements
-    for work in works:
-        for file in work.files:
-            file.data = None
-    return [
-        [
-            Part(
-                file.name,
-                file.parts,
-                file.is_package,
-                outline,
-                tuple((unit, statements.get((file, number))) for number, unit in enumerate(outline.units)),
-            )
-            for file, outline in zip(work.files, work.outlines, strict=True)
-        ]
-        for work in works
-    ]
+            work.statements[file, number] = lowered.statements
 
 
 def _sentence(message: str) -> str:

@@ -1,4 +1,4 @@
-"""The two parsers as work that may be done elsewhere: `ast` outlines a file, LibCST lowers a chunk."""
+"""Parsing as work that may be done elsewhere: `ast` outlines a file, `ast` or LibCST lowers a chunk."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from .triggers import Scanner
 class Lowered(msgspec.Struct, array_like=True, frozen=True):
     statements: tuple[ir.Stmt, ...]
     problem: ir.SyntaxProblem | None
+    by_tree: bool
+    """LibCST has read it."""
 
 
 class ToOutline(msgspec.Struct, array_like=True, frozen=True):
@@ -55,18 +57,31 @@ NOT_SYNTAX = ("too complex", "LibCST cannot")
 
 
 def lower_chunk(text: str) -> Lowered:
-    """The facts of one chunk."""
+    """The facts of one chunk, by `ast` where that is sure to give those of LibCST."""
+    from .facts.quick import quickly
+
+    found = quickly(text)
+    return lower_tree(text) if found is None else Lowered(found, None, by_tree=False)
+
+
+def lower_tree(text: str) -> Lowered:
+    """The facts of one chunk, by LibCST."""
     from .facts.lower import lower
 
     found = lower(text)
-    return Lowered((), found) if isinstance(found, ir.SyntaxProblem) else Lowered(found, None)
+    if isinstance(found, ir.SyntaxProblem):
+        return Lowered((), found, by_tree=True)
+    return Lowered(found, None, by_tree=True)
 
 
 OUTLINE = Task[ToOutline, Outlined](
     __name__, "outline_file", ToOutline, Outlined, "the parser", worth=1_000_000, seconds=_seconds
 )
 LOWER = Task[str, Lowered](
-    __name__, "lower_chunk", str, Lowered, "the parser", worth=500_000, dangerous=400_000, seconds=_seconds
+    __name__, "lower_chunk", str, Lowered, "the parser", worth=1_000_000, dangerous=400_000, seconds=_seconds
+)
+TREE = Task[str, Lowered](
+    __name__, "lower_tree", str, Lowered, "the parser", worth=200_000, dangerous=400_000, seconds=_seconds
 )
 
 

@@ -6,8 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from mpaudit import rulebook
+from mpaudit.settings import Settings
 from mpaudit.static.cache import Cache
-from mpaudit.static.loading import MAX_IMPORTERS, MAX_IMPORTS, Tree, survey
+from mpaudit.static.facts import quick
+from mpaudit.static.facts.lower import lower
+from mpaudit.static.loading import MAX_IMPORTERS, MAX_IMPORTS, Counts, Tree, survey
+from mpaudit.static.run import lint
 
 SEED = "import torch\nscaler = torch.cuda.amp.GradScaler()\n"
 
@@ -99,3 +104,20 @@ def test_admission_is_bounded_in_bytes_but_never_leaves_out_precision_code(
     assert admitted(tmp_path, files) == {"train.py", "data.py", "main.py"}
     monkeypatch.setattr("mpaudit.static.loading.MAX_ADMITTED", 10)
     assert admitted(tmp_path, files) == {"train.py"}
+
+
+def test_what_a_finding_stands_in_is_what_libcst_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "import torch\n\n\ndef train():\n    return torch.cuda.amp.GradScaler()\n"
+    (tmp_path / "train.py").write_text(text)
+    settings = Settings(root=str(tmp_path), codes=tuple(rulebook.headers()))
+    expected = lint(["."], settings, cwd=tmp_path, use_cache=False, jobs=1)
+    assert [(finding.code, finding.line, finding.column) for finding in expected.findings] == [("MPA701", 5, 12)]
+
+    def misplaced(chunk: str) -> object:
+        return lower(chunk.replace("    return", "  return"))
+
+    counts = Counts()
+    monkeypatch.setattr(quick, "quickly", misplaced)
+    shown = lint(["."], settings, cwd=tmp_path, use_cache=False, jobs=1, counts=counts)
+    assert shown.findings == expected.findings
+    assert counts.parsed == 1

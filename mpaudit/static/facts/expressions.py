@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 from typing import Any
 
 import libcst as cst
 
 from mpaudit.static.facts import ir
+from mpaudit.static.facts.limits import MAX_DEPTH, MAX_ITEMS, MAX_TEXT
 from mpaudit.static.facts.positions import Positions
 from mpaudit.static.facts.strings import literal, unescape
-
-MAX_DEPTH = 100
-"""Expressions below this depth are Opaque."""
-MAX_ITEMS = 64
-"""Items of a display that are kept."""
-MAX_TEXT = 200
-"""Characters of a string that are kept."""
 
 OPAQUE = ir.Opaque()
 
@@ -66,32 +61,39 @@ class Expressions:
         return _text(literal(node.value))
 
     def formatted(self, node: cst.FormattedString | cst.TemplatedString) -> ir.Expr:
-        return ir.FString(tuple(self.formatted_parts(node.parts, raw="r" in node.start.lower())))
+        return ir.FString(_joined(self.pieces(node)))
 
-    def formatted_parts(self, parts: Iterable[cst.CSTNode], *, raw: bool) -> list[ir.Expr]:
-        found: list[ir.Expr] = []
+    def pieces(self, node: cst.BaseString) -> list[str | ir.Expr]:
+        """The texts and the expressions of one literal."""
+        if isinstance(node, cst.SimpleString):
+            text = literal(node.value)
+            return [OPAQUE if text is None else text]
+        assert isinstance(node, cst.FormattedString | cst.TemplatedString)
+        return self.formatted_pieces(node.parts, raw="r" in node.start.lower())
+
+    def formatted_pieces(self, parts: Iterable[cst.CSTNode], *, raw: bool) -> list[str | ir.Expr]:
+        found: list[str | ir.Expr] = []
         for part in parts:
             if isinstance(part, (cst.FormattedStringText, cst.TemplatedStringText)):
-                found.append(_text(unescape(part.value.replace("{{", "{").replace("}}", "}"), raw=raw)))
+                text = unescape(part.value.replace("{{", "{").replace("}}", "}"), raw=raw)
+                found.append(OPAQUE if text is None else text)
             elif isinstance(part, (cst.FormattedStringExpression, cst.TemplatedStringExpression)):
                 found.append(self.expr(part.expression))
                 if part.format_spec is not None:
-                    found += self.formatted_parts(part.format_spec, raw=raw)
+                    found += _joined(self.formatted_pieces(part.format_spec, raw=raw))
         return found
 
     def concatenated(self, node: cst.ConcatenatedString) -> ir.Expr:
-        pieces: list[ir.Expr] = []
+        literals: list[cst.BaseString] = []
         rest: cst.BaseString = node
         while isinstance(rest, cst.ConcatenatedString):
-            pieces.append(self.expr(rest.left))
+            literals.append(rest.left)
             rest = rest.right
-        pieces.append(self.expr(rest))
-        if any(isinstance(piece, ir.FString) for piece in pieces):
-            return ir.FString(
-                tuple(part for piece in pieces for part in (piece.parts if isinstance(piece, ir.FString) else (piece,)))
-            )
-        texts = [piece.value for piece in pieces if isinstance(piece, ir.Const) and isinstance(piece.value, str)]
-        return _text("".join(texts)) if len(texts) == len(pieces) else OPAQUE
+        literals.append(rest)
+        pieces = [piece for part in literals for piece in self.pieces(part)]
+        if any(not isinstance(part, cst.SimpleString) for part in literals):
+            return ir.FString(_joined(pieces))
+        return OPAQUE if OPAQUE in pieces else _text("".join(piece for piece in pieces if isinstance(piece, str)))
 
     def comparison(self, node: cst.Comparison) -> ir.Expr:
         left = self.expr(node.left)
@@ -246,6 +248,17 @@ class Expressions:
 
 def _text(value: str | None) -> ir.Expr:
     return OPAQUE if value is None else ir.Const(value[:MAX_TEXT])
+
+
+def _joined(pieces: Iterable[str | ir.Expr]) -> tuple[ir.Expr, ...]:
+    """Texts that stand side by side are one, as they are to Python; an empty one is none."""
+    found: list[ir.Expr] = []
+    for is_text, group in groupby(pieces, key=lambda piece: isinstance(piece, str)):
+        if not is_text:
+            found += group  # type: ignore[arg-type]
+        elif text := "".join(group):  # type: ignore[arg-type]
+            found.append(_text(text))
+    return tuple(found)
 
 
 _CONSTANT_NAMES = {"None": ir.Const(None), "True": ir.Const(True), "False": ir.Const(False)}

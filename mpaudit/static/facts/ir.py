@@ -13,7 +13,7 @@ from typing import Union
 
 import msgspec
 
-SCHEMA = 6
+SCHEMA = 7
 """Raised with every change of shape or of meaning: cached facts of another schema are not read."""
 
 Span = tuple[int, int, int, int]
@@ -141,7 +141,7 @@ class Walrus(_Node, frozen=True, tag=17):
 
 
 class FString(_Node, frozen=True, tag=18):
-    """Constant parts as Const, the rest as their expressions, in order."""
+    """Texts as Const, those of literals side by side as one, the rest as their expressions, in order."""
 
     parts: tuple[Expr, ...]
 

@@ -12,8 +12,9 @@ import libcst as cst
 import msgspec
 
 from mpaudit.static.facts import ir
-from mpaudit.static.facts.expressions import MAX_DEPTH, OPAQUE, Expressions
-from mpaudit.static.facts.positions import Positions, deep_recursion
+from mpaudit.static.facts.expressions import OPAQUE, Expressions
+from mpaudit.static.facts.limits import MAX_DEPTH, deep_recursion
+from mpaudit.static.facts.positions import Positions
 from mpaudit.static.syntax import normalise_newlines, parse_chunk
 from mpaudit.static.triggers import bindings_of
 

@@ -7,10 +7,7 @@ for become lines and columns afterwards.
 
 from __future__ import annotations
 
-import sys
 from bisect import bisect_right
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import accumulate
 from types import TracebackType
 from typing import Any
@@ -19,9 +16,6 @@ import libcst as cst
 from libcst._nodes.internal import CodegenState
 
 from mpaudit.static.facts.ir import Span
-
-_DEEP = 30_000
-"""Frames: the generator uses about seven for each operator of a sum (`complexity.MAX_CHAIN`)."""
 
 
 class _Tokens(CodegenState):
@@ -82,14 +76,3 @@ class Positions:
         offset = self._offsets[token]
         line = bisect_right(self._lines, offset)
         return line, offset - self._lines[line - 1] + 1
-
-
-@contextmanager
-def deep_recursion() -> Iterator[None]:
-    """Room for LibCST's code generator, which recurses in Python, on the deepest expression that is parsed."""
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(limit, _DEEP))
-    try:
-        yield
-    finally:
-        sys.setrecursionlimit(limit)

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from mpaudit.static.facts import ir
-from mpaudit.static.facts.expressions import MAX_DEPTH, MAX_ITEMS, MAX_TEXT
+from mpaudit.static.facts.limits import MAX_DEPTH, MAX_ITEMS, MAX_TEXT
 from mpaudit.static.facts.lower import lower, pack, unpack
 
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from mpaudit.static.facts import ir
-from mpaudit.static.facts.expressions import MAX_ITEMS, MAX_TEXT
+from mpaudit.static.facts.limits import MAX_ITEMS, MAX_TEXT
 from mpaudit.static.facts.lower import lower, pack, unpack
 from mpaudit.static.outline import split_lines
 from mpaudit.static.syntax import decode, normalise_newlines, parse_ast
