@@ -43,11 +43,22 @@ class Tree:
         name = _last(node)
         return name in self.scaler_names or re.search(r"scaler(_?\w)?$", name, re.IGNORECASE) is not None
 
+    @cached_property
+    def off(self) -> frozenset[str]:
+        """Scalers that are never on, `GradScaler(enabled=False)`: nothing that is done with them can be broken."""
+        made: dict[str, list[bool]] = {}
+        for source in self.sources:
+            for call, target in _made_in(source):
+                disabled = re.search(r"enabled\s*=\s*False", source.code(call)) is not None
+                made.setdefault(_last(target), []).append(disabled)
+        return frozenset(name for name, disabled in made.items() if all(disabled))
+
     def scaler_calls(self, source: Source, method: str, within: ast.AST | None = None) -> list[ast.Call]:
         return [
             call
             for call in source.calls(within)
             if isinstance(call.func, ast.Attribute) and call.func.attr == method and self.is_scaler(call.func.value)
+            if _last(call.func.value) not in self.off
         ]
 
     def updates(self, source: Source) -> list[ast.Call]:
@@ -177,6 +188,28 @@ def update_after_each_step(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[E
             ):
                 scaler = source.code(first.func.value)  # type: ignore[attr-defined]
                 yield source, first, [*_added_after(source, first, f"{scaler}.update()"), *source.mark(second)]
+
+
+@operator("MPA204", "MPA206", "MPA207")
+def update_under_the_condition_of_a_step(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit]]]:
+    """Of several optimizers one is stepped under a condition, and the update goes there too."""
+    for source in tree.sources:
+        for call in tree.updates(source):
+            steps = [c for c in tree.steps(source, source.function(call)) if _same_scaler(c, call)]
+            if len({_optimizer(source, step) for step in steps}) < 2 or not _is_alone(source, call):
+                continue
+            update = source.statement(call)
+            suite, place = source.suite(update)
+            for step in steps:
+                branch = next((n for n in source.above(step) if isinstance(n, ast.If) and n in suite[:place]), None)
+                others = [c for c in steps if branch is None or c not in source.calls(_as_body(branch))]
+                inner = source.statement(step)
+                if branch is not None and others and not branch.orelse and source.own_lines(inner):
+                    moved = source.after(inner, marked(source.text_of(update)))
+                    unscales = [c for o in others for c in tree.scaler_calls(source, "unscale_", source.function(o))]
+                    marks = _marks((source, c) for c in [*others, *unscales])
+                    yield source, call, [*source.cut(update), *moved, *marks]
+                    break
 
 
 # -------------------------------------------------------------------- scaler.step
@@ -552,6 +585,28 @@ def drop_autocast(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit]]]:
             yield source, scaled[0], [*edits, *places, *_marks([*near, *tree.made])]
 
 
+@operator("MPA101", "MPA216")
+def autocast_decorator_dropped(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit]]]:
+    """`@autocast()` on a forward, and every other autocast of the project with it."""
+    edits: list[Edit] = []
+    dropped = 0
+    for source in tree.sources:
+        for function in ast.walk(source.tree):
+            for decorator in function.decorator_list if isinstance(function, Function) else ():
+                if re.search(r"\bautocast\b", source.code(decorator)) and "False" not in source.code(decorator):
+                    at = source.text.rindex("@", 0, source.start(decorator))
+                    edits.append(Edit(source.path, at, source.end(decorator), ""))
+                    dropped += 1
+        for block in _autocast_blocks(source):
+            if len(block.items) == 1:
+                edits += _header(source, block, "", "if True")
+    for source in tree.sources:
+        scaled = tree.scaled_backwards(source)
+        if scaled and dropped:
+            near = [(source, call) for call in source.calls(source.function(scaled[0]))]
+            yield source, scaled[0], [*edits, *_marks([*near, *tree.made])]
+
+
 @operator("MPA215")
 def bf16_under_scaler(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit]]]:
     """Every autocast of the project computes in bfloat16: while one is left in float16, the scaler has its use."""
@@ -659,6 +714,18 @@ def scaler_left_out_of_the_checkpoint(tree: Tree) -> Iterator[tuple[Source, ast.
                 yield source, call, [*source.drop(holder), *_marks([*saves, *dicts])]
 
 
+@operator("MPA214")
+def scaler_not_loaded(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit]]]:
+    """What resumes a run no longer loads the scaler's state."""
+    for source in tree.sources:
+        for call in tree.scaler_calls(source, "load_state_dict"):
+            around = source.function(call)
+            if not _is_alone(source, call) or getattr(around, "name", "") == "load_state_dict":
+                continue
+            loads = [c for c in source.calls(around) if _last(c.func) == "load_state_dict" and c is not call]
+            yield source, call, [*source.drop(call), *_marks((source, c) for c in loads)]
+
+
 @operator("MPA201")
 def scaler_removed(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit]]]:
     """Every use of the scaler in a file becomes what it wraps, and no scaler is made anywhere."""
@@ -721,6 +788,43 @@ def enabled_in_the_first_place(tree: Tree) -> Iterator[tuple[Source, ast.AST, li
             if keyword.arg == "enabled":
                 text = f"{source.code(call.func)}({source.code(keyword.value)})"
                 yield source, call, source.replace(call, text)
+
+
+_FLOAT64 = re.compile(
+    r"^(np|numpy)\.(zeros|ones|empty|full|linspace|random\.(rand|randn|random|normal|uniform|standard_normal))$"
+)
+_TO_TORCH = frozenset({"torch.from_numpy", "torch.tensor", "torch.as_tensor"})
+
+
+@operator("MPA303")
+def float32_left_out(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit]]]:
+    """What NumPy makes in float64 goes to torch without its `dtype=np.float32`, `.astype(np.float32)` or `.float()`."""
+    for source in tree.sources:
+        for call in source.calls():
+            if _dotted(call.func) not in _TO_TORCH or not call.args:
+                continue
+            given, edits = _as_float64(source, call.args[0])
+            outer = source.parents.get(source.parents[call])
+            if isinstance(outer, ast.Call) and _last(outer.func) == "float" and not outer.args:
+                edits = [*edits, Edit(source.path, source.end(call), source.end(outer), "")]
+            if given and edits and not any(k.arg == "dtype" for k in call.keywords):
+                yield source, call, [*edits, *source.mark(call)]
+
+
+def _as_float64(source: Source, node: ast.expr) -> tuple[bool, list[Edit]]:
+    """Whether an array is one that NumPy makes in float64, and what takes its conversion to float32 away."""
+    if isinstance(node, ast.Call) and _last(node.func) == "astype" and isinstance(node.func, ast.Attribute):
+        if "float32" not in source.code(node):
+            return False, []
+        inner = node.func.value
+        made, edits = _as_float64(source, inner)
+        return made, [*edits, Edit(source.path, source.end(inner), source.end(node), "")]
+    if not isinstance(node, ast.Call) or not _FLOAT64.search(_dotted(node.func)):
+        return False, []
+    dtypes = [keyword for keyword in node.keywords if keyword.arg == "dtype"]
+    if any("float32" not in source.code(keyword.value) for keyword in dtypes):
+        return False, []
+    return True, [edit for keyword in dtypes for edit in _argument_removed(source, keyword)]
 
 
 # ------------------------------------------------------------------------- helpers

@@ -65,8 +65,11 @@ def broken(operator: str, files: dict[str, str] = FILES) -> list[tuple[Mutant, d
     return found
 
 
-OF_TWO = {"update-after-each-step", "unscale-of-another"}
-NOT_HERE = {"autocast-arguments-of-the-other", "scaler-in-epoch-loop", "wrapper-call-into-autocast"} | OF_TWO
+OF_TWO = {"update-after-each-step", "unscale-of-another", "update-under-the-condition-of-a-step"}
+OF_OTHERS = {"autocast-decorator-dropped", "scaler-not-loaded", "float32-left-out"}
+NOT_HERE = (
+    {"autocast-arguments-of-the-other", "scaler-in-epoch-loop", "wrapper-call-into-autocast"} | OF_TWO | OF_OTHERS
+)
 
 
 @pytest.mark.parametrize("operator", sorted(set(OPERATORS) - NOT_HERE))
@@ -128,6 +131,64 @@ def test_operators_of_two_optimizers() -> None:
     assert places == {"scaler.step(optimizer)", "scaler.update()", "scaler.step(other)"}
     [(_, changed, places)] = broken("unscale-of-another", files)
     assert places == {"scaler.unscale_(other)", CLIP}
+
+
+def test_an_update_goes_under_the_condition_of_one_of_two_steps() -> None:
+    text = """\
+def train(loader, gen, critic, scaler):
+    for i, (a, b) in enumerate(loader):
+        scaler.scale(a).backward()
+        scaler.step(critic)
+        if i % 5 == 0:
+            scaler.scale(b).backward()
+            scaler.step(gen)
+        scaler.update()
+"""
+    [(_, changed, places)] = broken("update-under-the-condition-of-a-step", {"a.py": text})
+    assert "scaler.step(gen)\n            scaler.update()\n        pass\n" in changed["a.py"]
+    assert places == {"scaler.step(critic)", "scaler.update()"}
+
+
+def test_a_decorator_goes_with_every_other_autocast() -> None:
+    files = {
+        "net.py": "from torch.cuda.amp import autocast\n\n\nclass Net:\n    @autocast()\n    def forward(self, x):\n"
+        "        with autocast(enabled=False):\n            return x\n",
+        "engine.py": ENGINE,
+    }
+    [(_, changed, places)] = broken("autocast-decorator-dropped", files)
+    assert "@autocast" not in changed["net.py"]
+    assert "autocast(enabled=False)" in changed["net.py"]
+    assert "with torch.autocast" not in changed["engine.py"]
+    assert BACKWARD in places
+
+
+def test_the_state_of_a_scaler_is_not_loaded() -> None:
+    text = "def load(opt, scaler, state):\n    opt.load_state_dict(state[0])\n    scaler.load_state_dict(state[1])\n"
+    wrapper = "class S:\n    def load_state_dict(self, state):\n        self._scaler.load_state_dict(state)\n"
+    [(_, changed, places)] = broken("scaler-not-loaded", {"a.py": text, "b.py": wrapper})
+    assert "scaler.load" not in changed["a.py"]
+    assert places == {"opt.load_state_dict(state[0])", "pass"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("torch.from_numpy(np.zeros(3, dtype=np.float32))", "torch.from_numpy(np.zeros(3, ))"),
+        ("torch.tensor(np.random.rand(3).astype(np.float32))", "torch.tensor(np.random.rand(3))"),
+        ("torch.as_tensor(np.ones(3)).float().cuda()", "torch.as_tensor(np.ones(3)).cuda()"),
+        ("torch.tensor(np.arange(3).astype(np.float32))", ""),
+        ("torch.tensor(np.zeros(3, dtype=np.int64)).float()", ""),
+        ("torch.tensor(np.zeros(3))", ""),
+    ],
+)
+def test_a_conversion_to_float32_is_left_out(before: str, after: str) -> None:
+    found = broken("float32-left-out", {"a.py": f"x = {before}\n"})
+    assert [changed["a.py"] for _, changed, _ in found] == ([f"x = {after}\n"] if after else [])
+
+
+def test_nothing_is_broken_about_a_scaler_that_is_never_on() -> None:
+    files = {"engine.py": ENGINE, "train.py": TRAIN.replace("enabled=True", "enabled=False")}
+    assert not broken("drop-update", files)
 
 
 def test_a_scaler_is_disabled_where_it_is_made() -> None:
