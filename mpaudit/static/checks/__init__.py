@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from . import autocast, dtypes, migration, missing, scaler
+from . import autocast, checkpoints, dtypes, migration, missing, scaler
 from .draft import Draft, Seen, Target
 
 Check = Callable[[Seen], Iterator[Draft]]
@@ -19,7 +19,7 @@ CHECKS: dict[Check, frozenset[str]] = {
     scaler.fp16_without_scaler: frozenset({"MPA201"}),
     scaler.protocol: scaler.TYPESTATE,
     scaler.created_in_loop: frozenset({"MPA213"}),
-    scaler.state_not_saved: frozenset({"MPA214"}),
+    checkpoints.state_not_kept: frozenset({"MPA214"}),
     scaler.with_bf16: frozenset({"MPA215"}),
     scaler.without_low_precision: frozenset({"MPA216"}),
     scaler.half_weights: frozenset({"MPA221"}),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
+from types import MappingProxyType
 
 from msgspec import Struct
 
 from mpaudit.model import Confidence, Severity
 
-from ..program.linker import Site
+from ..program.keeping import Kept
+from ..program.linker import FunctionInfo, Site
 from ..program.networks import Networks
 from ..program.trace import Trace
 
@@ -56,6 +58,14 @@ class Seen(Struct, frozen=True, gc=False):
     """Files with a network that goes through a sequence cell by cell."""
     resumable: frozenset[Site] = frozenset()
     """Checkpoints that some code of the project may resume from."""
+    homes: Mapping[Site, FunctionInfo | None] = MappingProxyType({})
+    """Checkpoint → the function that writes it."""
+    never_saved: tuple[Kept, ...] = ()
+    """Scalers whose state is loaded and never saved."""
+    never_loaded: tuple[Kept, ...] = ()
+    """Scalers whose state is saved and never loaded."""
+    optimizer_loads: tuple[Kept, ...] = ()
+    """Where the state of an optimizer is loaded."""
     for_a_while: frozenset[Site] = frozenset()
     """Calls that set the default dtype in what sets it back."""
     shims: frozenset[str] = frozenset()

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterator
 from mpaudit.model import Confidence, Severity
 
 from ..program.linker import Site
-from ..program.trace import Basis, Hit, Saved, Scaled, Step, Trace, is_feasible, is_mode, is_sure
+from ..program.trace import Hit, Scaled, Step, Trace, is_feasible, is_sure
 from ..program.values import Cast, Const, Key, Ref, Sym, Tensor
 from .draft import Draft, Seen, name_of
 
@@ -253,11 +253,11 @@ def created_in_loop(seen: Seen) -> Iterator[Draft]:
         made = trace.made.get(scaler)
         if made is None or not made.loops or scaler not in trace.remade:
             continue
-        loops = max((_common(made.loops, step.loops) for step in steps), key=len)
+        loops = max((_common(made.loops, step.loops) for step in steps), key=len) or _fed_in(trace, scaler, made.loops)
         if not loops or any(_fresh_run(trace, step.optimizer, loops) for step in steps):
             continue
         name = name_of(trace, scaler, "the scaler")
-        every_step = any(step.loops == loops for step in steps)
+        every_step = any(step.loops == loops or len(step.loops) < len(loops) for step in steps)
         if every_step:
             message = (
                 f"{name} is created anew for every step: its scale starts at 65536 each time and never adapts, so "
@@ -272,6 +272,12 @@ def created_in_loop(seen: Seen) -> Iterator[Draft]:
             "MPA213", made.site, message, "create the scaler once, before the loops", Confidence.LIKELY,
             ((steps[0].site, "stepped here"),), Severity.ERROR if every_step else Severity.WARNING,
         )  # fmt: skip
+
+
+def _fed_in(trace: Trace, scaler: Hashable, loops: tuple[Hashable, ...]) -> tuple[Hashable, ...]:
+    """The loops round the construction, where the losses of micro-batches are scaled in them and the step follows."""
+    scaled = any(event.scaled == scaler and event.loops[: len(loops)] == loops for event in trace.backwards)
+    return loops if scaled else ()
 
 
 def _steps_by_scaler(trace: Trace) -> dict[Hashable, list[Step]]:
@@ -295,66 +301,6 @@ def _fresh_run(trace: Trace, optimizer: Hashable, loops: tuple[Hashable, ...]) -
     return trace.born.get(optimizer, ())[: len(loops)] == loops
 
 
-# ------------------------------------------------------------ checkpoints
-
-
-def state_not_saved(seen: Seen) -> Iterator[Draft]:
-    """MPA214: optimizer state saved, scaler in use, its state not."""
-    trace = seen.trace
-    stepped = {step.scaler for step in trace.steps}
-    with_state = {saved.site for saved in trace.saved if saved.open or saved.scalers - stepped}
-    kept = {scaler for saved in trace.saved for scaler in saved.scalers}
-    remade = {draft.site for draft in created_in_loop(seen)}
-    remade_too = {scaler for scaler, made in trace.made.items() if made.site in remade}  # each epoch forgets it anyway
-    done: set[Site] = set()
-    for saved in trace.saved:
-        if saved.site in with_state or saved.site in done or saved.basis.exceptional:
-            continue
-        steps = [step for step in trace.steps if _holds(trace, saved, step)]
-        # an optimizer that several scripts get from one function: what steps it where it is saved is what counts
-        steps = [step for step in steps if step.basis.root == saved.basis.root] or steps
-        scalers = {
-            step.scaler for step in steps
-            if step.scaler is not None and step.scaler not in kept and step.scaler not in remade_too
-            and (not saved.scalers or isinstance(step.scaler, Ref))
-            and _really_enabled(trace, step.scaler) and _compatible(step.basis, saved.basis)
-        }  # fmt: skip
-        if not scalers:
-            continue
-        missing = sorted(scalers, key=repr)[:1]
-        done.add(saved.site)
-        name = name_of(trace, missing[0], "the scaler")
-        related = tuple((trace.made[s].site, "the scaler") for s in missing if s in trace.made)
-        yield Draft(
-            "MPA214", saved.site,
-            f"the checkpoint holds the optimizer's state but not that of {name}: a resumed run starts at scale 65536 "
-            "again, and skips steps or loses small gradients until it has found its scale",
-            f"add {name}.state_dict() to the checkpoint and load it on resume",
-            Confidence.LIKELY if saved.site in seen.resumable else Confidence.POSSIBLE, related,
-        )  # fmt: skip
-
-
-def _holds(trace: Trace, saved: Saved, step: Step) -> bool:
-    """The stepped optimizer, or what is called by the same attribute of `self` in the same file: methods that no path
-    joins (the trainer is made elsewhere) know it by different origins."""
-    if step.optimizer in saved.optimizers:
-        return True
-    name = trace.names.get(step.optimizer, "")
-    same_file = name.startswith("self.") and step.site.path == saved.site.path
-    return same_file and any(trace.names.get(o) == name for o in saved.optimizers)
-
-
-def _compatible(a: Basis, b: Basis) -> bool:
-    """Whether two paths may be of one run: no decision that holds for a run was taken both ways."""
-    others = dict(b.guards)
-    return all(others.get(key, taken) == taken for key, taken in a.guards if is_mode(key))
-
-
-def _really_enabled(trace: Trace, scaler: Hashable) -> bool:
-    made = trace.made.get(scaler)
-    return made is None or made.enabled is not False
-
-
 # -------------------------------------------------------------- precision
 
 
@@ -365,13 +311,24 @@ def with_bf16(seen: Seen) -> Iterator[Draft]:
     alone = trace.cast_dtypes == {"bfloat16"} and not trace.lowered
     for scaled in trace.scaled:
         made = trace.made.get(scaled.scaler)
-        on = {key for key, taken in scaled.basis.guards if taken} | ({made.enabled} if made is not None else set())
+        on: set[bool | Key] = {key for key, taken in scaled.basis.guards if taken}
+        if made is not None:
+            by_default = not isinstance(made.enabled, bool) and made.enabled[1] in trace.on_by_default
+            on.add(by_default or made.enabled)
         by_scaler.setdefault(scaled.scaler, []).append((scaled.site, _dtype_of_loss(scaled.loss, on, alone)))
     for scaler, dtypes in by_scaler.items():
         found = {dtype for _, dtype in dtypes} - {"none"}
         # "none": a path without autocast, on a CPU or with AMP off, where nothing is float16 either; "unseen": a loss
         # of forwards that are not in sight, where bfloat16 is the only dtype that is ever asked for
-        if found - ({"unseen"} if trace.cast_dtypes == {"bfloat16"} else set()) != {"bfloat16"}:
+        if found == {"unseen"}:
+            files = {cast.path for cast in trace.casts_entered}
+            if (
+                trace.cast_dtypes != {"bfloat16"}
+                or seen.lowers_otherwise
+                or not any(s.path in files for s, _ in dtypes)
+            ):
+                continue
+        elif found - ({"unseen"} if trace.cast_dtypes == {"bfloat16"} else set()) != {"bfloat16"}:
             continue
         made = trace.made.get(scaler)
         if made is not None and made.enabled is False:
@@ -494,13 +451,13 @@ def fp16_without_scaler(seen: Seen) -> Iterator[Draft]:
 
 def _in_two_ways(loss: Tensor) -> bool:
     """Whether paths have met on which a module ran in an autocast and on which it did not."""
-    uses = loss.uses or ()
+    uses = loss.some_uses
     return any(use.casts and any(u.module == use.module and not u.casts for u in uses) for use in uses)
 
 
 def _fp16_cast(loss: Tensor, guards: dict[Key, bool], undecided: bool) -> Cast | None:
     """A float16 autocast that the loss came from; `undecided`: one that a flag may turn on counts."""
-    for use in sorted(loss.uses or (), key=repr):
+    for use in sorted(loss.some_uses, key=repr):
         if not use.casts:
             continue
         cast = use.casts[-1]

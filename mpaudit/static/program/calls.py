@@ -22,7 +22,7 @@ from . import (
     torch_methods,
     unknown,
 )
-from .frame import Frame, Run, text_of
+from .frame import Frame, Run, receiver_text, text_of
 from .shapes import Args, Keywords, Results
 from .state import PathState
 from .values import (
@@ -35,6 +35,7 @@ from .values import (
     Ext,
     Func,
     Gradient,
+    Key,
     Method,
     Owned,
     Params,
@@ -341,6 +342,14 @@ def call_method(
             return unknown.opaque(run, fr, expr, callee, args, keywords, st)
 
 
+def _what(run: Run, fr: Frame, value: Value, expr: ir.Expr) -> str:
+    """Whether a framework gets an optimizer."""
+    role = value.kind if isinstance(value, Ref) else ""
+    if isinstance(value, Sym):
+        role = unknown.role_of(run, fr, value.key, text_of(expr))
+    return role if role == "optimizer" else ""
+
+
 def _call_owned(run: Run, fr: Frame, expr: ir.Call, callee: Owned, args: Args, st: PathState) -> Results:
     site = fr.site(expr.span)
     name = text_of(expr.func).rsplit(".", 1)[-1]
@@ -351,6 +360,17 @@ def _call_owned(run: Run, fr: Frame, expr: ir.Call, callee: Owned, args: Args, s
     if name == "autocast":
         run.trace.casts_owned.add(site)
         return [(st, Ref("autocast", Cast("", "", ("truth", ("call", site)), site)))]
+    receiver = receiver_text(expr).rsplit(".", 1)[-1]
+    if name == "state_dict" and "scaler" in receiver:
+        scaler: Key = ("owned", callee.by, receiver)
+        run.roles[scaler] = "scaler"
+        return [(st, State(Sym(scaler)))]
+    if name == "state_dict" and (callee.what == "optimizer" or unknown.OPTIMIZER_NAME.search(receiver)):
+        return [(st, State(callee))]
+    if name == "prepare" and len(args) > 1 and len(args) == len(expr.args):
+        return [(st, Tup(tuple(Owned(callee.by, _what(run, fr, *pair)) for pair in zip(args, expr.args, strict=True))))]
+    if name == "save" and args:
+        events.save(run, args[0], site, st)
     tensors = tensors_in(args)
     if name in ("gather", "reduce", "gather_for_metrics", "all_gather"):
         return [(st, join_tensors(tensors) if tensors else Owned(callee.by))]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Iterable
 
+from msgspec.structs import replace
+
 from . import again, generators, operators, typestate
 from .frame import Frame, Run
 from .linker import Site
@@ -18,6 +20,7 @@ from .values import (
     Const,
     Gradient,
     Key,
+    Owned,
     Params,
     Phi,
     Ref,
@@ -30,6 +33,7 @@ from .values import (
     mentions,
     one_tensor,
     options,
+    roots,
 )
 
 Id = Hashable
@@ -97,12 +101,25 @@ def make_scaler(run: Run, ref: Ref, site: Site, enabled: bool | Key, text: str, 
     if not isinstance(enabled, bool) and varies(enabled):
         enabled = ("truth", ("enabled", ref))  # decided once, when the scaler was made, however it was
     run.enabled[ref] = enabled
-    run.trace.made.setdefault(ref, Made("scaler", ref, site, _loops(run), text, enabled, run.root))
+    made = run.trace.made.setdefault(ref, Made("scaler", ref, site, _loops(run), text, enabled, run.root))
+    if _says_more(enabled, made.enabled):
+        run.trace.made[ref] = replace(made, enabled=enabled)
     if run.lazy:
         return
     if ref in st.protocol.scalers and not run.again:
         run.trace.remade.add(ref)
     typestate.new_scaler(st.protocol, ref)
+
+
+def _says_more(enabled: bool | Key, known: bool | Key) -> bool:
+    """Whether a call that was followed knows better than one whose caller is not in sight, or turns on what another
+    one has turned off."""
+    if known is False:
+        return enabled is not False
+    asked = roots(known) if not isinstance(known, bool) else ()
+    return any(root[0] == "param" for root in asked) and (
+        isinstance(enabled, bool) or not any(root[0] == "param" for root in roots(enabled))
+    )
 
 
 def make_optimizer(run: Run, ref: Ref, site: Site, params: list[Value], text: str, st: PathState) -> None:
@@ -561,7 +578,7 @@ def save(run: Run, value: Value, site: Site, st: PathState) -> None:
         return
     optimizers: set[Id] = set()
     scalers: set[Id] = set()
-    is_open = False
+    is_open = owned = False
     stack = [value]
     seen: set[Value] = set()
     place: Site | None = None
@@ -579,6 +596,8 @@ def save(run: Run, value: Value, site: Site, st: PathState) -> None:
                 optimizers.add(ident)
             elif role in ("scaler", "native_scaler", "instance") and ident is not None:
                 scalers.add(ident)
+            elif isinstance(item.of, Owned):
+                owned = True
             elif role == "" and isinstance(item.of, Sym) and "scal" in repr(item.of.key[-1]).lower():
                 is_open = True
         elif isinstance(item, Ref) and item.kind in ("dict", "list", "instance"):
@@ -592,10 +611,10 @@ def save(run: Run, value: Value, site: Site, st: PathState) -> None:
                 stack.append(held)
         elif isinstance(item, Tup):
             stack.extend(item.items)
-    if optimizers or scalers:
+    if optimizers or scalers or owned:
         run.trace.saved.append(
             Saved(place or site, frozenset(optimizers), frozenset(scalers), is_open, Basis.of(st, run.root),
-                  frozenset(st.protocol.scalers))
+                  frozenset(st.protocol.scalers), owned)
         )  # fmt: skip
 
 

@@ -151,6 +151,8 @@ def call_external(
         for value in everything:
             events.havoc(run, [value], st)
         run.trace.told_precision |= any(keyword in ("mixed_precision", "precision", "fp16") for keyword, _ in keywords)
+        if any(keyword == "mixed_precision" and _is_fp16(fr, value) for keyword, value in keywords):
+            run.trace.told_fp16 = run.trace.told_fp16 or site
         return [(st, Owned(torch_api.owner(name) or "apex"))]
     builtin = python.call_python(run, fr, expr, name, args, keywords, st)
     if builtin is not None:
@@ -255,6 +257,17 @@ def _structural(run: Run, name: str, values: Sequence[Value], site: Site, st: Pa
 
 
 _CONTAINERS = frozenset(("Sequential", "ModuleList", "ModuleDict"))
+
+
+def _is_fp16(fr: Frame, value: Value) -> bool:
+    """`"fp16"`, in one branch or as the default of a parameter."""
+    node = fr.info.node if fr.info is not None else None
+    defaults = {param.name: param.default for param in node.params} if node is not None else {}
+    for option in options(value):
+        given = defaults.get(str(option.key[-1])) if isinstance(option, Sym) and option.key[0] == "param" else None
+        if option == Const("fp16") or given == ir.Const("fp16"):
+            return True
+    return False
 
 
 def _items(values: Iterable[Value]) -> Iterator[Value]:

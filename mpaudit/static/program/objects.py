@@ -72,7 +72,7 @@ def attribute(run: Run, fr: Frame, base: Value, name: str, st: PathState, expr: 
         case Gradient():
             return base if name == "data" else Method(base, name)
         case Owned():
-            return Owned(base.by)
+            return base
         case Device():
             plain = name == "type" and base.type != "" and ":" not in base.type
             return Const(base.type) if plain else Sym(("attr", ("device", base.type), name))

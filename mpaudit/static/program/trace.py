@@ -137,6 +137,8 @@ class Saved(Struct, frozen=True, gc=False):
     open: bool
     basis: Basis
     live_scalers: frozenset[Hashable]
+    owned: bool = False
+    """It holds the state of an optimizer that a framework drives."""
 
 
 class Leak(Struct, frozen=True, gc=False):
@@ -198,6 +200,8 @@ class Trace:
     """Autocasts that a framework gives, of its own dtype and while it is told to: `accelerator.autocast()`."""
     told_precision: bool = False
     """A framework is told a precision where it is made, and does not have its default, float32."""
+    told_fp16: Site | None = None
+    """Where a framework is told float16, always or by default."""
     casts_entered: set[Site] = field(default_factory=set)
     entered_in: dict[Site, tuple[Hashable, ...]] = field(default_factory=dict)
     """Autocast → the loops in which it is entered; the innermost where there are several places."""
@@ -215,6 +219,8 @@ class Trace:
     unscaled: set[Hashable] = field(default_factory=set)
     """Scalers that unscale an optimizer by a call of their own."""
     clip_arms: dict[Key, dict[bool, bool]] = field(default_factory=dict)
+    on_by_default: set[Key] = field(default_factory=set)
+    """Switches that some call leaves at their default, which is True."""
     relevant: set[Key] = field(default_factory=set)
     """Decisions under which any event of the protocol happens."""
     loose: set[Hashable] = field(default_factory=set)

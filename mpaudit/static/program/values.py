@@ -131,6 +131,13 @@ class Tensor(Struct, frozen=True, gc=False, cache_hash=True):
     array: bool = False
     site: Any = None
     grad: bool = True
+    partly: frozenset[Use] = frozenset()
+    """Some of the forwards it came from, where `uses` is None."""
+
+    @property
+    def some_uses(self) -> frozenset[Use]:
+        """Forwards that it is known to come from; there may be others."""
+        return self.partly if self.uses is None else self.uses
 
 
 class Params(Struct, frozen=True, gc=False, cache_hash=True):
@@ -166,9 +173,11 @@ class Device(Struct, frozen=True, gc=False, cache_hash=True):
 
 
 class Owned(Struct, frozen=True, gc=False, cache_hash=True):
-    """Something that a framework drives (Accelerate, DeepSpeed, Fabric …): its protocol is not the user's."""
+    """Something that a framework drives (Accelerate, DeepSpeed, Fabric …): its protocol is not the user's. `what`:
+    'optimizer' where it was one before the framework took it, or ''."""
 
     by: str
+    what: str = ""
 
 
 Value = Union[
@@ -227,7 +236,7 @@ def one_tensor(value: Value | None) -> Tensor | None:
         return None
     joined = join_tensors(tensors)
     known = all(isinstance(option, Tensor | Const) for option in found)
-    return joined if known else replace(joined, uses=None)
+    return joined if known else replace(joined, uses=None, partly=joined.some_uses)
 
 
 def join_tensors(values: list[Tensor]) -> Tensor:
@@ -237,13 +246,17 @@ def join_tensors(values: list[Tensor]) -> Tensor:
         uses = None if uses is None or value.uses is None else uses | value.uses
     if uses is not None and len(uses) > MAX_USES:
         uses = None
+    partly = frozenset[Use]()
+    if uses is None:
+        every = frozenset(use for value in values for use in value.some_uses)
+        partly = every if len(every) <= MAX_USES else frozenset(sorted(every, key=repr)[:MAX_USES])
     scales = {value.scaled for value in values}
     scaled: Hashable | None = None
     if len(scales) == 1:
         scaled = next(iter(scales))
     elif scales:
         scaled = "?" if "?" in scales else "mixed"
-    return Tensor(uses, scaled, grad=any(v.grad for v in values))
+    return Tensor(uses, scaled, grad=any(v.grad for v in values), partly=partly)
 
 
 @lru_cache(maxsize=65536)

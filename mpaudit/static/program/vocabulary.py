@@ -75,8 +75,9 @@ def is_event_node(node: object) -> bool:
 def is_protocol_node(node: object) -> bool:
     """`step` and `update` are common names: a scheduler's step or a meter's update is no event."""
     if isinstance(node, ir.Attr):
-        saves = node.name == "save" and isinstance(node.base, ir.Name) and node.base.id == "torch"
-        return saves or node.name in PROTOCOL_WORDS
+        base = node.base
+        holder = base.name if isinstance(base, ir.Attr) else base.id if isinstance(base, ir.Name) else ""
+        return (node.name == "save" and holder in ("torch", "accelerator")) or node.name in PROTOCOL_WORDS
     if isinstance(node, ir.Name):
         return node.id in PROTOCOL_WORDS
     if isinstance(node, ir.Call) and isinstance(node.func, ir.Attr):

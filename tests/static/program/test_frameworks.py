@@ -338,3 +338,31 @@ def main(model, loader, **options):{LOOP}
 """
     files = {"train.py": HEAD + text}
     assert found(tmp_path, files) == marks(files)
+
+
+@pytest.mark.parametrize(
+    ("told", "kept", "mark"),
+    [
+        ('mixed_precision="fp16"', "optimizer.state_dict()", "  # MPA214"),
+        ('mixed_precision="bf16"', "optimizer.state_dict()", ""),
+        ('mixed_precision="fp16"', "model.state_dict()", ""),
+    ],
+)
+def test_what_accelerate_saves_of_ones_own_has_no_scaler_in_it(told: str, kept: str, mark: str, tmp_path: Path) -> None:
+    """`accelerator.save` is torch.save; only `save_state` keeps the scaler."""
+    text = f"""
+from accelerate import Accelerator
+
+
+def main(model, optimizer, loader):
+    accelerator = Accelerator({told})
+    model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+    optimizer.load_state_dict(torch.load("last.pt")["state"])
+    for batch in loader:
+        accelerator.backward(model(batch).mean())
+        optimizer.step()
+        optimizer.zero_grad()
+    accelerator.save({{"state": {kept}}}, "last.pt"){mark}
+"""
+    files = {"train.py": HEAD + text}
+    assert found(tmp_path, files) == marks(files)

@@ -1,0 +1,149 @@
+"""MPA214: checkpoints without the state of the scaler, and scalers whose saved state is never loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+
+from mpaudit.model import Confidence
+
+from ..program.keeping import Kept
+from ..program.linker import Site
+from ..program.trace import Basis, Saved, Step, Trace, is_mode
+from ..program.values import Ref
+from .draft import Draft, Seen, name_of
+from .scaler import created_in_loop
+
+
+def state_not_kept(seen: Seen) -> Iterator[Draft]:
+    """One finding per checkpoint, by the surest of the reasons."""
+    done: set[Site] = set()
+    for drafts in (_never_saved(seen), _not_saved(seen), _of_accelerate(seen), _never_loaded(seen)):
+        for draft in drafts:
+            if draft.site not in done:
+                done.add(draft.site)
+                yield draft
+
+
+def _not_saved(seen: Seen) -> Iterator[Draft]:
+    """Optimizer state saved, scaler in use, its state not."""
+    trace = seen.trace
+    stepped = {step.scaler for step in trace.steps}
+    with_state = {saved.site for saved in trace.saved if saved.open or saved.scalers - stepped}
+    remade = {draft.site for draft in created_in_loop(seen)}
+    remade_too = {scaler for scaler, made in trace.made.items() if made.site in remade}  # each epoch forgets it anyway
+    for saved in trace.saved:
+        if saved.site in with_state or saved.basis.exceptional:
+            continue
+        kept = {scaler for other in trace.saved for scaler in other.scalers if not _is_sibling(other, saved)}
+        steps = [step for step in trace.steps if _holds(trace, saved, step)]
+        # an optimizer that several scripts get from one function: what steps it where it is saved is what counts
+        steps = [step for step in steps if step.basis.root == saved.basis.root] or steps
+        scalers = {
+            step.scaler for step in steps
+            if step.scaler is not None and step.scaler not in kept and step.scaler not in remade_too
+            and (not saved.scalers or isinstance(step.scaler, Ref))
+            and _really_enabled(trace, step.scaler) and _compatible(step.basis, saved.basis)
+        }  # fmt: skip
+        if not scalers:
+            continue
+        missing = sorted(scalers, key=repr)[:1]
+        related = tuple((trace.made[s].site, "the scaler") for s in missing if s in trace.made)
+        yield _incomplete(seen, saved, name_of(trace, missing[0], "the scaler"), related)
+
+
+def _incomplete(seen: Seen, saved: Saved, name: str, related: tuple[tuple[Site, str], ...]) -> Draft:
+    return Draft(
+        "MPA214", saved.site,
+        f"the checkpoint holds the optimizer's state but not that of {name}: a resumed run starts at scale 65536 "
+        "again, and skips steps or loses small gradients until it has found its scale",
+        f"add {name}.state_dict() to the checkpoint and load it on resume",
+        Confidence.LIKELY if saved.site in seen.resumable else Confidence.POSSIBLE, related,
+    )  # fmt: skip
+
+
+def _is_sibling(other: Saved, saved: Saved) -> bool:
+    """Another checkpoint of the same optimizer, whole by itself: who resumes from this one does not read that."""
+    return other.site != saved.site and bool(saved.optimizers) and saved.optimizers <= other.optimizers
+
+
+def _never_saved(seen: Seen) -> Iterator[Draft]:
+    """The resuming code asks for the scaler's state, and nothing saves it."""
+    if not _has_scaler(seen.trace):
+        return
+    for kept in seen.never_saved:
+        for saved in seen.trace.saved:
+            if _is_checkpoint(saved) and not saved.basis.exceptional and _belongs(kept, saved, seen):
+                yield Draft(
+                    "MPA214", saved.site,
+                    f"resuming loads the state of {kept.text}, which no checkpoint holds: a resumed run raises KeyError"
+                    " or starts at scale 65536 again, and skips steps until it has found its scale",
+                    f"add {kept.text}.state_dict() to the checkpoint", Confidence.LIKELY,
+                    ((kept.site, "loaded here"),),
+                )  # fmt: skip
+
+
+def _has_scaler(trace: Trace) -> bool:
+    """Whether what is called a scaler is one of gradients."""
+    made = any(made.kind == "scaler" for made in trace.made.values())
+    return made or any(step.scaler is not None for step in trace.steps) or bool(trace.owned_roots)
+
+
+def _is_checkpoint(saved: Saved) -> bool:
+    return bool(saved.optimizers or saved.scalers) or saved.owned
+
+
+def _belongs(kept: Kept, saved: Saved, seen: Seen) -> bool:
+    """Whether the file that loads and the one that saves are one; the class too, where both do it in a method."""
+    home = Kept("", saved.site, seen.homes.get(saved.site))
+    return kept.site.path == saved.site.path and _of_one_class(kept, home)
+
+
+def _of_accelerate(seen: Seen) -> Iterator[Draft]:
+    """A checkpoint of one's own beside Accelerate, whose scaler only `save_state` keeps."""
+    for saved in seen.trace.saved:
+        told = seen.trace.told_fp16
+        if saved.owned and told is not None and not saved.scalers and not saved.open and saved.site in seen.resumable:
+            yield _incomplete(seen, saved, "accelerator.scaler", ((told, "float16 is asked for here"),))
+
+
+def _never_loaded(seen: Seen) -> Iterator[Draft]:
+    """The checkpoint holds the scaler's state, and what resumes from it leaves that aside."""
+    whole = {saved.site.path for saved in seen.trace.saved if saved.scalers and (saved.optimizers or saved.owned)}
+    for kept in seen.never_loaded:
+        loads = [
+            load for load in seen.optimizer_loads if load.site.path == kept.site.path and _of_one_class(load, kept)
+        ]
+        if loads and kept.site.path in whole:
+            yield Draft(
+                "MPA214", loads[0].site,
+                f"the state of {kept.text} is saved and never loaded: a resumed run starts at scale 65536 again, and "
+                "skips steps or loses small gradients until it has found its scale",
+                f"load it into {kept.text} beside the optimizer's", Confidence.LIKELY, ((kept.site, "saved here"),),
+            )  # fmt: skip
+
+
+def _of_one_class(one: Kept, other: Kept) -> bool:
+    """Whether two functions are methods of one class, or one of them is of none."""
+    classes = {kept.function.cls for kept in (one, other) if kept.function is not None} - {None}
+    return len(classes) < 2
+
+
+def _holds(trace: Trace, saved: Saved, step: Step) -> bool:
+    """The stepped optimizer, or what is called by the same attribute of `self` in the same file: methods that no path
+    joins (the trainer is made elsewhere) know it by different origins."""
+    if step.optimizer in saved.optimizers:
+        return True
+    name = trace.names.get(step.optimizer, "")
+    same_file = name.startswith("self.") and step.site.path == saved.site.path
+    return same_file and any(trace.names.get(o) == name for o in saved.optimizers)
+
+
+def _compatible(a: Basis, b: Basis) -> bool:
+    """Whether two paths may be of one run: no decision that holds for a run was taken both ways."""
+    others = dict(b.guards)
+    return all(others.get(key, taken) == taken for key, taken in a.guards if is_mode(key))
+
+
+def _really_enabled(trace: Trace, scaler: Hashable) -> bool:
+    made = trace.made.get(scaler)
+    return made is None or made.enabled is not False

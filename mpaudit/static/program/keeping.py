@@ -1,0 +1,150 @@
+"""Scalers whose state is loaded and never saved, or saved and never loaded, as far as names tell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..facts import ir
+from .frame import text_of
+from .linker import FunctionInfo, Project, Site, walk_nodes
+
+_SCALER = re.compile(r"(?i)scaler")
+_OPTIMIZER = re.compile(r"(?i)opt")
+_OTHER_SCALER = re.compile(r"(?i)(?<!grad)(?<!loss)(?<!amp)(?<!native)(?<!state)scaler$")
+"""`StandardScaler`, `MinMaxScaler`: those of data."""
+_KEEPS = re.compile(r"(?i)save|checkpoint|ckpt|snapshot|dump|resum|restor|load|regist")
+"""A callee with such a name may keep the state of what it gets, under any other name."""
+_STATE = ("state_dict", "load_state_dict")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A scaler as it is called, and where its state is loaded (or saved) although the other is missing."""
+
+    text: str
+    site: Site
+    function: FunctionInfo | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    method: str
+    name: str
+    """The last part of what it is called on; '' where that may be any of many objects."""
+    kept: Kept
+    speaks_of_optimizer: bool
+
+
+def optimizer_loads(project: Project) -> tuple[Kept, ...]:
+    """Where the state of an optimizer is loaded."""
+    return tuple(c.kept for c in _calls(project) if c.method == "load_state_dict" and c.speaks_of_optimizer)
+
+
+def never_saved(project: Project) -> tuple[Kept, ...]:
+    """Where states of scalers are loaded that nothing in the project saves."""
+    calls = list(_calls(project))
+    return _without(project, calls, "load_state_dict", "state_dict")
+
+
+def never_loaded(project: Project) -> tuple[Kept, ...]:
+    """Where states of scalers are saved that nothing in the project loads; none where some file was not read that
+    loads the state of anything."""
+    if any(
+        stmts is None and "load_state_dict" in unit.calls
+        for module in project.modules.values()
+        for unit, stmts in module.chunks
+    ):
+        return ()
+    calls = list(_calls(project))
+    if any(call.method == "load_state_dict" and not call.name for call in calls):
+        return ()
+    return _without(project, calls, "state_dict", "load_state_dict")
+
+
+def _without(project: Project, calls: list[_Call], method: str, other: str) -> tuple[Kept, ...]:
+    """Scalers that one method is called on and the other is not. Where this is so of both, one scaler may have two
+    names."""
+    made = list(_made(project))
+    scalers = {name for name, cls in made if _SCALER.search(cls)}
+    named = {
+        m: {c.name for c in calls if c.method == m and (_SCALER.search(c.name) or c.name in scalers)} for m in _STATE
+    }
+    alone = named[method] - named[other]
+    if not alone or named[other] - named[method] or any(_OTHER_SCALER.search(cls) for _, cls in made):
+        return ()
+    alone -= _handed_over(project)
+    return tuple(call.kept for call in calls if call.method == method and call.name in alone)
+
+
+def _calls(project: Project) -> Iterator[_Call]:
+    """`x.state_dict()` and `x.load_state_dict(...)`, but for those by which an object hands on its own."""
+    for root, function, path, shift in _code(project):
+        if function is not None and function.name in _STATE:
+            continue
+        loose = _loop_names(root)
+        for node in walk_nodes(root):
+            if isinstance(node, ir.Call) and isinstance(node.func, ir.Attr) and node.func.name in _STATE:
+                line, column, end_line, end_column = node.span
+                site = Site(path, line + shift, column, end_line + shift, end_column)
+                name = _name(node.func.base)
+                kept = Kept(text_of(node.func.base), site, function)
+                texts = (text_of(node.func.base), *map(text_of, node.args))
+                of_optimizer = any(map(_OPTIMIZER.search, texts))
+                yield _Call(node.func.name, "" if name in loose else name, kept, of_optimizer)
+
+
+def _code(project: Project) -> Iterator[tuple[object, FunctionInfo | None, str, int]]:
+    """All code that was read: functions with what is inside them, and top-level statements."""
+    for module in project.modules.values():
+        for info in module.nested:
+            if info.parent is None:
+                yield info.node, info, module.path, info.first_line - 1
+        for unit, stmts in module.chunks:
+            if unit.kind == "code":
+                yield stmts or (), None, module.path, unit.first_line - 1
+
+
+def _loop_names(root: object) -> set[str]:
+    """What goes through many objects, and so has the state of any."""
+    targets: list[ir.Expr] = []
+    for node in walk_nodes(root):
+        if isinstance(node, ir.For):
+            targets.append(node.target)
+        elif isinstance(node, ir.Comp):
+            targets += [target for target, _, _ in node.clauses]
+    return {part.id for target in targets for part in walk_nodes(target) if isinstance(part, ir.Name)}
+
+
+def _name(expr: ir.Expr) -> str:
+    """The last part of a name; '' for what was looked up."""
+    found = expr.name if isinstance(expr, ir.Attr) else expr.id if isinstance(expr, ir.Name) else ""
+    return found.strip("_")
+
+
+def _made(project: Project) -> Iterator[tuple[str, str]]:
+    """What is assigned to something called a scaler, or is an object of a class that is: its name and the class."""
+    for root, _, _, _ in _code(project):
+        for node in walk_nodes(root):
+            if isinstance(node, ir.Assign):
+                names = [_name(target) for target in node.targets]
+                classes = [_name(part.func) for part in walk_nodes(node.value) if isinstance(part, ir.Call)]
+                yield from (
+                    (name, cls)
+                    for name in names
+                    for cls in classes
+                    if name and (_SCALER.search(name) or _SCALER.search(cls))
+                )
+
+
+def _handed_over(project: Project) -> set[str]:
+    """Scalers that are put into a dict, or given to what may keep their state."""
+    found: set[str] = set()
+    for root, _, _, _ in _code(project):
+        for node in walk_nodes(root):
+            if isinstance(node, ir.Dict):
+                found |= {_name(value) for _, value in node.items}
+            elif isinstance(node, ir.Call) and _KEEPS.search(text_of(node.func)):
+                found |= {_name(value) for value in (*node.args, *(value for _, value in node.keywords))}
+    return found - {""}
