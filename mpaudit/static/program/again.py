@@ -43,19 +43,28 @@ def _is_another_objects(run: Run, info: FunctionInfo, name: str) -> bool:
     """Whether the attribute of this name that a method works on is made by its class for itself, and no object that is
     being followed is of that class: then it is another scaler or optimizer that bears the same name."""
     cls = info.cls
-    if cls is None or any(f.cls is not None and run.project.related(cls, f.cls) for f in (*run.reached, *run.stack)):
+    met = {f.cls for f in (*run.reached, *run.stack) if f.cls is not None}
+    objects = {c for c in met if not any(run.project.derives(other, c) for other in met)}  # not the bases of those
+    if cls is None or any(run.project.related(cls, other) for other in objects):
         return False
-    made = [expr for attr, assigns in cls.attribute_assigns.items() if attr.strip("_") == name for _, expr in assigns]
+    bases = (c for module in run.project.modules.values() for c in module.classes.values())
+    made = [
+        expr
+        for owner in (cls, *(base for base in bases if run.project.derives(cls, base)))
+        for attr, assigns in owner.attribute_assigns.items()
+        if attr.strip("_") == name
+        for _, expr in assigns
+    ]
     return bool(made) and all(_makes(expr) for expr in made)
 
 
 def _makes(expr: ir.Expr) -> bool:
-    """`GradScaler(...)`, `torch.optim.Adam(...)`, `build_optimizer(...)`, or one of them or None by some condition.
-    What a method of another object gives, `trainer.get_optimizer()`, may be that object's."""
+    """`GradScaler(...)`, `torch.optim.Adam(...)`, `build_optimizer(...)`, `self.init_optimizer()`, or one or None
+    by some condition. What a method of another object gives, `trainer.get_optimizer()`, may be that object's."""
     return any(
         isinstance(node, ir.Call)
         and _MAKER.search(text_of(node.func)) is not None
-        and (isinstance(node.func, ir.Name) or text_of(node.func).startswith(("torch.", "optim.", "amp.")))
+        and (isinstance(node.func, ir.Name) or text_of(node.func).startswith(("torch.", "optim.", "amp.", "self.")))
         for node in walk_nodes(expr)
     )
 

@@ -168,7 +168,7 @@ def enter_context(run: Run, fr: Frame, context: Value, expr: ir.Expr, st: PathSt
     if isinstance(context, Owned):
         st.casts = (*st.casts, None)
         return context
-    if isinstance(context, Sym) and _maybe_autocast(text_of(expr)):
+    if isinstance(context, Sym) and context.key not in run.cold and _maybe_autocast(text_of(expr)):
         st.casts = (*st.casts, None)
     return Sym(("call", fr.id, "as", text_of(expr))) if not isinstance(context, Sym) else context
 

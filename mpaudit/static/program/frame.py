@@ -66,6 +66,8 @@ class Run:
     """Functions that were followed to their end."""
     shapes: set[Hashable] = field(default_factory=set)
     """Calls followed to their end that got no object: another root need not follow them again."""
+    cold: set[Key] = field(default_factory=set)
+    """What functions gave in which the triage found nothing: as contexts, these are no autocasts."""
     resolving: set[tuple[Hashable, str]] = field(default_factory=set)
     bases: dict[ClassInfo, list[Value]] = field(default_factory=dict)
     """Class → what its bases are."""
@@ -174,6 +176,7 @@ def usage(root: object) -> dict[str, set[str]]:
             found.setdefault(text_of(node.func), set()).add("()")
             continue
         base, method = node.func.base, node.func.name
+        found.setdefault(text_of(node.func), set()).add("()")
         found.setdefault(text_of(base), set()).add(method)
         if method in ("step", "unscale_") and node.args:
             found.setdefault(text_of(node.args[0]), set()).add(f"<{method}>")

@@ -25,7 +25,9 @@ def call_function(
     node = info.node
     everything = (*args, *(v for _, v in keywords))
     if node is None:
-        return [(st, _result_of_cold(run, info, everything, site, st))]
+        result = _result_of_cold(run, info, everything, site, st)
+        run.cold |= {result.key} if isinstance(result, Sym) else set()
+        return [(st, result)]
     if node.decorators and func.wraps is not info:
         wrapper = _decorated(run, func, st)
         if wrapper is not None:
@@ -283,7 +285,10 @@ def bind(run: Run, frame: Frame, func: Func, args: Args, keywords: Keywords, st:
 def _default(run: Run, frame: Frame, param: ir.Param, st: PathState, unknown: bool) -> Value:
     switch = isinstance(param.default, ir.Const) and isinstance(param.default.value, bool)
     if param.default is None or unknown or switch:
-        return Sym(("param", repr(frame.info), param.name))
+        key: Key = ("param", repr(frame.info), param.name)
+        if param.default == ir.Const(True) and not unknown:
+            run.trace.on_by_default.add(key)
+        return Sym(key)
     module_frame = Frame(frame.module, None, ("module", frame.module.path), frame.first_line)
     return expressions.value_of(run, module_frame, param.default, st)
 

@@ -431,25 +431,35 @@ class Project:
 
     def related(self, one: ClassInfo, other: ClassInfo) -> bool:
         """Whether an object may be of both classes: one is a base of the other, or they are bases of a third."""
+        if one is other:
+            return True
+        if one.name == other.name:  # of two files, unless one is `class Trainer(base.Trainer)`
+            bases = [base for cls in (one, other) if cls.node is not None for base in cls.node.bases]
+            return any(_last_name(base) == one.name for base in bases)
         both = {one.name, other.name}
-        return any(both <= family for family in self._families)
+        return any(both <= family for family in self._families.values())
+
+    def derives(self, cls: ClassInfo, base: ClassInfo) -> bool:
+        """Whether one class has the other among its bases, by names."""
+        own = self._families.get(cls.name, frozenset())
+        return cls is not base and cls.name != base.name and base.name in own
 
     @cached_property
-    def _families(self) -> list[frozenset[str]]:
+    def _families(self) -> dict[str, frozenset[str]]:
         """For each class its name and those of all its bases in the project."""
         bases: dict[str, set[str]] = {}
         for module in self.modules.values():
             for info in module.classes.values():
                 named = {_last_name(base) for base in info.node.bases} if info.node is not None else set()
                 bases.setdefault(info.name, set()).update(named)
-        found = []
+        found: dict[str, frozenset[str]] = {}
         for name in bases:
             family, queue = {name}, [name]
             while queue:
                 new = bases.get(queue.pop(), set()) - family
                 family |= new
                 queue += new
-            found.append(frozenset(family & bases.keys()))
+            found[name] = frozenset(family & bases.keys())
         return found
 
     @cached_property

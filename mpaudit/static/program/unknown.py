@@ -40,7 +40,7 @@ def _usage(run: Run, fr: Frame, path: str) -> set[str]:
     while info is not None:
         found |= _cached_usage(run, info).get(path, set())
         info = info.parent
-    if fr.info is None or not found:
+    if fr.info is None or found <= {"()"}:
         found |= _cached_usage(run, fr.module).get(path, set())
     return found
 

@@ -215,7 +215,10 @@ def main(loader, net_g, net_d):
     opt_g = torch.optim.Adam(net_g.parameters(), lr=2e-4)
     opt_d = torch.optim.Adam(net_d.parameters(), lr=2e-4)
     scaler_g, scaler_d = GradScaler("cuda"), GradScaler("cuda")
-    opt_g.load_state_dict(torch.load("last.pt")["opt_g"])
+    last = torch.load("last.pt")
+    opt_g.load_state_dict(last["opt_g"])
+    scaler_g.load_state_dict(last["scaler_g"])
+    scaler_d.load_state_dict(last["scaler_d"])
     for x in loader:
         opt_d.zero_grad()
         with autocast("cuda"):
@@ -853,9 +856,115 @@ class Second(Trainer):
 """,
 }
 
+ELSEWHERE = {
+    "two trainers of one name": {
+        "base.py": """
+class BaseTrainer:
+    def __init__(self, config, model, loader):
+        self.config, self.model, self.loader = config, model, loader
+        self.optimizer = self.init_optimizer()
+
+    def init_optimizer(self):
+        return torch.optim.AdamW(self.model.parameters(), lr=self.config.lr)
+
+    def train_on_batch(self, batch):
+        raise NotImplementedError
+
+    def train(self):
+        for batch in self.loader:
+            self.train_on_batch(batch)
+""",
+        "one.py": """
+from base import BaseTrainer
+
+
+class Trainer(BaseTrainer):
+    def __init__(self, config, model, loader):
+        super().__init__(config, model, loader)
+        self.scaler = GradScaler("cuda")
+
+    def train_on_batch(self, batch):
+        with autocast("cuda"):
+            loss = self.model(batch).mean()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)  # wrong MPA204
+        self.scaler.step(self.optimizer)  # right
+        self.scaler.update()  # right
+        self.optimizer.zero_grad()
+""",
+        "two.py": """
+from base import BaseTrainer
+
+
+class Trainer(BaseTrainer):
+    def __init__(self, config, model, loader):
+        super().__init__(config, model, loader)
+        self.scaler = GradScaler("cuda")
+
+    def train_on_batch(self, batch):
+        with autocast("cuda"):
+            loss = self.model(batch).sum()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+""",
+    },
+    "a model of which only the call is in sight": """
+class Trainer:
+    def __init__(self, experiment, args):
+        self.experiment = experiment
+        self.half = args.half
+        self.scaler = GradScaler("cuda", enabled=False)  # wrong
+        self.scaler = GradScaler("cuda", enabled=args.half)  # right
+
+    def before(self):
+        self.model = self.experiment.get_model()
+        self.optimizer = self.experiment.get_optimizer()
+
+    def iteration(self, batch):
+        with autocast("cuda", enabled=self.half):
+            outputs = self.model(batch)
+        loss = outputs["loss"]
+        self.optimizer.zero_grad()
+        self.scaler.scale(loss).backward()  # wrong MPA201
+        self.scaler.scale(loss).backward()  # right
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+""",
+    "a wrapper of a scaler whose caller says nothing": {
+        "misc.py": """
+class Scaler:
+    def __init__(self, enabled=True):
+        self._scaler = GradScaler("cuda", enabled=enabled)  # wrong MPA215
+        self._scaler = GradScaler("cuda", enabled=enabled)  # right
+
+    def __call__(self, loss, optimizer):
+        self._scaler.scale(loss).backward()
+        self._scaler.step(optimizer)
+        self._scaler.update()
+""",
+        "train.py": """
+from misc import Scaler
+
+
+def main(args, model, loader):
+    optimizer = torch.optim.AdamW(model.parameters())
+    scaler = Scaler()
+    for x in loader:
+        with autocast("cuda", enabled=bool(args.amp), dtype=torch.bfloat16):  # wrong
+            loss = model(x).mean()  # wrong
+        with autocast("cuda", enabled=bool(args.amp)):  # right
+            loss = model(x).mean()  # right
+        scaler(loss, optimizer)
+        optimizer.zero_grad()
+""",
+    },
+}
+
 SHAPES = {
     name: files if isinstance(files, dict) else {"train.py": files}
-    for group in (OBJECTS, SEVERAL, LOSSES, CLIPS, ITERATIONS, CORRELATED, PROTOCOL)
+    for group in (OBJECTS, SEVERAL, LOSSES, CLIPS, ITERATIONS, CORRELATED, PROTOCOL, ELSEWHERE)
     for name, files in group.items()
 }  # fmt: skip
 
