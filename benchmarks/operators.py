@@ -538,6 +538,7 @@ def _pushed_into_autocast(
                 if found:
                     unit = source.indent(block.body[0])[len(source.indent(block)) :]
                     pushed = source.indented(suite[place + 1 : number + 1], unit)
+                    found += [call for call in source.calls(later) if call.args and tree.is_scaler(call.func)]
                     yield source, later, [*pushed, *_marks([*((source, call) for call in found), *elsewhere])]
                     break
                 if isinstance(later, ast.With) and later in _autocast_blocks(source):
