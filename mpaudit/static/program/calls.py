@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from ..facts import ir
 from . import (
+    arrays,
     classes,
     conditions,
     containers,
     contexts,
-    dtype_flow,
     events,
     expressions,
     functions,
@@ -306,7 +306,7 @@ def call_method(
         case Ref(kind="dict"):
             return torch_methods.dict_method(run, fr, expr, base, callee.name, args, keywords, st)
         case Ref(kind="rng"):
-            return [(st, dtype_flow.generated(callee.name, args, keywords))]
+            return [(st, arrays.generated(callee.name, args, keywords))]
         case Ref(kind="exitstack") if callee.name == "enter_context" and args:
             return [(st, contexts.hold(run, fr, st.settle(args[0]), expr.args[0], st))]
         case Ref(kind="autocast") if callee.name == "__enter__":

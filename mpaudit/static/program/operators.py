@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from . import arrays
 from .state import PathState
 from .values import (
     NONE,
@@ -59,7 +60,7 @@ def _binary(op: str, a: Value, b: Value) -> Value:
             tensors.extend(v for v in options(value) if isinstance(v, Tensor))
     if tensors:
         if any(t.array for t in tensors):
-            return _array_arithmetic(a, b)
+            return arrays.arithmetic(op, a, b)
         joined = join_tensors(tensors)
         if joined.scaled == "mixed" and op not in ("+", "-"):
             joined = Tensor(joined.uses, "?")
@@ -102,24 +103,6 @@ def _words(key: Key) -> Iterable[str]:
             yield part
         elif isinstance(part, tuple):
             yield from _words(part)
-
-
-def _array_arithmetic(a: Value, b: Value) -> Value:
-    arrays = [v for v in (a, b) if isinstance(v, Tensor)]
-    others = [v for v in (a, b) if not isinstance(v, Tensor)]
-    kinds = {v.dtype for v in arrays}
-    if len(arrays) == 2 and kinds <= {"float64", SCALAR64}:
-        return next((v for v in arrays if v.dtype == "float64"), arrays[0])
-    if len(arrays) == 1 and isinstance(others[0], Const):
-        return arrays[0]
-    wide = [v for v in arrays if v.dtype == "float64"]
-    if wide and all(v.dtype in ("float64", "float32", "int64", "int32", "uint8") for v in arrays) and len(arrays) == 2:
-        return wide[0]
-    return Tensor(array=True)
-
-
-SCALAR64 = "float64 scalar"
-"""A NumPy float64 scalar: in arithmetic with arrays it is float64, as a tensor of no dimension it promotes none."""
 
 
 def _fold(op: str, a: Const, b: Const) -> Value:

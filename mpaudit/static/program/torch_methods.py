@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from ..facts import ir
 from . import (
+    arrays,
     calls,
     classes,
     containers,
@@ -81,7 +82,7 @@ def tensor_method(
 ) -> Results:
     site = fr.site(expr.span)
     if base.array:
-        return [(st, dtype_flow.array_method(base, name, args, keywords))]
+        return [(st, arrays.method(base, name, args, keywords))]
     if name == "backward":
         gradient = makers.argument(args, keywords, 0, "gradient")
         if gradient is not None and gradient != NONE and base.scaled is None:
@@ -112,9 +113,7 @@ def tensor_method(
         if name == "cuda" or makers.moves_to_gpu(run, (*args, *(v for _, v in keywords))):
             run.cuda = True
         dtypes = [
-            dtype_flow.dtype_of(v)
-            for v in (*args, *(v for k, v in keywords if k == "dtype"))
-            if isinstance(v, Dtype | Ext)
+            arrays.dtype_of(v) for v in (*args, *(v for k, v in keywords if k == "dtype")) if isinstance(v, Dtype | Ext)
         ]
         if dtypes and dtypes[0] not in (None, "?"):
             return [(st, replace(base, dtype=str(dtypes[0]), site=None))]
