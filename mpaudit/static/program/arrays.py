@@ -66,8 +66,9 @@ def made(name: str, args: Args, keywords: Keywords) -> Value | None:
         if wanted is None and name == "numpy.full":
             fill = args[1] if len(args) > 1 else None
             wanted = None if isinstance(fill, Const) and isinstance(fill.value, float) else "?"
-        scalar = not args and not keywords and name.startswith("numpy.random")
-        return Tensor(dtype="" if scalar else wanted or "float64", array=not scalar)
+        if name.startswith("numpy.random.") and not _sized(name.rsplit(".", 1)[-1], args, keywords):
+            return Tensor()  # a number
+        return Tensor(dtype=wanted or "float64", array=True)
     if name in _READ:
         return Tensor(dtype="uint8" if _of_bytes(name, args, keywords) else "", array=True)
     if name in _COPIES:
@@ -133,8 +134,13 @@ def generated(method: str, args: Args, keywords: Keywords) -> Value:
         "random_sample",
     ):
         return UNKNOWN
-    sized = any(k == "size" for k, _ in keywords) or len(args) >= (3 if method in ("normal", "uniform") else 1)
-    return Tensor(dtype=(wanted or "float64") if sized else "", array=True)
+    return Tensor(dtype=(wanted or "float64") if _sized(method, args, keywords) else "", array=True)
+
+
+def _sized(draw: str, args: Args, keywords: Keywords) -> bool:
+    """Whether what is drawn is an array and not one number: the size comes after the parameters of the law."""
+    parameters = {"normal": 2, "uniform": 2, "beta": 2, "gamma": 2, "exponential": 1}.get(draw, 0)
+    return any(k == "size" for k, _ in keywords) or len(args) > parameters
 
 
 def method(base: Tensor, name: str, args: Args, keywords: Keywords) -> Value:
