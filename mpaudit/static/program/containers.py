@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from ..facts import ir
 from . import classes, expressions, objects, operators, scopes
 from .frame import Frame, Run, text_of
+from .linker import walk_nodes
 from .shapes import Results
 from .state import PathState, merge
 from .values import (
@@ -163,7 +165,7 @@ def comprehension(run: Run, fr: Frame, expr: ir.Comp, st: PathState) -> Results:
             paths = merge(after, ("comp", fr.id, text_of(iterable)))[:1]
         result: Value = Tup(tuple(values))
         if values and all(isinstance(v, Params) for v in values) and isinstance(source, Params):
-            result = Params(source.modules, source.optimizer, source.filtered or bool(conditions))
+            result = Params(source.modules, source.optimizer, source.filtered or _selects(conditions))
         elif values and all(isinstance(v, Tensor) for v in values):
             result = join_tensors([v for v in values if isinstance(v, Tensor)])
         elif expr.kind == "dict" and any(isinstance(v, Ref) for v in values):
@@ -174,6 +176,19 @@ def comprehension(run: Run, fr: Frame, expr: ir.Comp, st: PathState) -> Results:
                     path.heap[result, f"[element {number}]"] = value
         out.extend((path, result) for path in paths)
     return out
+
+
+_GROUPS = re.compile(r"(?i)decay|bias|norm")
+
+
+def _selects(conditions: tuple[ir.Expr, ...]) -> bool:
+    """Whether conditions take some parameters and leave others out; with and without weight decay are groups of all."""
+    texts = [
+        str(node.value) if isinstance(node, ir.Const) else node.id if isinstance(node, ir.Name) else node.name
+        for node in walk_nodes(conditions)
+        if isinstance(node, ir.Const | ir.Name | ir.Attr)
+    ]
+    return bool(conditions) and ("requires_grad" in texts or not any(map(_GROUPS.search, texts)))
 
 
 def _element(source: Value, key: Key) -> Value:

@@ -45,6 +45,8 @@ def optimizer_loads(project: Project) -> tuple[Kept, ...]:
 def never_saved(project: Project) -> tuple[Kept, ...]:
     """Where states of scalers are loaded that nothing in the project saves."""
     calls = list(_calls(project))
+    if any(call.method == "state_dict" and not call.name for call in calls):
+        return ()
     return _without(project, calls, "load_state_dict", "state_dict")
 
 
@@ -129,7 +131,8 @@ def _made(project: Project) -> Iterator[tuple[str, str]]:
         for node in walk_nodes(root):
             if isinstance(node, ir.Assign):
                 names = [_name(target) for target in node.targets]
-                classes = [_name(part.func) for part in walk_nodes(node.value) if isinstance(part, ir.Call)]
+                called = [_name(part.func) for part in walk_nodes(node.value) if isinstance(part, ir.Call)]
+                classes = [name for name in called if name[:1].isupper()]
                 yield from (
                     (name, cls)
                     for name in names
@@ -139,12 +142,19 @@ def _made(project: Project) -> Iterator[tuple[str, str]]:
 
 
 def _handed_over(project: Project) -> set[str]:
-    """Scalers that are put into a dict, or given to what may keep their state."""
+    """Scalers that are put into a dict, or given to what may keep their state and is not the project's own function
+    for a scaler."""
+    own = {
+        info.name
+        for module in project.modules.values()
+        for info in module.nested
+        if info.node is not None and any(_SCALER.search(param.name) for param in info.node.params)
+    } - {"__init__"}
     found: set[str] = set()
     for root, _, _, _ in _code(project):
         for node in walk_nodes(root):
             if isinstance(node, ir.Dict):
                 found |= {_name(value) for _, value in node.items}
-            elif isinstance(node, ir.Call) and _KEEPS.search(text_of(node.func)):
+            elif isinstance(node, ir.Call) and _name(node.func) not in own and _KEEPS.search(text_of(node.func)):
                 found |= {_name(value) for value in (*node.args, *(value for _, value in node.keywords))}
     return found - {""}
