@@ -698,7 +698,9 @@ def scaler_left_out_of_the_checkpoint(tree: Tree) -> Iterator[tuple[Source, ast.
             saves = saves or [(s, c) for s in tree.sources for c in s.calls() if _dotted(c.func) == "torch.save"]
             if isinstance(holder, ast.Dict):
                 value = next(v for v in holder.values if v is call or call in ast.walk(v))
-                yield source, call, [*_entry_removed(source, holder, value), *source.mark(holder), *_marks(saves)]
+                grown = [n for n in ast.walk(around) if isinstance(n, ast.Dict) and None in n.keys and n is not holder]
+                marks = _marks([*saves, *((source, other) for other in grown)])
+                yield source, call, [*_entry_removed(source, holder, value), *source.mark(holder), *marks]
             elif isinstance(holder, ast.keyword):
                 yield (
                     source,

@@ -45,7 +45,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
     """All findings of all codes."""
     from .checks import CODES, Seen, Target, check
     from .program.analysis import follow
-    from .program.keeping import never_loaded, never_saved, optimizer_loads
+    from .program.keeping import never_loaded, never_saved, resuming_loads
     from .program.linker import ModuleInfo, Project, Site
     from .program.networks import Networks
     from .program.resuming import resumable
@@ -87,7 +87,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
         homes={saved.site: project.function_at(saved.site) for saved in trace.saved},
         never_saved=never_saved(project) if trace.saved else (),
         never_loaded=never_loaded(project) if trace.saved else (),
-        optimizer_loads=optimizer_loads(project) if trace.saved else (),
+        resuming_loads=resuming_loads(project) if trace.saved else (),
         for_a_while=set_for_a_while(project, trace),
     )
     found = {

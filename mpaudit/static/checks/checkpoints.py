@@ -108,11 +108,9 @@ def _of_accelerate(seen: Seen) -> Iterator[Draft]:
 
 def _never_loaded(seen: Seen) -> Iterator[Draft]:
     """The checkpoint holds the scaler's state, and what resumes from it leaves that aside."""
-    whole = {saved.site.path for saved in seen.trace.saved if saved.scalers and (saved.optimizers or saved.owned)}
+    whole = {saved.site.path for saved in seen.trace.saved if saved.scalers}
     for kept in seen.never_loaded:
-        loads = [
-            load for load in seen.optimizer_loads if load.site.path == kept.site.path and _of_one_class(load, kept)
-        ]
+        loads = [load for load in seen.resuming_loads if load.site.path == kept.site.path and _of_one_class(load, kept)]
         if loads and kept.site.path in whole:
             yield Draft(
                 "MPA214", loads[0].site,

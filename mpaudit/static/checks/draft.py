@@ -64,8 +64,8 @@ class Seen(Struct, frozen=True, gc=False):
     """Scalers whose state is loaded and never saved."""
     never_loaded: tuple[Kept, ...] = ()
     """Scalers whose state is saved and never loaded."""
-    optimizer_loads: tuple[Kept, ...] = ()
-    """Where the state of an optimizer is loaded."""
+    resuming_loads: tuple[Kept, ...] = ()
+    """Where the state of an optimizer or a scaler is loaded."""
     for_a_while: frozenset[Site] = frozenset()
     """Calls that set the default dtype in what sets it back."""
     shims: frozenset[str] = frozenset()

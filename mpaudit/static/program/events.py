@@ -638,4 +638,13 @@ def uses_of(run: Run, module: Id | None, site: Site, st: PathState, inputs: list
         uses = None if uses is None or tensor.uses is None else uses | tensor.uses
     if uses is not None and len(uses) > 8:
         uses = frozenset(sorted(uses, key=repr)[:8])
+    cls = run.classes.get(module)
+    if cls is not None and any(KEPT_LOSS.search(name) for name in cls.attribute_assigns):
+        st.heap[module, OUTPUT] = Tensor(uses)
     return Tensor(uses)
+
+
+KEPT_LOSS = re.compile(r"(?i)loss$")
+"""An attribute in which a forward keeps its loss: `self.last_loss = ...`."""
+OUTPUT = "<output>"
+"""Where a module with such an attribute has what came out of its last forward."""

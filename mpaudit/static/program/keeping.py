@@ -34,12 +34,13 @@ class _Call:
     name: str
     """The last part of what it is called on; '' where that may be any of many objects."""
     kept: Kept
-    speaks_of_optimizer: bool
+    of_training: bool
+    """It speaks of an optimizer or a scaler."""
 
 
-def optimizer_loads(project: Project) -> tuple[Kept, ...]:
-    """Where the state of an optimizer is loaded."""
-    return tuple(c.kept for c in _calls(project) if c.method == "load_state_dict" and c.speaks_of_optimizer)
+def resuming_loads(project: Project) -> tuple[Kept, ...]:
+    """Where the state of an optimizer or a scaler is loaded."""
+    return tuple(c.kept for c in _calls(project) if c.method == "load_state_dict" and c.of_training)
 
 
 def never_saved(project: Project) -> tuple[Kept, ...]:
@@ -73,11 +74,27 @@ def _without(project: Project, calls: list[_Call], method: str, other: str) -> t
     named = {
         m: {c.name for c in calls if c.method == m and (_SCALER.search(c.name) or c.name in scalers)} for m in _STATE
     }
-    alone = named[method] - named[other]
-    if not alone or named[other] - named[method] or any(_OTHER_SCALER.search(cls) for _, cls in made):
+    if (named[method] - named[other] and named[other] - named[method]) or any(
+        _OTHER_SCALER.search(cls) for _, cls in made
+    ):
         return ()
-    alone -= _handed_over(project)
-    return tuple(call.kept for call in calls if call.method == method and call.name in alone)
+    wanted = named[method] - _handed_over(project)
+    others = [call for call in calls if call.method == other]
+    return tuple(
+        call.kept
+        for call in calls
+        if call.method == method and call.name in wanted and not any(_may_be_one(project, call, o) for o in others)
+    )
+
+
+def _may_be_one(project: Project, call: _Call, other: _Call) -> bool:
+    """Whether two calls may be on one scaler: by its name, and where both are of an object's own by its class."""
+    if call.name != other.name:
+        return False
+    mine = [
+        c.kept.function.cls for c in (call, other) if c.kept.function is not None and c.kept.text.startswith("self.")
+    ]
+    return len(mine) < 2 or mine[0] is None or mine[1] is None or project.related(mine[0], mine[1])
 
 
 def _calls(project: Project) -> Iterator[_Call]:
@@ -85,7 +102,7 @@ def _calls(project: Project) -> Iterator[_Call]:
     for root, function, path, shift in _code(project):
         if function is not None and function.name in _STATE:
             continue
-        loose = _loop_names(root)
+        loose = loop_names(root)
         for node in walk_nodes(root):
             if isinstance(node, ir.Call) and isinstance(node.func, ir.Attr) and node.func.name in _STATE:
                 line, column, end_line, end_column = node.span
@@ -93,8 +110,8 @@ def _calls(project: Project) -> Iterator[_Call]:
                 name = _name(node.func.base)
                 kept = Kept(text_of(node.func.base), site, function)
                 texts = (text_of(node.func.base), *map(text_of, node.args))
-                of_optimizer = any(map(_OPTIMIZER.search, texts))
-                yield _Call(node.func.name, "" if name in loose else name, kept, of_optimizer)
+                of_training = any(_OPTIMIZER.search(text) or _SCALER.search(text) for text in texts)
+                yield _Call(node.func.name, "" if name in loose else name, kept, of_training)
 
 
 def _code(project: Project) -> Iterator[tuple[object, FunctionInfo | None, str, int]]:
@@ -108,7 +125,7 @@ def _code(project: Project) -> Iterator[tuple[object, FunctionInfo | None, str, 
                 yield stmts or (), None, module.path, unit.first_line - 1
 
 
-def _loop_names(root: object) -> set[str]:
+def loop_names(root: object) -> set[str]:
     """What goes through many objects, and so has the state of any."""
     targets: list[ir.Expr] = []
     for node in walk_nodes(root):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..facts import ir
 from .frame import text_of
+from .keeping import loop_names
 from .linker import FunctionInfo, Project, Site, walk_nodes
 from .trace import Saved, Trace
 
@@ -39,18 +40,22 @@ def resumable(project: Project, trace: Trace) -> frozenset[Site]:
 def _loads(project: Project) -> Iterator[Load]:
     for module in project.modules.values():
         for info in (info for info in module.nested if info.parent is None):
-            yield from (Load(info, _held(node, info)) for node in walk_nodes(info.node) if _loads_optimizer(node))
+            many = loop_names(info.node)
+            yield from (Load(info, _held(node, info)) for node in walk_nodes(info.node) if _loads_optimizer(node, many))
         for unit, stmts in module.chunks:
             if unit.kind == "code":
-                yield from (Load(None, "given") for node in walk_nodes(stmts or ()) if _loads_optimizer(node))
+                many = loop_names(stmts or ())
+                yield from (Load(None, "given") for node in walk_nodes(stmts or ()) if _loads_optimizer(node, many))
 
 
-def _loads_optimizer(node: object) -> bool:
+def _loads_optimizer(node: object, many: set[str]) -> bool:
     """`optimizer.load_state_dict(...)`, `x.load_state_dict(state["optimizer"])`, or a load of one object of many."""
     if not (isinstance(node, ir.Call) and isinstance(node.func, ir.Attr) and node.func.name == "load_state_dict"):
         return False
     texts = [text_of(node.func.base), *map(text_of, node.args)]
-    return isinstance(node.func.base, ir.Sub) or any(word in text.lower() for text in texts for word in ("opt", "scal"))
+    base = node.func.base
+    one_of_many = isinstance(base, ir.Sub) or (isinstance(base, ir.Name) and base.id in many)
+    return one_of_many or any(word in text.lower() for text in texts for word in ("opt", "scal"))
 
 
 def _held(node: object, info: FunctionInfo) -> str:

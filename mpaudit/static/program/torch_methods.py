@@ -251,6 +251,8 @@ def unknown_method(
     if name == "detach":
         return [(st, Tensor(frozenset(), grad=False))]
     if name == "state_dict":
+        if not role and unknown.OPTIMIZER_NAME.search(path):
+            run.roles[ident] = "optimizer"
         return [(st, State(base))]
     if name == "clip_grad_norm_":
         events.clip(run, Params(frozenset([ident])), site, st)
