@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from . import again, generators, operators, typestate
 from .frame import Frame, Run
-from .linker import Site
+from .linker import ClassInfo, Site
 from .state import PathState, is_counter, varies
 from .trace import Backward, Basis, Frozen, Made, Saved, Scaled, Step, is_mode
 from .typestate import Sure
@@ -639,12 +639,20 @@ def uses_of(run: Run, module: Id | None, site: Site, st: PathState, inputs: list
     if uses is not None and len(uses) > 8:
         uses = frozenset(sorted(uses, key=repr)[:8])
     cls = run.classes.get(module)
-    if cls is not None and any(KEPT_LOSS.search(name) for name in cls.attribute_assigns):
+    if cls is not None and (cls.node is None or any(keeps_loss(cls, name) for name in cls.attribute_assigns)):
         st.heap[module, OUTPUT] = Tensor(uses)
     return Tensor(uses)
 
 
-KEPT_LOSS = re.compile(r"(?i)loss$")
-"""An attribute in which a forward keeps its loss: `self.last_loss = ...`."""
+_LOSS = re.compile(r"(?i)loss$")
 OUTPUT = "<output>"
-"""Where a module with such an attribute has what came out of its last forward."""
+"""Where a module that keeps its loss has what came out of its last forward."""
+
+
+def keeps_loss(cls: ClassInfo, name: str) -> bool:
+    """Whether an attribute is one in which the forward keeps its loss, `self.last_loss = ...`; of a class that was not
+    read, by its name."""
+    setters = (
+        {method.name for method, _ in cls.attribute_assigns.get(name, ())} if cls.node is not None else {"forward"}
+    )
+    return _LOSS.search(name) is not None and "forward" in setters

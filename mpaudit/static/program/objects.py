@@ -105,8 +105,8 @@ def _ref_attribute(run: Run, fr: Frame, base: Ref, name: str, st: PathState) -> 
                 isinstance(d, ir.Name) and d.id == "staticmethod" for d, _ in method.node.decorators
             )
             return Func(method, None if static else base)
-        output = st.heap.get((base, events.OUTPUT)) if events.KEPT_LOSS.search(name) else None
-        if output is not None and name in cls.attribute_assigns and "forward" in _setters(cls, name):
+        output = st.heap.get((base, events.OUTPUT)) if events.keeps_loss(cls, name) else None
+        if output is not None:
             return output
         lazily = lazy_attribute(run, base, cls, name, st)
         if lazily is not None:
@@ -120,10 +120,6 @@ def _ref_attribute(run: Run, fr: Frame, base: Ref, name: str, st: PathState) -> 
     if base.kind == "optimizer" and name == "param_groups":
         return Params(None, base)
     return Method(base, name)
-
-
-def _setters(cls: ClassInfo, name: str) -> set[str]:
-    return {method.name for method, _ in cls.attribute_assigns[name]}
 
 
 def _property(run: Run, fr: Frame, func: Func, st: PathState, name: str) -> Value:

@@ -932,6 +932,67 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
 """,
+    "a loss that the forward keeps": {
+        "model.py": """
+class Transformer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+        self.last_loss = None
+
+    def forward(self, x, y=None):
+        out = self.layer(x)
+        self.last_loss = None if y is None else nn.functional.cross_entropy(out, y)
+        return out
+""",
+        "train.py": """
+from model import Transformer
+
+model = Transformer()
+optimizer = torch.optim.AdamW(model.parameters())
+scaler = GradScaler("cuda")
+for x, y in torch.load("data.pt"):
+    with autocast("cuda"):
+        model(x, y)
+        loss = model.last_loss
+    loss.backward(retain_graph=True)  # wrong
+    scaler.scale(loss).backward()  # wrong MPA224
+    scaler.scale(loss).backward()  # right
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad()
+""",
+    },
+    "contexts of which one is from a file without autocast": {
+        "quiet.py": """
+from contextlib import contextmanager
+
+
+@contextmanager
+def null_context():
+    yield
+""",
+        "train.py": """
+from functools import partial
+
+from quiet import null_context
+
+
+def train(model, loader, use_amp):
+    optimizer = torch.optim.AdamW(model.parameters())
+    scaler = GradScaler("cuda", enabled=use_amp)  # right
+    context = partial(autocast, "cuda") if use_amp else null_context
+    for x in loader:
+        with context():
+            loss = model(x).mean()
+        loss.backward()  # wrong MPA201
+        optimizer.step()  # wrong
+        scaler.scale(loss).backward()  # right
+        scaler.step(optimizer)  # right
+        scaler.update()  # right
+        optimizer.zero_grad()
+""",
+    },
     "a wrapper of a scaler whose caller says nothing": {
         "misc.py": """
 class Scaler:
