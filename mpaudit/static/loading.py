@@ -26,9 +26,9 @@ from .facts import ir
 from .heat import ENGINE_TRIGGERS, MATERIAL_TRIGGERS, PROJECT_TRIGGERS, SCIENCES, units_to_parse
 from .parsing import LOWER, OUTLINE, TREE, Lowered, ToOutline
 from .pool import Lost, Pool, Task
-from .program.index import ModuleIndex
+from .program.index import BY_NAME, ModuleIndex
 from .sources import decode, read
-from .triggers import Scanner, import_lines, path_entries
+from .triggers import Scanner, import_lines, looked_up_entries, path_entries
 
 IMPORTER_LEVELS = 4
 """How far up the importers of a file with precision code are followed: the script that runs the epochs is above."""
@@ -252,7 +252,9 @@ def _scan(data: bytes, scanners: tuple[Scanner[bytes], Scanner[bytes]]) -> _Scan
             return _Scan(False, False, (), text)
     seeds, material = scanners
     hot = seeds.search(data)
-    return _Scan(hot, hot or material.search(data), (*import_lines(data), *path_entries(data)))
+    return _Scan(
+        hot, hot or material.search(data), (*import_lines(data), *path_entries(data), *looked_up_entries(data))
+    )
 
 
 @once
@@ -310,7 +312,11 @@ def _imports(files: Sequence[File], name: str) -> dict[File, list[File]]:
 
         targets: dict[File, None] = {}
         for local, module, attribute in file.scan.imports:
-            if not local:  # import a.b.c: the packages on the way too
+            wanted: list[File | None]
+            if (local, module) == BY_NAME:
+                named = find(attribute)
+                wanted = [named if named is not None and named.scan.material else None]
+            elif not local:  # import a.b.c: the packages on the way too
                 names = module.split(".")
                 wanted = [find(".".join(names[:n])) for n in range(2, len(names) + 1)]
             elif module.strip("."):

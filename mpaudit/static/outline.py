@@ -14,15 +14,16 @@ from typing import NamedTuple, Protocol
 
 from mpaudit.static.facts.ir import Outline, SyntaxProblem, Unit
 from mpaudit.static.facts.widths import (
+    Width,
     is_small_data,
     steps_through_time,
-    width_of_assignment,
-    width_of_call,
-    width_of_defaults,
-    width_of_growth,
+    widths_of_assignment,
+    widths_of_call,
+    widths_of_defaults,
+    widths_of_growth,
 )
 from mpaudit.static.syntax import normalise_newlines, parse_ast, syntax_error
-from mpaudit.static.triggers import bindings_of, import_lines, path_entries
+from mpaudit.static.triggers import bindings_of, import_lines, looked_up_entries, path_entries
 
 TABLE = 20_000
 """Characters from which an assignment of nothing but literals is set apart as data that is never parsed: a LibCST tree
@@ -66,7 +67,8 @@ def outline(text: str, trigger: Triggers) -> Outline | SyntaxProblem:
     units = [_unit(unit, lines, hot_lines, imports) for unit in _ranges(tree.body, lines)]
     imports.sort(key=lambda found: found[:2])
     bound = (binding for _, _, node in imports for binding in _bindings(node))
-    return Outline((*bound, *path_entries(text.encode("utf-8", "replace"))), tuple(units), exact=True)
+    data = text.encode("utf-8", "replace")
+    return Outline((*bound, *path_entries(data), *looked_up_entries(data)), tuple(units), exact=True)
 
 
 def split_lines(text: str) -> list[str]:
@@ -175,7 +177,8 @@ def _unit(
     defines: set[str] = set()
     hot_defines: set[str] = set()
     pending: list[object] = list(unit.statements)
-    width, looks_up, steps, small_data = 0, False, False, False
+    widths: list[Width] = []
+    looks_up, steps, small_data = False, False, False
     while pending:
         node = pending.pop()
         if isinstance(node, (ast.Name, ast.Constant)):
@@ -186,7 +189,7 @@ def _unit(
         if isinstance(node, ast.Call):
             _add_names(calls, (node.func, *node.args, *[keyword.value for keyword in node.keywords]))
             looks_up = looks_up or isinstance(node.func, (ast.Subscript, ast.Call))
-            width = max(width, width_of_call(node))
+            widths += widths_of_call(node)
             small_data = small_data or is_small_data(node)
         elif isinstance(node, _Definition):
             _add_names(calls, node.decorator_list)
@@ -196,13 +199,13 @@ def _unit(
             if _holds(hot_lines, _first_line(node, lines), _last_line(node)):
                 hot_defines.add(node.name)
             if not isinstance(node, ast.ClassDef):
-                width = max(width, width_of_defaults(node.args))
+                widths += widths_of_defaults(node.args)
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
-            width = max(width, width_of_assignment(node))
+            widths += widths_of_assignment(node)
         elif isinstance(node, (ast.For, ast.While)):
             steps = steps or steps_through_time(node)
         elif isinstance(node, ast.AugAssign):
-            width = max(width, width_of_growth(node))
+            widths += widths_of_growth(node)
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             imports.append((node.lineno, node.col_offset, node))
             continue
@@ -222,10 +225,11 @@ def _unit(
         tuple(sorted(defines)),
         tuple(sorted(hot_defines)),
         _digest(_join(lines, unit.first, unit.last)),
-        width,
+        max((width.number for width in widths), default=0),
         looks_up,
         steps,
         small_data,
+        max((width.number for width in widths if width.of_channels), default=0),
     )
 
 
@@ -255,7 +259,7 @@ def _inexact(text: str, lines: Sequence[str]) -> Outline:
     defines = tuple(sorted(set(_DEFINED.findall(text))))
     unit = Unit("code", "", 1, len(lines), True, calls, defines, defines, _digest(_join(lines, 1, len(lines))))
     data = text.encode("utf-8", "replace")
-    return Outline((*import_lines(data), *path_entries(data)), (unit,), exact=False)
+    return Outline((*import_lines(data), *path_entries(data), *looked_up_entries(data)), (unit,), exact=False)
 
 
 def _digest(text: str) -> bytes:

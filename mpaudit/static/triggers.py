@@ -121,6 +121,18 @@ def path_entries(data: bytes) -> tuple[tuple[str, str, str], ...]:
     return tuple(("", "sys.path", name) for name in dict.fromkeys(names) if name.strip("."))
 
 
+_MODULE_NAME = re.compile(rb"""(["'])([A-Za-z_][\w.]*)\1""")
+
+
+def looked_up_entries(data: bytes) -> tuple[tuple[str, str, str], ...]:
+    """The constants of a file that imports modules by name, any of which may be such a name, as bindings of their own
+    kind."""
+    if b"import_module" not in data:
+        return ()
+    names = {_text(text) for _, text in _MODULE_NAME.findall(data)}
+    return tuple(("", "importlib", name) for name in sorted(names))
+
+
 def _bindings(data: bytes, start: int, end: int) -> Iterator[tuple[str, str, str]]:
     lead = _LEAD.search(data[_line_start(data, start) : start])
     if lead is None:

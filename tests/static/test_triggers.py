@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from mpaudit.static.facts import ir
 from mpaudit.static.outline import outline
 from mpaudit.static.syntax import decode
-from mpaudit.static.triggers import Scanner, compile_triggers, import_lines, path_entries, text_triggers
+from mpaudit.static.triggers import (
+    Scanner,
+    compile_triggers,
+    import_lines,
+    looked_up_entries,
+    path_entries,
+    text_triggers,
+)
 
 NOTHING = Scanner([], str)
 
@@ -144,7 +151,7 @@ def test_no_import_of_the_standard_library_is_missed() -> None:
             assert isinstance(text, str)
             triaged = outline(text, NOTHING)
             assert isinstance(triaged, ir.Outline)
-            assert set(triaged.imports) <= {*import_lines(data), *path_entries(data)}, name
+            assert set(triaged.imports) <= {*import_lines(data), *path_entries(data), *looked_up_entries(data)}, name
 
 
 PATTERNS = (
@@ -200,3 +207,12 @@ sys.path.append(os.getcwd())
 """
     assert [name for _, _, name in path_entries(text)] == ["core", "third_party", "raft"]
     assert path_entries(b"import sys; path = 'core'") == ()
+
+
+def test_modules_that_a_file_may_import_by_name() -> None:
+    text = b"""model = importlib.import_module(args.model)
+parser.add_argument("--model", default='nets.points')
+print("two words")
+"""
+    assert [name for _, _, name in looked_up_entries(text)] == ["nets.points"]
+    assert looked_up_entries(b"model = load('nets.points')") == ()

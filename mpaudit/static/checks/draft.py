@@ -52,8 +52,12 @@ class Seen(Struct, frozen=True, gc=False):
     """Files of reinforcement learning."""
     toys: frozenset[str] = frozenset()
     """Files that load very small data."""
+    small_images: frozenset[str] = frozenset()
+    """Files that load images of 32 by 32 pixels and none that are larger."""
     kernels: frozenset[str] = frozenset()
     """Files with CUDA kernels of their own, or that import such a file."""
+    rehearsals: frozenset[Site] = frozenset()
+    """Backward passes in functions that test or measure something."""
     stepwise: frozenset[str] = frozenset()
     """Files with a network that goes through a sequence cell by cell."""
     resumable: frozenset[Site] = frozenset()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from mpaudit.model import Confidence
 
 from ..program.linker import Site
+from ..program.networks import Network, is_idle
 from ..program.trace import Step, Trace
 from ..program.values import Use
 from .draft import Draft, Seen, is_aside, is_test, name_of
@@ -75,9 +76,10 @@ def _uncovered(seen: Seen) -> Iterator[Uncovered]:
     for step in trace.steps:
         if step.backward is None or step.basis.exceptional:
             continue
-        clean = (
-            step.scaler is None and step.half is None and step.loss is not None and step.loss.scaled is None
-            and not step.casts and step.basis.root in trace.cuda_roots and bool(step.loops)
+        clean = (  # a loss that is lost track of on one path says nothing, whatever another path says of it
+            step.scaler is None and step.half is None and (step.loss is None or step.loss.scaled is None)
+            and not step.casts
+            and step.basis.root in trace.cuda_roots and bool(step.loops)
             and step.basis.root not in trace.owned_roots and step.optimizer not in trace.loose
         )  # fmt: skip
         losses.setdefault(step.backward, []).append((clean, step))
@@ -85,7 +87,7 @@ def _uncovered(seen: Seen) -> Iterator[Uncovered]:
         if backward.loss is not None and backward.loss.uses:
             covered |= {use.site for use in backward.loss.uses if use.casts is None or use.casts}
     for at, entries in sorted(losses.items()):
-        if not all(clean for clean, _ in entries):
+        if at in seen.rehearsals or not all(clean for clean, _ in entries):
             continue
         steps = [step for _, step in entries]
         uses = {use for step in steps if step.loss is not None for use in step.loss.uses or ()}
@@ -95,7 +97,10 @@ def _uncovered(seen: Seen) -> Iterator[Uncovered]:
             or any(use.casts is None or use.casts or use.site in covered for use in uses)
         ):
             continue
-        first = _primary(uses, trace, frozenset(m for step in steps for m in step.trained))
+        made = {trace.made[step.optimizer].site.path for step in steps if step.optimizer in trace.made}
+        roots = {trace.scripts.get(step.basis.root, "") for step in steps}
+        around = made | roots | {at.path}
+        first = _primary(uses, seen, frozenset(m for step in steps for m in step.trained), around)
         if first is None or is_test(first.site) or is_aside(first.site) or _in_tf32(first.site, seen.tf32):
             continue
         head = ""
@@ -110,12 +115,12 @@ def _uncovered(seen: Seen) -> Iterator[Uncovered]:
             head = trace.called.get(first.site) or name_of(trace, first.module, "a head")
             first = backbones[0]
         places = {first.site.path, at.path, trace.sources.get(first.module, "")}
-        made = {trace.made[step.optimizer].site.path for step in steps if step.optimizer in trace.made}
-        roots = {trace.scripts.get(step.basis.root, "") for step in steps}
         if (places | made) & seen.low_precision or (places | made | roots) & seen.toys:
             continue
         source = trace.sources.get(first.module, "")
+        uncalled = all(trace.entries.get(step.basis.root) == at.path for step in steps)
         waits = bool(
+            (not head and uncalled and _network(first, around | places, seen).nowhere) or
             ({source} if source else places | made | roots) & seen.kernels
             or (places | made | roots) & seen.simulators
             or source in seen.stepwise
@@ -128,16 +133,20 @@ def _uncovered(seen: Seen) -> Iterator[Uncovered]:
 def _is_light(uses: Iterable[Use], files: set[str], seen: Seen) -> bool:
     """Whether no forward of the loop holds enough arithmetic for its dtype to matter; `files` speak for what is not in
     sight."""
+    networks = [_network(use, files, seen) for use in uses if not _is_loss(use, seen.trace)]
+    small = bool(files & seen.small_images)
+    return all(network.is_light or (small and network.is_narrow) for network in networks)
+
+
+def _network(use: Use, files: set[str], seen: Seen) -> Network:
     trace = seen.trace
-    return all(
-        seen.networks.of(
-            trace.layers.get(use.module, frozenset()),
-            trace.made_of.get(use.module, ()),
-            frozenset(files | {trace.sources[use.module]} if files and use.module in trace.sources else files),
-        ).is_light
-        for use in uses
-        if not _is_loss(use, trace)
-    )
+    if files and use.module in trace.sources:
+        files = files | {trace.sources[use.module]}
+    layers, made_of = trace.layers.get(use.module, frozenset()), trace.made_of.get(use.module, frozenset())
+    found = seen.networks.of(layers, made_of, frozenset(files))
+    if found.nowhere and (users := seen.networks.users_of(use.site)):
+        return seen.networks.of(layers, made_of, frozenset(files | users))
+    return found
 
 
 def _one_loop(a: tuple[Hashable, ...], b: tuple[Hashable, ...]) -> bool:
@@ -155,18 +164,33 @@ def _is_below(folder: str, other: str) -> bool:
     return folder == other or not other or folder.startswith(other + os.sep)
 
 
-def _primary(uses: set[Use], trace: Trace, trained: frozenset[Hashable]) -> Use | None:
-    """The forward of the trained model: not that of a loss module, nor, where there is another, of what the optimizer
-    does not train or what prepares a batch, or of a penalty on gradients, which one may want in float32."""
+def _primary(uses: set[Use], seen: Seen, trained: frozenset[Hashable], files: set[str]) -> Use | None:
+    """The forward of the trained model: not that of a loss module, nor, where there is another, of one with next to no
+    arithmetic, of what the optimizer does not train or what prepares a batch, or of a penalty on gradients, which one
+    may want in float32."""
+    trace = seen.trace
     ranked = sorted(
         (use for use in uses if use.module is not None),
         key=lambda use: (
-            _is_loss(use, trace), bool(trained) and use.module not in trained,
+            _is_loss(use, trace) or _is_beside(use, trace, trained),
+            _network(use, files | {use.site.path}, seen).is_light,
+            bool(trained) and use.module not in trained,
             bool(_PREPARES.search(name_of(trace, use.module, ""))),
             use.site in trace.differentiated, use.site, repr(use.module),
         ),
     )  # fmt: skip
-    return ranked[0] if ranked and not _is_loss(ranked[0], trace) else None
+    best = ranked[0] if ranked else None
+    return None if best is None or _is_loss(best, trace) or _is_beside(best, trace, trained) else best
+
+
+def _is_beside(use: Use, trace: Trace, trained: frozenset[Hashable]) -> bool:
+    """A norm or an activation alone, or a fixed network that says how far images are apart, by its name."""
+    if not trace.made_of.get(use.module) and is_idle(trace.layers.get(use.module, frozenset())):
+        return True
+    return use.module not in trained and bool(_FIXED.search(name_of(trace, use.module, "")))
+
+
+_FIXED = re.compile(r"(?i)vgg|lpips|percep")
 
 
 _PREPARES = re.compile(r"(?i)augment|preprocess|mixup|stft|mel_?spec|normali[sz]er?$")

@@ -349,6 +349,8 @@ class Unit(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """It calls a part of itself in a loop on what that part gave before, as a recurrent decoder does."""
     small_data: bool = False
     """An option of the command line chooses MNIST or one of its variants unless it is told otherwise."""
+    channels: int = 0
+    """As `width`, of what may be a number of channels of a convolution."""
 
 
 class Outline(msgspec.Struct, frozen=True, array_like=True, gc=False):

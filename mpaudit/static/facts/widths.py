@@ -4,59 +4,76 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 _WIDTH = re.compile(
-    r"(?i)hid|width|d_?model|embd|emb(ed(ding)?)?_?(dim|size)|emsize|n?units$|channels?|filters?|features?$"
+    r"(?i)hid|width|d_?model|embd|emb(ed(ding)?)?_?(dim|size)|emsize|n?units$|channels?|filters?|features?$|planes?$"
     r"|(^|_)dims?($|_)|(^|_)nf$|^n[gd]f$|^nf$|factor_?num|num_?factors?|rnn_?size|cell_?size"
 )
-_PLACED = frozenset(
-    (
-        "Linear", "LazyLinear", "LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "Conv1d", "Conv2d", "Conv3d",
-        "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "LayerNorm", "BatchNorm1d", "BatchNorm2d",
-        "BatchNorm3d",
-    )
-)  # fmt: skip
+_CHANNELS = re.compile(
+    r"(?i)channels?|filters?|features?$|planes?$|(^|_)nf$|^n[gd]f$|^dims?$|(^|_)(conv|base)_(dim|width)$"
+)
+"""Those of convolutions."""
+_PLACED = frozenset(("Linear", "LazyLinear", "LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "LayerNorm"))
+_CONVOLVES = re.compile(
+    r"(?i)conv|^BatchNorm[123]d$|block|bottleneck|make_?\w*layer|stage|^(down|up|enc|dec)(sample)?_?\d?$"
+)
+"""Calls that take numbers of channels by their place."""
 _MOST = 1 << 16
+_MOST_CHANNELS = 1 << 13
 GROWN = 511
 """Stands for `width * 2`, which is more than any number in sight."""
 _SMALL_DATA = re.compile(r"(?i)^(fashion|k|e|q)?[-_]?mnist$")
 
 
-def width_of_call(node: ast.Call) -> int:
+class Width(NamedTuple):
+    number: int
+    of_channels: bool
+    """It may be a number of channels of a convolution."""
+
+
+def widths_of_call(node: ast.Call) -> Iterator[Width]:
     """Of `nn.Linear(300, 512)`, of `hidden=512`, of `parser.add_argument("--hidden", default=512)`."""
     name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-    found = [_number(keyword.value) for keyword in node.keywords if keyword.arg and _WIDTH.search(keyword.arg)]
+    for keyword in node.keywords:
+        yield from _named(keyword.arg or "", keyword.value)
     if name in _PLACED:
-        found += map(_number, node.args[:2])
-    elif name == "add_argument" and any(_is_width(arg) for arg in node.args):
-        found += [_number(keyword.value) for keyword in node.keywords if keyword.arg == "default"]
-    return max(found, default=0)
+        yield Width(max(map(_number, node.args[:2]), default=0), of_channels=False)
+    elif name == "add_argument":
+        option = next((arg.value for arg in node.args if _is_width(arg)), "")  # type: ignore[attr-defined]
+        yield from (w for k in node.keywords if k.arg == "default" for w in _named(option, k.value))
+    elif _CONVOLVES.search(name):
+        yield Width(max((n for n in map(_number, node.args[:3]) if n <= _MOST_CHANNELS), default=0), of_channels=True)
 
 
-def width_of_defaults(args: ast.arguments) -> int:
+def widths_of_defaults(args: ast.arguments) -> Iterator[Width]:
     """Of `def __init__(self, hidden=512)`."""
     plain = [*args.posonlyargs, *args.args]
     pairs = [*zip(plain[len(plain) - len(args.defaults) :], args.defaults, strict=True),
              *zip(args.kwonlyargs, args.kw_defaults, strict=True)]  # fmt: skip
-    return max((_number(value) for arg, value in pairs if _WIDTH.search(arg.arg)), default=0)
+    for arg, value in pairs:
+        yield from _named(arg.arg, value)
 
 
-def width_of_assignment(node: ast.Assign | ast.AnnAssign) -> int:
+def widths_of_assignment(node: ast.Assign | ast.AnnAssign) -> Iterator[Width]:
     """Of `hidden = 512`, of `self.hidden = 512`."""
-    number = _number(node.value)
     targets: Iterable[ast.expr] = node.targets if isinstance(node, ast.Assign) else (node.target,)
-    named = any(
-        _WIDTH.search(target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", ""))
-        for target in (targets if number else ())
-    )
-    return number if named else 0
+    for target in targets:
+        yield from _named(target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", ""), node.value)
 
 
-def width_of_growth(node: ast.AugAssign) -> int:
+def widths_of_growth(node: ast.AugAssign) -> Iterator[Width]:
     """Of `width *= 2`."""
     name = node.target.attr if isinstance(node.target, ast.Attribute) else getattr(node.target, "id", "")
-    return GROWN if isinstance(node.op, ast.Mult) and _WIDTH.search(name) else 0
+    if isinstance(node.op, ast.Mult) and _WIDTH.search(name):
+        yield Width(GROWN, bool(_CHANNELS.search(name)))
+
+
+def _named(name: str, value: ast.expr | None) -> Iterator[Width]:
+    number = _number(value)
+    if number and name and _WIDTH.search(name):
+        yield Width(number, bool(_CHANNELS.search(name)))
 
 
 def steps_through_time(loop: ast.For | ast.While) -> bool:

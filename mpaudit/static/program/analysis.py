@@ -65,7 +65,7 @@ def _script(project: Project, module: ModuleInfo, trace: Trace, number: int) -> 
 
 def _function(project: Project, info: FunctionInfo, trace: Trace, number: int) -> set[FunctionInfo]:
     run = Run(project, trace, number, limit=_limit(project, info.module))
-    trace.scripts[number] = info.module.path
+    trace.scripts[number] = trace.entries[number] = info.module.path
     state = PathState(outer_unknown=True)
     node = info.node
     assert node is not None

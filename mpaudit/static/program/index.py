@@ -14,6 +14,9 @@ Imports: TypeAlias = "tuple[tuple[str, str, str], ...]"
 ON_PATH = ("", "sys.path")
 """How the binding of a folder begins that a file puts on `sys.path`; the name of the folder follows."""
 
+BY_NAME = ("", "importlib")
+"""How the binding of a constant begins that may name a module that a file imports by name; the constant follows."""
+
 
 class ModuleIndex(Generic[M]):
     """Finds what an import means among the files of a project, where nothing says what is on `sys.path`.

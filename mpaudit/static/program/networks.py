@@ -14,7 +14,8 @@ from enum import IntEnum
 from msgspec import Struct
 
 from ..facts import ir
-from .linker import ClassInfo, ModuleInfo, Project
+from .index import BY_NAME
+from .linker import ClassInfo, ModuleInfo, Project, Site
 from .torch_api import is_of_models
 
 
@@ -30,7 +31,9 @@ class Nature(IntEnum):
     RECURRENT = 4
     ATTENTION = 5
     CONVOLUTION = 6
-    LIBRARY = 7
+    SPARSE = 7
+    """Factorisation machines and their kin: tables of embeddings, whatever else is beside them."""
+    LIBRARY = 8
     """A network that a library of models makes, or that is called like one: of a known, large size."""
 
 
@@ -42,22 +45,52 @@ class Network(Struct, frozen=True, gc=False):
     """All of its layers are."""
     steps: bool = False
     """A recurrent layer is called again and again, step by step."""
+    channels: int = 0
+    """The largest number in sight that may be one of channels; 0: none is."""
+    recurs: bool = False
+    """Recurrent layers are among its layers."""
+    sees_images: bool = False
+    """Convolutions in two or three dimensions are among its layers, or a network that a library makes."""
+    needs_float32: bool = False
+    """What it solves or inverts needs more digits than 16 bits hold."""
+    nowhere: bool = False
+    """Nothing of it, nor any layer, is in sight, in a project of several files."""
 
     @property
     def is_light(self) -> bool:
         """Whether it most likely waits for launches and for memory, whatever the dtype of its products."""
-        if self.steps:
+        width = self._width
+        if self.needs_float32 or self.nature is Nature.SPARSE:
             return True
-        if self.nature >= Nature.ATTENTION and (not self.in_sight or self.width <= _COLOURS):
+        if self.steps and not (self.sees_images and width >= _ENOUGH_BESIDE):
+            return True
+        if self.nature >= Nature.ATTENTION and width <= _COLOURS:
             return False
-        return self.width < _ENOUGH[self.nature]
+        if self.nature is Nature.CONVOLUTION and self.recurs:
+            return self.width < _ENOUGH_BESIDE
+        return width < _ENOUGH[self.nature]
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether its convolutions are as narrow as those of networks for images of 32 by 32 pixels."""
+        return self.nature is Nature.CONVOLUTION and _COLOURS < self._width <= _NARROW
+
+    @property
+    def _width(self) -> int:
+        convolves = self.nature is Nature.CONVOLUTION and self.channels > _COLOURS
+        return self.channels if convolves else self.width
 
 
 _ENOUGH = {
     Nature.UNKNOWN: 0, Nature.TABLES: 1 << 60, Nature.DENSE: 2048, Nature.GRAPH: 1 << 60, Nature.RECURRENT: 512,
-    Nature.ATTENTION: 64, Nature.CONVOLUTION: 64, Nature.LIBRARY: 0,
+    Nature.ATTENTION: 128, Nature.CONVOLUTION: 64, Nature.SPARSE: 1 << 60,
+    Nature.LIBRARY: 0,
 }  # fmt: skip
 """Nature → the width from which 16 bits are worth it, by the sizes of batches that go with it."""
+_ENOUGH_BESIDE = 256
+"""The same for convolutions in front of recurrent layers, which may take the time, and, over images, in front of a
+decoder that goes step by step."""
+_NARROW = 64
 _COLOURS = 4
 """A width that is no larger is that of the images."""
 
@@ -79,7 +112,18 @@ _GRAPH = re.compile(
     r"Graph(Conv|Att|SAGE|Sage|Net|Layer|Norm|Trans|Neural|NN)|(?i:(^|_)gcn|^gat($|_|conv|layer)"
     r"|^gin($|_|conv)|sage_?conv|gnn|^spmm$|message_?passing|torch_sparse|^scatter_(mean|softmax|sum)$)"
 )
+_SPARSE = re.compile(
+    r"(?i)factori[sz]ation_?machine|(deep|field|attentional|neural)_?fm|wide_?(and_?)?deep|deep_?cross|cross_?network"
+    r"|dlrm|collaborative_?filtering|matrix_?factori[sz]ation|click_?through"
+)
+"""Recommendations from sparse features: looked up, summed, and a few dense layers."""
+_SOLVED = re.compile(
+    r"(?i)broyden|anderson|odeint|fixed_?point|(^|_)m?deq($|_)|(?-i:DEQ)|slogdet|log_?abs_?det|^act_?norm|^inv(ertible)?_?(1x1)?_?conv"
+    r"|planar_?flow|real_?nvp|^glow$"
+)
+"""Equilibria that are solved to a tolerance, and densities by a change of variables."""
 _RECURRENT = frozenset(("LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"))
+_CELL = re.compile(r"(LSTM|GRU|RNN)Cell$")
 _DENSE = frozenset(("Linear", "LazyLinear", "Bilinear", "linear", "bilinear", "matmul", "mm", "bmm", "einsum", "addmm"))
 _TABLES = frozenset(("Embedding", "EmbeddingBag", "Parameter"))
 _PLAIN = re.compile(
@@ -94,6 +138,7 @@ _PLAIN = re.compile(
 _LOOKED_UP = frozenset(("eval", "import_module", "globals", "locals", "instantiate", "__import__"))
 _MAKES = re.compile(
     r"(?i)^(build|make|get|create|load)_?\w*(net|model|encoder|decoder|backbone|layer|block)|^(block|layer)$"
+    r"|^(model|net|network|encoder|decoder|backbone|arch|base|block|layer)_?(fn|fun|func|cls|class|type|ctor)$"
 )
 
 
@@ -106,7 +151,8 @@ class _Closure(Struct, frozen=True, gc=False):
     is_blind: bool
     """Something of it is not in sight."""
     steps: bool
-    """A recurrent layer is called step by step."""
+    """A part of it is called step by step."""
+    width: int
 
 
 class Networks:
@@ -114,6 +160,7 @@ class Networks:
 
     def __init__(self, project: Project) -> None:
         self._project = project
+        self._alone = len(project.modules) == 1
         self._closures: dict[tuple[str, int], _Closure] = {}
         self._files: dict[frozenset[str], Network] = {}
         self._unseen: dict[str, frozenset[str]] = {}
@@ -122,27 +169,58 @@ class Networks:
         """The network whose classes and layers are known by `made_of` and `layers`; where those do not say it, that of
         `files`, in which it is made and trained, and of all that they import."""
         around = self._of_files(files)
-        names, is_open, is_blind, steps = set(layers - {"?"}), "?" in layers, False, False
+        names, is_open, is_blind, steps, width = set(layers - {"?"}), "?" in layers, False, False, 0
         for cls in made_of:
             closure = self._closure(cls)
             names |= closure.names
             is_open |= closure.is_open
             is_blind |= closure.is_blind
             steps |= closure.steps
+            width = max(width, closure.width)
         nature = nature_of(names)
+        recurs, sees_images = _recurs(names), _sees_images(names)
+        if nature is Nature.DENSE and not is_open and not is_blind and not any(map(_hides, names)):
+            own = max((self._own_width(path) for path in files), default=0)
+            return Network(nature, max(width, own), needs_float32=needs_digits(names))
         if (
             nature < Nature.ATTENTION
             and nature is not Nature.GRAPH
             and (is_open or nature is Nature.UNKNOWN or any(map(_hides, names)))
         ):
             is_open = True
+            recurs |= around.recurs
+            sees_images |= around.sees_images
             nature = around.nature if nature is Nature.UNKNOWN else max(nature, around.nature)
+        if is_blind and nature in _MERE:
+            nature = Nature.UNKNOWN
         return Network(
-            Nature.UNKNOWN if is_blind and nature in _MERE else nature,
+            nature,
             around.width,
             not is_open and not is_blind,
-            steps,
+            steps and recurs,
+            around.channels,
+            recurs,
+            sees_images,
+            needs_digits(names) or (not names and around.needs_float32),
+            around.nowhere and not names and not self._alone and bool(files),
         )
+
+    def _own_width(self, path: str) -> int:
+        module = self._project.modules.get(path)
+        return 0 if module is None else max((unit.width for unit in module.outline.units), default=0)
+
+    def users_of(self, site: Site) -> frozenset[str]:
+        """Files that import the function or class around a place, or all of its file."""
+        home = self._project.function_at(site)
+        if home is None:
+            return frozenset()
+        name = home.cls.name if home.cls is not None else home.qualname.partition(".")[0]
+        return frozenset(
+            module.path for module in self._project.modules.values() if module.path != site.path
+            for _, source, attribute in module.outline.imports
+            if attribute in (name, "", "*") and source.strip(".")
+            and (found := self._project.find(module, source)) is not None and found.path == site.path
+        )  # fmt: skip
 
     def _of_files(self, files: frozenset[str]) -> Network:
         known = self._files.get(files)
@@ -154,9 +232,18 @@ class Networks:
             names |= {LIBRARY for module in modules if any(map(_is_library, _sources(module)))}
             nature = nature_of(names)
             is_blind = any(self._is_blind(module, unit) for module in modules for unit in module.outline.units)
+            nowhere = nature is Nature.UNKNOWN and not is_blind
             if nature is Nature.TABLES or (is_blind and nature in _MERE):
                 nature = Nature.UNKNOWN  # the network is elsewhere, and found by its name
-            known = self._files[files] = Network(nature, max((unit.width for unit in units), default=0))
+            known = self._files[files] = Network(
+                nature,
+                max((unit.width for unit in units), default=0),
+                channels=max((unit.channels for unit in units), default=0),
+                recurs=_recurs(names),
+                sees_images=_sees_images(names),
+                needs_float32=needs_digits(names),
+                nowhere=nowhere,
+            )
         return known
 
     def _imported(self, files: frozenset[str]) -> list[ModuleInfo]:
@@ -172,7 +259,11 @@ class Networks:
 
     def _direct(self, module: ModuleInfo) -> list[ModuleInfo]:
         found = []
-        for _, source, name in module.outline.imports:
+        for local, source, name in module.outline.imports:
+            if (local, source) == BY_NAME:
+                other = self._project.find(module, name)
+                found += [other] if other is not None and other is not module else []
+                continue
             for dotted in (f"{source.rstrip('.')}.{name}" if source.strip(".") else f"{source}{name}", source):
                 other = self._project.find(module, dotted) if dotted.strip(".*") else None
                 if other is not None:
@@ -186,12 +277,13 @@ class Networks:
             pending = [(cls.module, unit) for unit in cls.module.outline.units if unit.first_line == cls.first_line]
             seen = {start}
             names = {_RESOLVED + cls.name}
-            is_open, is_blind, steps = not pending, False, False
+            is_open, is_blind, steps, width = not pending, False, False, 0
             while pending:
                 module, unit = pending.pop()
                 is_open |= unit.looks_up or bool(_LOOKED_UP.intersection(unit.calls))
                 is_blind |= self._is_blind(module, unit)
                 steps |= unit.steps
+                width = max(width, unit.width)
                 for name in unit.calls:
                     meant = self._meant(module, name)
                     names.add(_RESOLVED + name if meant else self._outside(module, name))
@@ -199,9 +291,7 @@ class Networks:
                         if (other.path, found.first_line) not in seen:
                             seen.add((other.path, found.first_line))
                             pending.append((other, found))
-            known = self._closures[start] = _Closure(
-                frozenset(names), is_open, is_blind, steps and bool(_RECURRENT & names)
-            )
+            known = self._closures[start] = _Closure(frozenset(names), is_open, is_blind, steps, width)
         return known
 
     def _is_blind(self, module: ModuleInfo, unit: ir.Unit) -> bool:
@@ -209,7 +299,7 @@ class Networks:
         if module.path not in self._unseen:
             self._unseen[module.path] = frozenset(
                 name if name != "*" else "" for name, source, name_there in module.outline.imports
-                if (name or name_there) and not _is_known(source) and self._project.find(module, source) is None
+                if (name or name_there) and not is_known(source) and self._project.find(module, source) is None
                 and (not source.strip(".") or self._project.find(module, f"{source.rstrip('.')}.{name_there}") is None)
             )  # fmt: skip
         unseen = self._unseen[module.path]
@@ -245,14 +335,31 @@ _RESOLVED = "+"
 """Before a name that means something of the project: what it is made of counts, and of the name only what it says."""
 
 
+def _recurs(names: Iterable[str]) -> bool:
+    said = {name.lstrip(_RESOLVED) for name in names}
+    return bool(_RECURRENT & said) or any(map(_CELL.search, said))
+
+
+def _sees_images(names: Iterable[str]) -> bool:
+    plain = {name for name in names if name[:1] != _RESOLVED}
+    return LIBRARY in plain or any(_LIBRARY.search(n) or ("Conv" in n and n[-2:] in ("2d", "3d")) for n in plain)
+
+
+def needs_digits(names: Iterable[str]) -> bool:
+    """Whether it solves an equilibrium or inverts what it computes."""
+    return any(_SOLVED.search(name.lstrip(_RESOLVED)) for name in names)
+
+
 def nature_of(names: Iterable[str]) -> Nature:
     found = set(names)
     plain = {name for name in found if name[:1] != _RESOLVED}
+    said = {name.lstrip(_RESOLVED) for name in found}
     if LIBRARY in plain or any(map(_LIBRARY.search, plain)):
         return Nature.LIBRARY
+    if any(map(_SPARSE.search, said)):
+        return Nature.SPARSE
     if any(map(_CONVOLUTION.search, plain)):
         return Nature.CONVOLUTION
-    said = {name.lstrip(_RESOLVED) for name in found}
     if any(map(_GRAPH.search, said)):
         return Nature.GRAPH
     if any(map(_ATTENTION.search, said)):
@@ -262,6 +369,11 @@ def nature_of(names: Iterable[str]) -> Nature:
     if _DENSE & plain:
         return Nature.DENSE
     return Nature.TABLES if _TABLES & plain else Nature.UNKNOWN
+
+
+def is_idle(layers: frozenset[str]) -> bool:
+    """Norms, activations and the like, and nothing that multiplies matrices."""
+    return bool(layers) and all(_PLAIN.search(name) for name in layers)
 
 
 def _hides(name: str) -> bool:
@@ -283,7 +395,7 @@ _KNOWN = sys.stdlib_module_names | frozenset(
 """Packages whose classes are no networks, or whose networks are told by their names."""
 
 
-def _is_known(source: str) -> bool:
+def is_known(source: str) -> bool:
     return source.split(".", maxsplit=1)[0] in _KNOWN or _is_library(source)
 
 

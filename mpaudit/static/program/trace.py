@@ -225,6 +225,8 @@ class Trace:
     """Decisions under which any event of the protocol happens."""
     loose: set[Hashable] = field(default_factory=set)
     """Optimizers of tensors that were made by hand: an input or a latent is fitted, no network is trained."""
+    entries: dict[int, str] = field(default_factory=dict)
+    """Root → the file of the function that was followed from there, because no script reaches it."""
     scripts: dict[int, str] = field(default_factory=dict)
     """Root → the file that it starts in."""
     unfinished: set[int] = field(default_factory=set)

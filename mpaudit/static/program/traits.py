@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from ..facts import ir
 from ..heat import SCIENCES
 from .linker import ModuleInfo, Project, Site, names_in, walk_nodes, walk_statements
+from .networks import is_known
 from .trace import Trace
 
 _ASKING = frozenset({"ImportError", "AttributeError", "ModuleNotFoundError", "TypeError", "Exception"})
@@ -32,8 +33,8 @@ _LOW_PRECISION = frozenset(
         "set_default_dtype", "convert_weights", "convert_models_to_fp32",
     )
 )  # fmt: skip
-"""`convert_weights` is CLIP's, whose weights are float16 on CUDA from the start: `convert_models_to_fp32` is what its
-fine-tuning scripts call round a step."""
+"""`convert_weights` is CLIP's, whose weights are float16 on CUDA from the start, also in a copy of its package:
+`convert_models_to_fp32` is what its fine-tuning scripts call round a step."""
 
 
 _OTHER_WAYS = frozenset(
@@ -127,16 +128,49 @@ def toy_files(project: Project) -> frozenset[str]:
     ) | {module.path for script in scripts for module in (script, *_imported(project, script))}  # fmt: skip
 
 
+_SMALL_IMAGES = frozenset(("CIFAR10", "CIFAR100", "SVHN"))
+
+
+def small_image_files(project: Project) -> frozenset[str]:
+    """Files that load images of 32 by 32 pixels and none that are larger."""
+    return frozenset(
+        module.path for module in project.modules.values()
+        if module.names & _SMALL_IMAGES and not module.names & (_NO_TOYS - _SMALL_IMAGES)
+    )  # fmt: skip
+
+
 def kernel_files(project: Project) -> frozenset[str]:
     """Files that compile CUDA kernels of their own, and those that import one, however far: such a kernel knows the
     dtypes that it was written for, which autocast does not ask it for."""
     found = {
         module.path for module in project.modules.values()
         if any(source.startswith("torch.utils.cpp_extension") for _, source, _ in module.outline.imports)
+        or _calls_compiled(project, module)
     }  # fmt: skip
     while found and (more := _importers(project, found) - found):
         found |= more
     return frozenset(found)
+
+
+def _calls_compiled(project: Project, module: ModuleInfo) -> bool:
+    """`import kernels_cuda` of something that is no file of the project, in a file with an autograd Function of its
+    own: what its forward calls was compiled elsewhere."""
+    if not any("Function" in unit.calls and "backward" in unit.defines for unit in module.outline.units):
+        return False
+    return any(
+        source and not is_known(source) and project.find(module, source) is None
+        and (not name or project.find(module, f"{source.rstrip('.')}.{name}") is None)
+        for _, source, name in module.outline.imports
+    )  # fmt: skip
+
+
+def rehearsals(project: Project, trace: Trace) -> frozenset[Site]:
+    """Backward passes in functions that test or measure something, by their names."""
+    homes = {b.site: project.function_at(b.site) for b in trace.backwards}
+    return frozenset(site for site, home in homes.items() if home is not None and _REHEARSES.match(home.name))
+
+
+_REHEARSES = re.compile(r"(?i)_*(tests?|benchmark|measure|profile|speed_?test|time_?it)(_|$)")
 
 
 def simulator_files(project: Project) -> frozenset[str]:
@@ -196,10 +230,12 @@ def low_precision_files(project: Project) -> frozenset[str]:
         for module in project.modules.values()
         for _, _, attr in module.outline.imports
     )  # a policy of the model, wherever it is trained
+    clip = {os.path.dirname(m.path) for m in project.modules.values() if "convert_weights" in m.names}
+    copies = {m.path for m in project.modules.values() if os.path.dirname(m.path) in clip - {""}}
     return frozenset(
         module.path for module in project.modules.values()
         if fsdp or module.names & _LOW_PRECISION
-    )  # fmt: skip
+    ) | (_importers(project, copies) if copies else frozenset())  # fmt: skip
 
 
 def version_shims(project: Project) -> frozenset[str]:

@@ -37,6 +37,28 @@ def test_the_width_of_a_unit(text: str, width: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "channels"),
+    [
+        ("nn.Conv2d(3, 96, kernel_size=200)", 96),
+        ("nn.Linear(784, 512)", 0),
+        ("DoubleConv(64, 128)", 128),
+        ("self._make_layer(Bottleneck, 512, 3)", 512),
+        ("nn.Conv2d(n, n * 2, 3)", GROWN),
+        ("def f(x, hidden_dim=256, hid_channels=32): pass", 32),
+        ("parser.add_argument('--filters', default=48)", 48),
+        ("self.inplanes = 64", 64),
+        ("planes *= 2", GROWN),
+        ("hidden *= 2", 0),
+        ("block(40000)", 0),
+    ],
+)
+def test_the_channels_of_a_unit(text: str, channels: int) -> None:
+    found = outline(text, Scanner(["HOT"], str))
+    assert isinstance(found, ir.Outline)
+    assert [unit.channels for unit in found.units] == [channels]
+
+
+@pytest.mark.parametrize(
     ("text", "looks_up"),
     [
         ("kinds[name](3)", True),

@@ -8,7 +8,7 @@ import pytest
 
 from mpaudit.model import Confidence
 from mpaudit.settings import Settings
-from mpaudit.static.program.networks import Nature, Network, nature_of
+from mpaudit.static.program.networks import Nature, Network, nature_of, needs_digits
 from mpaudit.static.run import lint
 
 SCRIPT = """
@@ -151,6 +151,8 @@ def test_a_single_dense_layer_is_fed_with_what_was_computed_before(tmp_path: Pat
         (["resnet50", "Linear"], Nature.LIBRARY),
         (["LSTM", "Linear"], Nature.RECURRENT),
         (["view", "size"], Nature.UNKNOWN),
+        (["Conv1d", "+DeepFM"], Nature.SPARSE),
+        (["resnet50", "+DeepFM"], Nature.LIBRARY),
     ],
 )
 def test_the_nature_of_names(names: list[str], nature: Nature) -> None:
@@ -161,6 +163,43 @@ def test_what_is_not_known_is_not_light() -> None:
     assert not Network(Nature.UNKNOWN, 0).is_light
     assert not Network(Nature.CONVOLUTION, 0).is_light
     assert Network(Nature.DENSE, 0).is_light
+
+
+@pytest.mark.parametrize(
+    ("network", "is_light"),
+    [
+        (Network(Nature.CONVOLUTION, 1000, channels=32), True),
+        (Network(Nature.CONVOLUTION, 1000, channels=3), False),
+        (Network(Nature.CONVOLUTION, 100, channels=100, recurs=True), True),
+        (Network(Nature.CONVOLUTION, 256, channels=100, recurs=True), False),
+        (Network(Nature.CONVOLUTION, 512, steps=True, channels=512, sees_images=True), False),
+        (Network(Nature.CONVOLUTION, 512, steps=True, channels=512), True),
+        (Network(Nature.CONVOLUTION, 512, channels=512, needs_float32=True), True),
+        (Network(Nature.SPARSE, 4096), True),
+        (Network(Nature.ATTENTION, 50), True),
+        (Network(Nature.ATTENTION, 256), False),
+    ],
+)
+def test_light_by_what_decides_the_time(network: Network, is_light: bool) -> None:
+    assert network.is_light is is_light
+
+
+@pytest.mark.parametrize(
+    ("name", "solved"),
+    [
+        ("anderson", True), ("MDEQNet", True), ("slogdet", True), ("+InvConv2d", True), ("ActNorm", True),
+        ("deque", False), ("InvertedResidual", False), ("log_softmax", False), ("inverse", False),
+    ],
+)  # fmt: skip
+def test_what_needs_its_digits_by_name(name: str, solved: bool) -> None:
+    assert needs_digits([name]) is solved
+
+
+def test_narrow_are_convolutions_alone() -> None:
+    assert Network(Nature.CONVOLUTION, 512, channels=64).is_narrow
+    assert not Network(Nature.CONVOLUTION, 512, channels=128).is_narrow
+    assert not Network(Nature.CONVOLUTION, 0).is_narrow
+    assert not Network(Nature.ATTENTION, 64).is_narrow
 
 
 def test_what_a_script_imports_is_small_where_its_data_is_by_default(tmp_path: Path) -> None:
