@@ -241,7 +241,13 @@ def _add_names(names: set[str], nodes: Iterable[ast.expr]) -> None:
         if isinstance(node, ast.Name):
             names.add(node.id)
         elif isinstance(node, ast.Attribute):
-            names.add(node.attr)
+            names.add("Embedding" if _is_table_of_vectors(node) else node.attr)
+
+
+def _is_table_of_vectors(node: ast.Attribute) -> bool:
+    """`nn.Embedding.from_pretrained`, which makes no network."""
+    made = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, "id", "")
+    return node.attr == "from_pretrained" and made == "Embedding"
 
 
 def _bindings(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str, str]]:

@@ -14,6 +14,7 @@ from enum import IntEnum
 from msgspec import Struct
 
 from ..facts import ir
+from ..facts.widths import GROWN
 from .index import BY_NAME
 from .linker import ClassInfo, ModuleInfo, Project, Site
 from .torch_api import is_of_models
@@ -67,7 +68,9 @@ class Network(Struct, frozen=True, gc=False):
         if self.nature >= Nature.ATTENTION and width <= _COLOURS:
             return False
         if self.nature is Nature.CONVOLUTION and self.recurs:
-            return self.width < _ENOUGH_BESIDE
+            return max(self.channels, self.width * (self.width != GROWN)) < _ENOUGH_BESIDE
+        if self.nature is Nature.ATTENTION and self.recurs:
+            return width < _ENOUGH[Nature.RECURRENT]
         return width < _ENOUGH[self.nature]
 
     @property
@@ -390,7 +393,8 @@ _KNOWN = sys.stdlib_module_names | frozenset(
      "PIL", "cv2", "skimage", "tqdm", "yaml", "wandb", "tensorboard", "tensorboardX", "tensorboard_logger", "einops",
      "gym", "gymnasium", "torch_geometric", "torch_scatter", "torch_sparse", "dgl", "networkx", "h5py", "nltk",
      "visdom", "imageio", "psutil", "six", "joblib", "easydict", "omegaconf", "ogb", "tensorflow", "requests", "ray",
-     "librosa", "soundfile", "lmdb", "progress", "termcolor", "absl", "IPython", "numba", "rdkit", "datasets")
+     "librosa", "soundfile", "lmdb", "progress", "termcolor", "absl", "IPython", "numba", "rdkit", "datasets", "sympy",
+     "statsmodels", "shapely", "gensim", "spacy", "pycocotools", "albumentations", "imgaug", "xgboost", "lightgbm")
 )  # fmt: skip
 """Packages whose classes are no networks, or whose networks are told by their names."""
 

@@ -115,13 +115,15 @@ _NO_TOYS = frozenset(("CIFAR10", "CIFAR100", "ImageFolder", "ImageNet", "COCO", 
 
 def toy_files(project: Project) -> frozenset[str]:
     """Files that load data so small that the networks for it wait for the CPU, or lie beside one that does where none
-    loads anything larger; scripts that choose such data by default, and what these import."""
+    loads anything larger; scripts that choose such data by default, in a file of options or of their own, and what
+    these import."""
     folders: dict[str, bool] = {}
     for module in project.modules.values():
         if module.names & (_TOYS | _NO_TOYS):
             folder = os.path.dirname(module.path)
             folders[folder] = folders.get(folder, False) or bool(module.names & _NO_TOYS)
-    scripts = [m for m in project.modules.values() if any(unit.small_data for unit in m.outline.units)]
+    options = {m.path for m in project.modules.values() if any(unit.small_data for unit in m.outline.units)}
+    scripts = [m for m in project.modules.values() if m.path in options | _importers(project, options)]
     return frozenset(
         module.path for module in project.modules.values()
         if folders.get(os.path.dirname(module.path)) is False or module.names & _TOYS

@@ -8,6 +8,7 @@ import pytest
 
 from mpaudit.model import Confidence
 from mpaudit.settings import Settings
+from mpaudit.static.facts.widths import GROWN
 from mpaudit.static.program.networks import Nature, Network, nature_of, needs_digits
 from mpaudit.static.run import lint
 
@@ -172,12 +173,14 @@ def test_what_is_not_known_is_not_light() -> None:
         (Network(Nature.CONVOLUTION, 1000, channels=3), False),
         (Network(Nature.CONVOLUTION, 100, channels=100, recurs=True), True),
         (Network(Nature.CONVOLUTION, 256, channels=100, recurs=True), False),
+        (Network(Nature.CONVOLUTION, GROWN, channels=100, recurs=True), True),
         (Network(Nature.CONVOLUTION, 512, steps=True, channels=512, sees_images=True), False),
         (Network(Nature.CONVOLUTION, 512, steps=True, channels=512), True),
         (Network(Nature.CONVOLUTION, 512, channels=512, needs_float32=True), True),
         (Network(Nature.SPARSE, 4096), True),
         (Network(Nature.ATTENTION, 50), True),
         (Network(Nature.ATTENTION, 256), False),
+        (Network(Nature.ATTENTION, 256, recurs=True), True),
     ],
 )
 def test_light_by_what_decides_the_time(network: Network, is_light: bool) -> None:
@@ -207,3 +210,36 @@ def test_what_a_script_imports_is_small_where_its_data_is_by_default(tmp_path: P
         SCRIPT.format(hidden=512).replace("--hidden", "--dataset").replace("type=int, default=512", "default='mnist'")
     )
     assert confidences(tmp_path, {"train.py": script, "net.py": CONV}) == []
+
+
+def test_options_in_a_file_of_their_own_choose_small_data_too(tmp_path: Path) -> None:
+    script = SCRIPT.format(hidden=512).replace("import argparse\n", "from options import args\n")
+    script = "\n".join(line for line in script.splitlines() if "parse" not in line)
+    options = """
+import argparse
+parser = argparse.ArgumentParser()
+parser.add_argument("--dataset", default="mnist")
+parser.add_argument("--hidden", default=512)
+args = parser.parse_args()
+"""
+    files = {"train.py": script, "net.py": CONV}
+    assert confidences(tmp_path, {**files, "options.py": options}) == []
+
+
+def test_a_table_of_vectors_is_no_network_of_a_library(tmp_path: Path) -> None:
+    net = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, hidden):
+        super().__init__()
+        self.embed = nn.Embedding.from_pretrained(hidden.vectors)
+        self.body = nn.LSTM(100, 100)
+
+    def forward(self, x):
+        return self.body(self.embed(x))[0]
+
+def make(args):
+    return Net(args)
+"""
+    assert confidences(tmp_path, {"train.py": SCRIPT.format(hidden=100), "net.py": net}) == ["possible"]
