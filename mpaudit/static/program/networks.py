@@ -68,7 +68,8 @@ class Network(Struct, frozen=True, gc=False):
         if self.nature >= Nature.ATTENTION and width <= _COLOURS:
             return False
         if self.nature is Nature.CONVOLUTION and self.recurs:
-            return max(self.channels, self.width * (self.width != GROWN)) < _ENOUGH_BESIDE
+            doubled = self.width == GROWN and self.channels > _FEW  # both directions of a narrow LSTM
+            return max(self.channels, 0 if doubled else self.width) < _ENOUGH_BESIDE
         if self.nature is Nature.ATTENTION and self.recurs:
             return width < _ENOUGH[Nature.RECURRENT]
         return width < _ENOUGH[self.nature]
@@ -94,6 +95,8 @@ _ENOUGH_BESIDE = 256
 """The same for convolutions in front of recurrent layers, which may take the time, and, over images, in front of a
 decoder that goes step by step."""
 _NARROW = 64
+_FEW = 16
+"""No more channels than these are hardly those of the network: its own are in a list."""
 _COLOURS = 4
 """A width that is no larger is that of the images."""
 

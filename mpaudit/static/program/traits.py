@@ -160,10 +160,14 @@ def _calls_compiled(project: Project, module: ModuleInfo) -> bool:
     if not any("Function" in unit.calls and "backward" in unit.defines for unit in module.outline.units):
         return False
     return any(
-        source and not is_known(source) and project.find(module, source) is None
+        source and not is_known(source) and _COMPILED.search(name or source) and project.find(module, source) is None
         and (not name or project.find(module, f"{source.rstrip('.')}.{name}") is None)
         for _, source, name in module.outline.imports
     )  # fmt: skip
+
+
+_COMPILED = re.compile(r"cuda|kernel|native|_ext|_C$|3[dD]|^[A-Z]\w*[a-z]")
+"""Names that extension modules have: in capitals, or after what they are."""
 
 
 def rehearsals(project: Project, trace: Trace) -> frozenset[Site]:

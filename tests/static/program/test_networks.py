@@ -174,6 +174,7 @@ def test_what_is_not_known_is_not_light() -> None:
         (Network(Nature.CONVOLUTION, 100, channels=100, recurs=True), True),
         (Network(Nature.CONVOLUTION, 256, channels=100, recurs=True), False),
         (Network(Nature.CONVOLUTION, GROWN, channels=100, recurs=True), True),
+        (Network(Nature.CONVOLUTION, GROWN, channels=6, recurs=True), False),
         (Network(Nature.CONVOLUTION, 512, steps=True, channels=512, sees_images=True), False),
         (Network(Nature.CONVOLUTION, 512, steps=True, channels=512), True),
         (Network(Nature.CONVOLUTION, 512, channels=512, needs_float32=True), True),
