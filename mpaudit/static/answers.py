@@ -50,6 +50,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
     from .program.networks import Networks
     from .program.resuming import resumable
     from .program.traits import (
+        compute_dtypes,
         computes_in_float64,
         kernel_files,
         low_precision_files,
@@ -81,6 +82,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
         simulators=simulator_files(project),
         low_precision=low_precision_files(project),
         lowers_otherwise=lowers_otherwise(project),
+        compute_dtypes=compute_dtypes(project, trace),
         modules_cast=modules_cast(project, trace),
         small_images=small_image_files(project),
         kernels=kernel_files(project),

@@ -14,6 +14,7 @@ from ..program.keeping import Kept
 from ..program.linker import FunctionInfo, Site
 from ..program.networks import Networks
 from ..program.trace import Trace
+from ..program.values import Key
 
 
 class Draft(Struct, frozen=True, gc=False):
@@ -46,6 +47,8 @@ class Seen(Struct, frozen=True, gc=False):
     """Files that speak of a low precision."""
     lowers_otherwise: bool = False
     """Something computes in a low precision without autocast."""
+    compute_dtypes: frozenset[Key] = frozenset()
+    """Constants for the dtype that the project's networks cast to by themselves."""
     modules_cast: bool = False
     """A class of modules enters an autocast in a method of its own."""
     simulators: frozenset[str] = frozenset()

@@ -9,7 +9,7 @@ from mpaudit.model import Confidence, Severity
 
 from ..program.linker import Site
 from ..program.trace import Hit, Scaled, Step, Trace, is_feasible, is_sure
-from ..program.values import Cast, Const, Key, Ref, Sym, Tensor
+from ..program.values import Cast, Const, Key, Ref, Sym, Tensor, roots
 from .draft import Draft, Seen, name_of
 
 TYPESTATE = frozenset(f"MPA{n}" for n in (202, 203, 204, 205, 206, 207, 208, 209, 210, 211, 212, 224, 228))
@@ -65,6 +65,8 @@ def _violation(trace: Trace, hit: Hit) -> Draft:
         sound = []  # a raw backward on one path in ten: most likely two decisions that belong together
     if violation.code == "MPA211" and share < 0.6:
         sound = []  # emptied on some paths only: a step that is skipped on purpose
+    if violation.variant == "silent" and _applied_elsewhere(trace, hit):
+        sound = []  # a branch that throws the gradients away, as one does whose norm is too large
     if violation.variant == "raw" and not _uses_scaler(trace, hit) and (violation.code == "MPA209" or share < 0.99):
         sound = []  # a loop without a scaler: only what is wrong on every path
     if not sound:
@@ -80,6 +82,16 @@ def _violation(trace: Trace, hit: Hit) -> Draft:
     if violation.other is not None and violation.other != violation.site:
         related = ((violation.other, _OTHER.get((violation.code, violation.variant), _OTHER_OF_CODE[violation.code])),)
     return Draft(violation.code, violation.site, message, remedy, confidence, related)
+
+
+def _applied_elsewhere(trace: Trace, hit: Hit) -> bool:
+    """Whether another step applies the gradients that were emptied before this one."""
+    optimizer = hit.violation.optimizer
+    lost = {step.backward for step in trace.steps if step.site == hit.event and step.optimizer == optimizer} - {None}
+    emptied = {other.event for other in trace.hits.values() if other.violation.code == "MPA211"}
+    return any(
+        step.optimizer == optimizer and step.backward in lost and step.site not in emptied for step in trace.steps
+    )
 
 
 _OTHER_OF_CODE = {
@@ -375,6 +387,8 @@ def _in_float32(scaled: Scaled, seen: Seen) -> bool:
         return False
     if scaled.basis.root in trace.owned_roots or None in scaled.casts:
         return False
+    if any(roots(key) & seen.compute_dtypes for key, taken in scaled.basis.guards if taken):
+        return False
     known = not scaled.outer_unknown
     for use in scaled.loss.uses:
         if use.casts is None or (use.casts and use.casts[-1].enabled is not False) or use.module in trace.lowered:
@@ -424,20 +438,22 @@ def fp16_without_scaler(seen: Seen) -> Iterator[Draft]:
     done: dict[Site, Draft] = {}
     stepped = {step.optimizer for step in trace.steps if step.scaler is not None}
     with_scaler = {made.root for made in trace.made.values() if made.kind == "scaler" and made.enabled is not False}
+    scaled_too = {(scaled.basis.root, _forwards(scaled.loss)) for scaled in trace.scaled}
     for step in trace.steps:
         if step.scaler is not None or step.backward is None or step.loss is None or step.loss.scaled is not None:
             continue
         if step.basis.root in trace.owned_roots or step.basis.exceptional:
             continue
-        scaled_elsewhere = step.optimizer in stepped or step.basis.root in with_scaler
+        other_arm = step.optimizer in stepped or (step.basis.root, _forwards(step.loss)) in scaled_too
+        scaled_elsewhere = other_arm or step.basis.root in with_scaler
         cast = _fp16_cast(step.loss, dict(step.basis.guards), undecided=not scaled_elsewhere)
         if cast is None or step.backward in done:
             continue
         if scaled_elsewhere and _in_two_ways(step.loss):
             continue  # with a flag that the scaler hangs on, and without: which of them is scaled is not known here
         name = name_of(trace, step.optimizer, "the optimizer")
-        # where a scaler steps the optimizer too, the raw arm is most likely the one without autocast
-        sure = step.optimizer not in stepped and is_feasible(step.basis, trace)
+        # where a scaler scales the loss or steps the optimizer too, the raw arm is most likely the one without autocast
+        sure = not other_arm and is_feasible(step.basis, trace)
         confidence = Confidence.LIKELY if sure else Confidence.POSSIBLE
         done[step.backward] = Draft(
             "MPA201", step.backward,
@@ -447,6 +463,11 @@ def fp16_without_scaler(seen: Seen) -> Iterator[Draft]:
             ((cast.site, "float16 autocast"), (step.site, "the step")),
         )  # fmt: skip
     yield from done.values()
+
+
+def _forwards(loss: Tensor | None) -> frozenset[Site]:
+    """Where the forwards stand that a loss came from."""
+    return frozenset(use.site for use in (loss.uses if loss is not None else None) or ())
 
 
 def _in_two_ways(loss: Tensor) -> bool:

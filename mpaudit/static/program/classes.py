@@ -12,7 +12,7 @@ from .frame import Frame, Run, text_of
 from .linker import ClassInfo, Site
 from .shapes import Args, Keywords, Results
 from .state import PathState
-from .values import Cls, Const, Func, Key, Phi, Ref, Tensor, Tup, Value
+from .values import Cls, Const, Func, Key, Phi, Ref, Tensor, Tup, Value, options
 
 
 def is_module_class(run: Run, cls: ClassInfo, st: PathState) -> bool:
@@ -29,6 +29,27 @@ def allocation(run: Run, site: Site) -> object:
     return (site, numbers) if numbers else site
 
 
+def made_once(run: Run, kind: str, site: Site, st: PathState) -> Ref:
+    """An optimizer or a scaler that is made at `site`. What a function makes that is called from two places is two
+    objects, where the path still has the first when it comes to the second."""
+    ref = Ref(kind, allocation(run, site))
+    caller = run.callers[-1] if run.callers else None
+    makers = run.makers.setdefault(ref, set())
+    if makers and caller not in makers and _is_there(ref, st):
+        return Ref(kind, (ref.id, caller))
+    makers.add(caller)
+    return ref
+
+
+def _is_there(ref: Ref, st: PathState) -> bool:
+    known = st.protocol.optimizers if ref.kind == "optimizer" else st.protocol.scalers
+    return ref in known or any(_holds(value, ref) for _, value in st.heap.items())
+
+
+def _holds(value: Value, ref: Ref) -> bool:
+    return any(o == ref or (isinstance(o, Tup) and any(_holds(item, ref) for item in o.items)) for o in options(value))
+
+
 def instantiate(
     run: Run, fr: Frame, expr: ir.Call, callee: Cls, args: Args, keywords: Keywords, st: PathState
 ) -> Results:
@@ -37,12 +58,12 @@ def instantiate(
     ident = allocation(run, site)
     bases = objects.external_bases(run, cls, st)
     if any(base in torch_api.GRAD_SCALER for base in bases) and "__call__" not in cls.methods:
-        ref = Ref("scaler", ident)
+        ref = made_once(run, "scaler", site, st)
         enabled = dict(keywords).get("enabled", Const(True))
         events.make_scaler(run, ref, site, truth_key(enabled), text_of(expr.func), st)
         return [(st, ref)]
     if any(base == "torch.optim.Optimizer" or torch_api.is_optimizer(base) for base in bases):
-        ref = Ref("optimizer", ident)
+        ref = made_once(run, "optimizer", site, st)
         events.make_optimizer(run, ref, site, list(args[:1]) or [v for _, v in keywords], text_of(expr.func), st)
         return [(st, ref)]
     kind = "module" if is_module_class(run, cls, st) else "instance"

@@ -31,6 +31,8 @@ def _from_item(run: Run, fr: Frame, stmt: ir.With, number: int, states: list[Pat
     out: list[PathState] = []
     exits: dict[Func, None] = {}
     for st in states:
+        if isinstance(expr, ir.BoolOp) and expr.op == "and":
+            _pass_over(run, fr, expr, st)
         for s, value in expressions.evaluate(run, fr, expr, st):
             for s2, context in _settled(s, value):
                 if isinstance(context, Ext) and context.name in torch_api.AUTOCAST:
@@ -50,6 +52,15 @@ def _from_item(run: Run, fr: Frame, stmt: ir.With, number: int, states: list[Pat
             _from_item(run, fr, stmt, number + 1, entered)
         )  # fmt: skip
     return merge(out, ("with", fr.id, span))
+
+
+def _pass_over(run: Run, fr: Frame, expr: ir.BoolOp, st: PathState) -> None:
+    """`with a and b`: of what is true, as any context manager is, only the last is entered."""
+    for part in expr.values[:-1]:
+        if isinstance(part, ir.Call):
+            for _, value in expressions.evaluate(run, fr, part, st.clone()):
+                if isinstance(value, Ref) and isinstance(value.id, Cast) and value.id.site == fr.site(part.span):
+                    run.trace.casts_dropped.add(value.id.site)
 
 
 def _inside(run: Run, fr: Frame, stmt: ir.With, number: int, context: Ref, st: PathState) -> list[PathState]:

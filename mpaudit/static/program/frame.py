@@ -36,6 +36,10 @@ class Run:
     """Unknown values that are used as a 'scaler' or an 'optimizer'."""
     loops: list[Hashable] = field(default_factory=list)
     stack: list[FunctionInfo] = field(default_factory=list)
+    callers: list[Site | None] = field(default_factory=list)
+    """Where each call on the stack was made; None where nothing in the source makes it."""
+    makers: dict[Hashable, set[Site | None]] = field(default_factory=dict)
+    """Optimizer or scaler → the calls of the function that makes it."""
     begun: list[int] = field(default_factory=list)
     """The step at which each call on the stack was entered."""
     reached: set[FunctionInfo] = field(default_factory=set)
@@ -91,15 +95,18 @@ class Run:
             setattr(self, name, dict(getattr(other, name)))
         self.choices = {optimizer: set(modules) for optimizer, modules in other.choices.items()}
         self.contains = {module: set(parts) for module, parts in other.contains.items()}
+        self.makers = {ref: set(calls) for ref, calls in other.makers.items()}
         self.filtered = set(other.filtered)
         self.cuda, self.maybe_cuda = other.cuda, other.maybe_cuda
 
-    def enter(self, info: FunctionInfo) -> None:
+    def enter(self, info: FunctionInfo, caller: Site | None) -> None:
         self.stack.append(info)
+        self.callers.append(caller)
         self.begun.append(self.steps)
 
     def leave(self) -> None:
         self.stack.pop()
+        self.callers.pop()
         self.begun.pop()
 
     def tick(self) -> None:

@@ -64,7 +64,7 @@ def call_function(
     frame = open_frame(run, fr, func, args, keywords, st)
     outer = (st.casts, st.no_grad)
     enter_decorators(run, frame, node, st)
-    run.enter(info)
+    run.enter(info, site)
     try:
         done = flow.execute(run, frame, node.body, [st])
     finally:

@@ -30,7 +30,7 @@ def follow(run: Run, fr: Frame, generator: Ref, st: PathState, block: Block) -> 
     frame.on_yield = block
     outer = (st.casts, st.no_grad)
     functions.enter_decorators(run, frame, info.node, st)
-    run.enter(info)
+    run.enter(info, None)
     try:
         ends = flow.execute(run, frame, info.node.body, [st])
     finally:

@@ -76,7 +76,7 @@ def call_external(
         else:
             given = makers.argument(args, keywords, 0, "params")
             params = [] if given is None else [makers.as_params(given, st)]
-        ref = Ref("optimizer", classes.allocation(run, site))
+        ref = classes.made_once(run, "optimizer", site, st)
         events.make_optimizer(run, ref, site, params, text_of(expr.func), st)
         return [(st, ref)]
     if torch_api.is_clip(name):

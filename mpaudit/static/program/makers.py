@@ -144,7 +144,7 @@ def make_scaler(run: Run, name: str, args: Args, keywords: Keywords, site: Site,
     enabled = argument(args, keywords, position, "enabled")
     if enabled is None and any(key == "" for key, _ in keywords):
         enabled = Sym(("call", site))
-    ref = Ref("scaler", classes.allocation(run, site))
+    ref = classes.made_once(run, "scaler", site, st)
     on = classes.truth_key(st.settle(enabled)) if enabled is not None else True
     events.make_scaler(run, ref, site, on, text, st)
     return ref

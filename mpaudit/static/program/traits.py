@@ -11,6 +11,7 @@ from ..heat import SCIENCES
 from .linker import ModuleInfo, Project, Site, names_in, walk_nodes, walk_statements
 from .networks import is_known
 from .trace import Trace
+from .values import Key
 
 _ASKING = frozenset({"ImportError", "AttributeError", "ModuleNotFoundError", "TypeError", "Exception"})
 
@@ -82,6 +83,39 @@ def _is_half(node: object) -> bool:
     if isinstance(node, ir.Attr) and node.name == "half":
         return isinstance(node.base, ir.Name) and node.base.id == "torch"
     return isinstance(node, ir.Call) and isinstance(node.func, ir.Attr) and node.func.name == "half" and not node.args
+
+
+Constant = tuple[str, str, str]
+"""The key of a name of a module: 'global', the module's path, the name."""
+
+
+def compute_dtypes(project: Project, trace: Trace) -> frozenset[Key]:
+    """Constants of the project that a scaler is only used for where they are float16, and that other files than those
+    of the loop and of the constant know too: the networks cast to them by themselves."""
+    asked: dict[Constant, set[str]] = {}
+    for scaled in trace.scaled:
+        for key, taken in scaled.basis.guards:
+            constant = _is_float16(key) if taken else None
+            if constant is not None:
+                asked.setdefault(constant, {constant[1]}).add(scaled.site.path)
+    return frozenset(
+        constant for constant, paths in asked.items()
+        if any(module.path not in paths and _imports(module, constant[2]) for module in project.modules.values())
+    )  # fmt: skip
+
+
+def _imports(module: ModuleInfo, name: str) -> bool:
+    return any(name in binding for binding in module.outline.imports)
+
+
+def _is_float16(key: Key) -> Constant | None:
+    """X of the decision `X == torch.float16`, where it is a constant of the project."""
+    compared = key[1] if key[0] == "truth" and isinstance(key[1], tuple) else key
+    match compared:
+        case ("cmp", "==", ("global", str(path), str(name)), ("name", "float16" | "half")):
+            return ("global", path, name)
+        case _:
+            return None
 
 
 def modules_cast(project: Project, trace: Trace) -> bool:
