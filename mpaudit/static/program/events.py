@@ -133,6 +133,7 @@ def make_optimizer(run: Run, ref: Ref, site: Site, params: list[Value], text: st
     if modules is None and any(_holds_tensor(run, value) for value in params):
         run.trace.loose.add(ref)
     run.trace.made.setdefault(ref, Made("optimizer", ref, site, _loops(run), text, True, run.root))
+    run.trace.made_in.setdefault(ref, set()).add(_loops(run))
     if run.lazy:
         return
     run.trace.optimizers.setdefault(run.root, set()).add(ref)
