@@ -294,13 +294,27 @@ def is_feasible(basis: Basis, trace: Trace) -> bool:
         (with_scaler if branches.get(taken, False) else without).add(key)
     if with_scaler and without:
         return False
-    counters = {key for key, _ in basis.guards if is_counter(key) and key in trace.relevant}
-    asked = {_unnegated(key) for key in counters | {d.key for d in basis.trail}}
-    return len({key for key in asked if not any(_is_part(other, key) for other in asked)}) < 2
+    counters = {(key, taken) for key, taken in basis.guards if is_counter(key) and key in trace.relevant}
+    asked: dict[Key, set[bool]] = {}
+    for key, taken in counters | {(d.key, d.taken) for d in basis.trail}:
+        plain, truth = _unnegated(key, taken)
+        asked.setdefault(plain, set()).add(truth)
+    whole = {key: truths for key, truths in asked.items() if not any(_is_part(other, key) for other in asked)}
+    return len({_question(key, truths) for key, truths in whole.items()}) < 2
 
 
-def _unnegated(key: Key) -> Key:
-    return _unnegated(key[1]) if key[0] == "not" else key
+def _unnegated(key: Key, taken: bool = True) -> tuple[Key, bool]:
+    return _unnegated(key[1], not taken) if key[0] == "not" else (key, taken)
+
+
+def _question(key: Key, truths: set[bool]) -> Key:
+    """What a condition on a counter asks. That no whole number of k was reached is one question, however it is
+    counted: where the last iteration did not step, a remainder is left to step after the loop."""
+    match key:
+        case ("truth", ("op", "%", _, k)) if truths == {True}:
+            return ("remainder", k)
+        case _:
+            return key
 
 
 def _is_part(part: Key, key: Key) -> bool:
@@ -308,7 +322,7 @@ def _is_part(part: Key, key: Key) -> bool:
     deeper may contradict another condition in ways that are not seen."""
     if not _is_compound(key):
         return False
-    parts = [_unnegated(own) for own in key[1:] if isinstance(own, tuple)]
+    parts = [_unnegated(own)[0] for own in key[1:] if isinstance(own, tuple)]
     return part in parts and not any(map(_is_compound, parts))
 
 

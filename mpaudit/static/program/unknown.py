@@ -120,9 +120,11 @@ def call_unknown(
         path = text_of(expr.func.base)
         name = key[2]
         role = role_of(run, fr, key[1], path)
-        if role == "scaler" and name in SCALER_METHODS:
+        made = role == "module" and name == "parameters" and key[1][0] == "call"
+        if made or (role == "scaler" and name in SCALER_METHODS):
             if st.decided(("truth", key[1])) is None:
                 st.record(("truth", key[1]), True)  # a method of None would raise
+        if role == "scaler" and name in SCALER_METHODS:
             return protocol.scaler_method(run, fr, expr, base, name, args, keywords, st)
         if role == "optimizer" and name in ("step", "zero_grad", "state_dict", "load_state_dict", "add_param_group"):
             return protocol.optimizer_method(run, fr, expr, base, name, args, keywords, st)
