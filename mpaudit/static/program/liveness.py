@@ -110,7 +110,7 @@ class _Scope:
                 return False
             if callee.id in self._imports:
                 return self._from_quiet(callee.id)
-            return callee.id in _BUILTINS or torch_api.is_harmless(callee.id)
+            return callee.id in _BUILTINS or _sounds_harmless(callee.id)
         if not isinstance(callee, ir.Attr) or callee.name in self._live:
             return False
         root = callee.base
@@ -118,10 +118,14 @@ class _Scope:
             root = root.base
         if isinstance(root, ir.Name) and root.id not in self._locals and root.id in self._imports:
             return self._from_quiet(root.id)
-        return callee.name in _METHODS or torch_api.is_harmless(callee.name)
+        return callee.name in _METHODS or _sounds_harmless(callee.name)
 
     def _from_quiet(self, name: str) -> bool:
         return all(module.partition(".")[0] in QUIET for module, _ in self._imports[name])
+
+
+def _sounds_harmless(name: str) -> bool:
+    return torch_api.is_harmless(name) and not torch_api.is_step(name)
 
 
 @dataclass(frozen=True, slots=True)

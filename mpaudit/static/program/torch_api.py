@@ -185,6 +185,8 @@ is_harmless = _names(
     r"|callback|broadcast|watch|param|freeze|count|display|record|dump|visual|restore)"
 )
 """Callee names that do not act on the gradients or on the scaler of what they get."""
+is_step = _names(r"(?i)(^|_)(step|backward|optimi[sz]e)(_|$)")
+"""Callee names that may, however harmless the rest of the name sounds: `step_and_update_lr(scaler)`."""
 
 
 def owner(name: str) -> str:

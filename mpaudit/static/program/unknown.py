@@ -142,13 +142,21 @@ def call_unknown(
     return opaque(run, fr, expr, callee, args, keywords, st)
 
 
+def _has_scaler(run: Run, values: Args) -> bool:
+    found = [option for value in values for option in options(value)]
+    return any(
+        o.kind == "scaler" if isinstance(o, Ref) else isinstance(o, Sym) and run.roles.get(o.key) == "scaler"
+        for o in found
+    )
+
+
 def opaque(run: Run, fr: Frame, expr: ir.Call, callee: Value, args: Args, keywords: Keywords, st: PathState) -> Results:
     """A call that cannot be followed."""
     site = fr.site(expr.span)
     everything = (*args, *(v for _, v in keywords))
     name = text_of(expr.func)
     last = name.rsplit(".", 1)[-1]
-    if not torch_api.is_harmless(last):
+    if not torch_api.is_harmless(last) or (torch_api.is_step(last) and _has_scaler(run, everything)):
         events.havoc(run, everything, st)
     tensors = calls.tensors_deep(everything, st)
     if isinstance(callee, Method) and isinstance(callee.base, Tensor):
