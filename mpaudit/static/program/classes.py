@@ -12,7 +12,7 @@ from .frame import Frame, Run, text_of
 from .linker import ClassInfo, Site
 from .shapes import Args, Keywords, Results
 from .state import PathState
-from .values import Cls, Const, Func, Key, Phi, Ref, Tensor, Tup, Value, options
+from .values import Cls, Const, Func, Key, Phi, Ref, Sym, Tensor, Tup, Value, options
 
 
 def is_module_class(run: Run, cls: ClassInfo, st: PathState) -> bool:
@@ -33,12 +33,16 @@ def made_once(run: Run, kind: str, site: Site, st: PathState) -> Ref:
     """An optimizer or a scaler that is made at `site`. What a function makes that is called from two places is two
     objects, where the path still has the first when it comes to the second."""
     ref = Ref(kind, allocation(run, site))
-    caller = run.callers[-1] if run.callers else None
-    makers = run.makers.setdefault(ref, set())
-    if makers and caller not in makers and _is_there(ref, st):
-        return Ref(kind, (ref.id, caller))
-    makers.add(caller)
+    caller = Sym(("made for", run.callers[-1] if run.callers else None))
+    before = st.heap.get((ref, _MADE_FOR))
+    if before is not None and caller not in options(before) and _is_there(ref, st):
+        return Ref(kind, (ref.id, caller.key[1]))
+    st.heap[ref, _MADE_FOR] = caller
     return ref
+
+
+_MADE_FOR = "(made for)"
+"""Slot of an optimizer or a scaler: the call of the function that made it."""
 
 
 def _is_there(ref: Ref, st: PathState) -> bool:

@@ -38,8 +38,6 @@ class Run:
     stack: list[FunctionInfo] = field(default_factory=list)
     callers: list[Site | None] = field(default_factory=list)
     """Where each call on the stack was made; None where nothing in the source makes it."""
-    makers: dict[Hashable, set[Site | None]] = field(default_factory=dict)
-    """Optimizer or scaler → the calls of the function that makes it."""
     begun: list[int] = field(default_factory=list)
     """The step at which each call on the stack was entered."""
     reached: set[FunctionInfo] = field(default_factory=set)
@@ -95,7 +93,6 @@ class Run:
             setattr(self, name, dict(getattr(other, name)))
         self.choices = {optimizer: set(modules) for optimizer, modules in other.choices.items()}
         self.contains = {module: set(parts) for module, parts in other.contains.items()}
-        self.makers = {ref: set(calls) for ref, calls in other.makers.items()}
         self.filtered = set(other.filtered)
         self.cuda, self.maybe_cuda = other.cuda, other.maybe_cuda
 

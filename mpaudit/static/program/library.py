@@ -183,7 +183,9 @@ def call_external(
     return unknown.opaque(run, fr, expr, Ext(name), args, keywords, st)
 
 
-_RECORDED = frozenset({"torch.set_default_dtype", "torch.set_default_tensor_type"})
+_RECORDED = frozenset(
+    {"torch.set_default_dtype", "torch.set_default_tensor_type", "torch.amp.custom_fwd", "torch.amp.custom_bwd"}
+)
 
 
 _QUIET = frozenset(

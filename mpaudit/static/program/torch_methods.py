@@ -339,16 +339,30 @@ def dict_method(
         return [(st, NONE)]
     if name in ("get", "pop", "setdefault") and args:
         found = st.heap.get((ref, containers.slot(args[0])))
-        if found is None and len(args) > 1:
+        if found is None and len(args) > 1 and not any(held.startswith("[**") for held, _ in containers.held(ref, st)):
             return [(st, args[1])]
         return [(st, found if found is not None else Sym(("sub", ("obj", ref), operators.key_of(args[0]))))]
     if name == "copy":
         return [(st, ref)]
     if name == "values":
-        return [(st, Tup(tuple(value for _, value in containers.held(ref, st))))]
+        return [(st, Tup(tuple(value for _, value in _each_once(containers.held(ref, st)))))]
     if name == "items":
-        return [(st, Tup(tuple(Tup((_key(slot), value)) for slot, value in containers.held(ref, st))))]
+        return [(st, Tup(tuple(Tup((_key(slot), value)) for slot, value in _each_once(containers.held(ref, st)))))]
     return [(st, Sym(("mcall", ("obj", ref), name)))]
+
+
+def _each_once(held: list[tuple[str, Value]]) -> list[tuple[str, Value]]:
+    """What a dict holds that has an optimizer under one name on one path and under another on another path, and now,
+    where the paths have met, under both."""
+    seen: set[Value] = set()
+    found = []
+    for slot, value in held:
+        if isinstance(value, Ref) and value.kind in ("optimizer", "scaler"):
+            if value in seen:
+                continue
+            seen.add(value)
+        found.append((slot, value))
+    return found
 
 
 def _key(slot: str) -> Value:

@@ -93,6 +93,25 @@ def finetune(model, loader):
         scaler.step(optimizer)
         scaler.update()
 """,
+    "what a caller must give, out of **kwargs with get": """
+class Trainer:
+    def __init__(self, model, use_scaler):
+        self.model = model
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        self.scaler = GradScaler("cuda", enabled=use_scaler)
+
+    def train_iter(self, x, *args, **kwargs):
+        step = kwargs.get("step", None)
+        assert step is not None
+        self.optimizer.zero_grad()
+        with autocast("cuda"):
+            loss = self.model(x).mean()
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)  # right
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)  # MPA205
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+""",
     "objects out of a dict with get": """
 def setup(model):
     return {"optimizer": torch.optim.SGD(model.parameters(), lr=0.1), "scaler": GradScaler("cuda")}
