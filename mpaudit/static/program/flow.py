@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from ..facts import ir
 from . import conditions, containers, contexts, events, expressions, functions, loops, operators, scopes, typestate
@@ -163,10 +163,7 @@ def _made(run: Run, value: Value) -> frozenset[Site]:
 def _assign(run: Run, fr: Frame, stmt: ir.Assign, st: PathState) -> list[PathState]:
     out = []
     for s, value in expressions.evaluate(run, fr, stmt.value, st):
-        if isinstance(stmt.value, ir.Seq) and stmt.value.kind == "list" and isinstance(value, Tup):
-            made = Ref("list", fr.site(stmt.span))
-            s.heap[made, "[]"] = value
-            value = made
+        value = _with_lists(stmt.value, value, fr.site(stmt.span), s)
         if isinstance(value, Ref) and isinstance(value.id, Cast) and isinstance(stmt.value, ir.Call):
             if all(isinstance(t, ir.Name) and _never_read(fr, t.id) for t in stmt.targets):
                 run.trace.casts_dropped.add(value.id.site)
@@ -180,6 +177,20 @@ def _assign(run: Run, fr: Frame, stmt: ir.Assign, st: PathState) -> list[PathSta
             containers.assign(run, fr, target, value, s)
         out.append(s)
     return out
+
+
+def _with_lists(expr: ir.Expr, value: Value, identity: Hashable, st: PathState) -> Value:
+    """What list displays give, `[]` and each of `[], []`: lists that can grow."""
+    if not isinstance(expr, ir.Seq) or not isinstance(value, Tup):
+        return value
+    if expr.kind == "list":
+        made = Ref("list", identity)
+        st.heap[made, "[]"] = value
+        return made
+    if expr.kind != "tuple" or len(expr.items) != len(value.items):
+        return value
+    pairs = zip(expr.items, value.items, strict=True)
+    return Tup(tuple(_with_lists(item, own, (identity, number), st) for number, (item, own) in enumerate(pairs)))
 
 
 def _is_plain(fr: Frame, value: Value) -> bool:

@@ -40,6 +40,8 @@ _METHODS = frozenset(
 )  # fmt: skip
 """Methods of texts, tensors, paths, loggers and progress bars that only give a value or write something out."""
 
+_PARAMETERS = frozenset(("parameters", "named_parameters"))
+
 _BUILTINS = frozenset(dir(builtins)) - {"eval", "exec", "next", "setattr", "super", "globals", "locals", "vars"}
 
 
@@ -75,6 +77,8 @@ class _Scope:
         self._live = project.live_functions
         self._locals = _bound(info.node)
         self._imports = info.module.imports
+        asked = (node.name for node in walk_nodes(info.node.body) if isinstance(node, ir.Attr))
+        self._of_parameters = not _PARAMETERS.isdisjoint(asked)
         self._inert: dict[int, bool] = {}
         self._reads: dict[int, Names] = {}
 
@@ -94,6 +98,13 @@ class _Scope:
         if known is None:
             known = self._inert[id(expr)] = all(self._has_no_effect(node) for node in walk_nodes(expr))
         return known
+
+    def gathers(self, expr: ir.Expr, out: Names) -> bool:
+        """Whether a list that is read later gets parameters, by what the function asks of modules."""
+        if not self._of_parameters or not isinstance(expr, ir.Call) or not isinstance(expr.func, ir.Attr):
+            return False
+        base = expr.func.base
+        return expr.func.name == "append" and isinstance(base, ir.Name) and base.id in out | self.always
 
     def _has_no_effect(self, node: object) -> bool:
         if isinstance(node, ir.Call):
@@ -162,7 +173,8 @@ class _Pass:
         scope = self.scope
         match stmt:
             case ir.ExprStmt():
-                return self.skip(stmt, out) if scope.inert(stmt.value) else out | scope.reads(stmt.value)
+                dead = scope.inert(stmt.value) and not scope.gathers(stmt.value, out)
+                return self.skip(stmt, out) if dead else out | scope.reads(stmt.value)
             case ir.Assign():
                 return self.assign(stmt, out)
             case ir.AugAssign():

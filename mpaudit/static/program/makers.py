@@ -48,8 +48,10 @@ def as_params(value: Value, st: PathState) -> Value:
         inner = [v for name, v in containers.held(value, st) if name == containers.slot(Const("params"))]
         return as_params(inner[0], st) if inner else value
     if isinstance(value, Ref) and value.kind == "list":
-        items = st.heap.get((value, "[]"))
-        return as_params(items, st) if isinstance(items, Tup) else value
+        # what is in the list on some path may be in it
+        lists = [option for option in options(st.heap.get((value, "[]")) or value) if isinstance(option, Tup)]
+        items = tuple(dict.fromkeys(item for one in lists for item in one.items))
+        return as_params(Tup(items), st) if lists else value
     return value
 
 
