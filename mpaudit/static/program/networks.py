@@ -377,9 +377,14 @@ def nature_of(names: Iterable[str]) -> Nature:
     return Nature.TABLES if _TABLES & plain else Nature.UNKNOWN
 
 
+_WRAPS = re.compile(r"Parallel$|^(Module|Sequential)(List|Dict)?$|^\?$")
+"""What other modules stand in, which may not be in sight."""
+
+
 def is_idle(layers: frozenset[str]) -> bool:
     """Norms, activations and the like, and nothing that multiplies matrices."""
-    return bool(layers) and all(_PLAIN.search(name) for name in layers)
+    own = {name for name in layers if not _WRAPS.search(name)}
+    return own == layers and bool(layers) and all(_PLAIN.search(name) for name in layers)
 
 
 def _hides(name: str) -> bool:
