@@ -98,7 +98,8 @@ def open_frame(run: Run, fr: Frame, func: Func, args: Args, keywords: Keywords, 
         owned=fr.owned or is_owned(run, info.cls, st), parent=func.closure,
     )  # fmt: skip
     st.heap.drop(frame.id)
-    if any(root[1:2] == (frame.id,) for root in st.asked):
+    own = frame.id
+    if any([len(root) > 1 and root[1] == own for root in st.asked]):
         for key in [k for k in st.guards if any(r[1:2] == (frame.id,) for r in roots(k))]:
             del st.guards[key]
     bind(run, frame, func, args, keywords, st)
@@ -195,8 +196,7 @@ def _is_plain(value: Value) -> bool:
 
 def _captured(frame: Frame, st: PathState) -> bool:
     """Whether a nested function that outlives the call still looks into the frame."""
-    inner = (*frame.module.nested, *frame.module.lambdas.values())
-    if frame.info is None or not any(info.parent is frame.info for info in inner):
+    if frame.info not in frame.module.around:
         return False
     return any(_looks_into(value, frame) for (owner, _), value in st.heap.items() if owner != frame.id)
 

@@ -144,6 +144,8 @@ class ModuleInfo:
     """All functions with a body, methods and inner functions too, in source order."""
     lambdas: dict[int, FunctionInfo] = field(default_factory=dict)
     """Those met so far, by the identity of their node."""
+    around: set[FunctionInfo] = field(default_factory=set)
+    """Functions that hold others, or a lambda met so far."""
     sites: dict[tuple[int, ir.Span], Site] = field(default_factory=dict)
     """Those met so far, by the first line of their unit and the span in it."""
 
@@ -230,9 +232,9 @@ def walk_nodes(root: object) -> Iterator[object]:
         node = stack.pop()
         if type(node) is tuple:
             stack += node[::-1]
-        elif type(node) in _CHILDREN:
+        elif type(node) in CHILDREN:
             yield node
-            for name in _CHILDREN[type(node)]:
+            for name in CHILDREN[type(node)]:
                 stack.append(getattr(node, name))
 
 
@@ -241,7 +243,7 @@ def _children(kind: type[msgspec.Struct]) -> tuple[str, ...]:
 
 
 _SCALARS = frozenset(["span", "id", "name", "names", "op", "kind", "is_async", "is_generator", "bindings", "fields"])
-_CHILDREN = {kind: _children(kind) for kind in (*get_args(ir.Stmt), *get_args(ir.Expr), ir.Param)}
+CHILDREN = {kind: _children(kind) for kind in (*get_args(ir.Stmt), *get_args(ir.Expr), ir.Param)}
 """Of each class of node the fields that can hold nodes, the last one first."""
 
 
@@ -395,6 +397,8 @@ class Project:
                 module, "<lambda>", name, definition, first_line, parent=parent, live=self._matters(node)
             )
             module.lambdas[id(node)] = info
+            if parent is not None:
+                module.around.add(parent)
         return info
 
     def _matters(self, node: ir.Lambda) -> bool:
@@ -503,6 +507,8 @@ def define_function(
     prefix = f"{cls.qualname}." if cls else f"{parent.qualname}." if parent else ""
     info = FunctionInfo(module, node.name, prefix + node.name, node, first_line, cls, parent)
     module.nested.append(info)
+    if parent is not None:
+        module.around.add(parent)
     for stmt in walk_statements(node.body):
         if isinstance(stmt, ir.FunctionDef):
             define_function(module, stmt, first_line, None, info)

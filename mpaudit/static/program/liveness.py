@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from ..facts import ir
 from . import torch_api
-from .linker import FunctionInfo, Project, walk_nodes, walk_statements
+from .linker import CHILDREN, FunctionInfo, Project, walk_nodes, walk_statements
 from .vocabulary import is_protocol_node
 
 Names = frozenset[str]
@@ -286,25 +286,27 @@ class _Pass:
 # ------------------------------------------------------------------- names
 
 
-def _read(node: object) -> Iterator[str]:
+def _read(root: object) -> set[str]:
     """The names that evaluating reads; those that a comprehension or a lambda binds are its own."""
-    stack = [node]
+    found: set[str] = set()
+    stack = [root]
     while stack:
         node = stack.pop()
-        if isinstance(node, ir.Name):
-            yield node.id
+        kind = type(node)
+        if kind is ir.Name:
+            found.add(node.id)  # type: ignore[attr-defined]
+        elif kind is tuple:
+            stack += node  # type: ignore[arg-type]
         elif isinstance(node, ir.Comp):
             own = {name for target, _, _ in node.clauses for name in _targets(target)}
             parts = (node.key, node.element, *(part for _, source, tests in node.clauses for part in (source, *tests)))
-            yield from (name for part in parts for name in _read(part) if name not in own)
+            found |= _read(parts) - own
         elif isinstance(node, ir.Lambda):
-            own = {param.name for param in node.params}
-            yield from (name for name in _read(node.body) if name not in own)
+            found |= _read(node.body) - {param.name for param in node.params}
             stack += [param.default for param in node.params]
-        elif isinstance(node, tuple):
-            stack += node
-        elif hasattr(node, "__struct_fields__"):
-            stack += [getattr(node, name) for name in node.__struct_fields__]
+        elif kind in CHILDREN:
+            stack += [getattr(node, name) for name in CHILDREN[kind]]
+    return found
 
 
 def _targets(target: ir.Expr) -> Iterator[str]:

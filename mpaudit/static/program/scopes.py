@@ -14,7 +14,10 @@ from .values import NONE, Choice, Cls, Const, Dtype, Ext, Func, Mod, Sym, Value,
 
 def load_name(run: Run, fr: Frame, name: str, st: PathState) -> Value:
     if fr.owners.get(name) != fr.module.path:
-        for frame in (fr.id, *frames_around(fr.parent)):
+        value = st.heap.get((fr.id, name))
+        if value is not None:
+            return value
+        for frame in frames_around(fr.parent):
             value = st.heap.get((frame, name))
             if value is not None:
                 return value

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
+from itertools import compress
+from operator import eq, is_not
 
 from . import typestate
 from .values import (
@@ -46,21 +48,25 @@ class Decision:
 
 
 Place = tuple[Hashable, str]
+_Owners = dict[Hashable, dict[str, Value]]
 
 
 class Heap:
     """(owner, name) → value, for frames, objects and modules. Cloned with every path, so owners are shared until one
     of the clones writes to them, and equal owners are the same object."""
 
-    __slots__ = ("_exclusive", "_owners")
+    __slots__ = ("_exclusive", "_owners", "_undecided")
 
     def __init__(self) -> None:
         self._owners: dict[Hashable, dict[str, Value]] = {}
         self._exclusive: set[Hashable] = set()
+        self._undecided: set[Hashable] = set()
+        """Owners that hold a Phi, and perhaps more."""
 
     def clone(self) -> Heap:
         other = Heap()
-        other._owners = dict(self._owners)
+        other._owners = self._owners.copy()
+        other._undecided = self._undecided.copy()
         self._exclusive.clear()
         return other
 
@@ -79,6 +85,8 @@ class Heap:
         if owner not in self._exclusive:
             self._owners[owner] = dict(self._owners.get(owner, ()))
             self._exclusive.add(owner)
+        if type(value) is Phi:
+            self._undecided.add(owner)
         self._owners[owner][place[1]] = value
 
     def setdefault(self, place: Place, value: Value) -> None:
@@ -116,9 +124,9 @@ class Heap:
         """What depends on a decision."""
         return [
             ((owner, name), value)
-            for owner, names in self._owners.items()
-            for name, value in names.items()
-            if isinstance(value, Phi)
+            for owner in self._undecided
+            for name, value in self._owners.get(owner, _NOTHING).items()
+            if type(value) is Phi
         ]
 
     def items(self) -> Iterator[tuple[Place, Value]]:
@@ -205,7 +213,7 @@ class PathState:
             for key in [key for key in self.guards if root in roots(key)]:
                 del self.guards[key]
             self.asked -= {root}
-        if any(_is_symbolic(ident) and root in roots(ident) for ident in typestate.objects(self.protocol)):
+        if any([_is_symbolic(ident) and root in roots(ident) for ident in typestate.objects(self.protocol)]):
             typestate.drop(self.protocol, lambda ident: _is_symbolic(ident) and root in roots(ident))
         if root in self.gates:
             self._collapse(lambda key: root in roots(key), root)
@@ -356,8 +364,7 @@ def _merge_two(a: PathState, b: PathState, node: Hashable) -> PathState:
     separator = next((k for k, truth in a.guards.items() if b.guards.get(k, truth) != truth), None)
     heap = a.heap.clone()
     ours_by_owner = a.heap.owners()
-    changed = [(owner, names) for owner, names in b.heap.owners().items() if ours_by_owner.get(owner) is not names]
-    for owner, theirs in changed:
+    for owner, theirs in _changed(ours_by_owner, b.heap.owners()):
         ours = ours_by_owner.get(owner) or _NOTHING
         for name, value in theirs.items():
             mine = ours.get(name)
@@ -380,6 +387,13 @@ def _merge_two(a: PathState, b: PathState, node: Hashable) -> PathState:
         gates=a.gates | b.gates | _gates(separator) if separator is not None else a.gates | b.gates,
         asked=a.asked & b.asked,
     )
+
+
+def _changed(ours: _Owners, theirs: _Owners) -> list[tuple[Hashable, dict[str, Value]]]:
+    """What is held otherwise in `theirs`: owners whose names are the same object hold the same."""
+    if len(ours) == len(theirs) and all(map(eq, ours, theirs)):  # in the same order too, as in heaps of one origin
+        return list(compress(theirs.items(), map(is_not, ours.values(), theirs.values())))
+    return [(owner, names) for owner, names in theirs.items() if ours.get(owner) is not names]
 
 
 def _join_values(ours: Value, theirs: Value, separator: Key | None, a: PathState, name: tuple[Hashable, ...]) -> Value:

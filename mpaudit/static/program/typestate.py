@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from itertools import chain
 from typing import Any
 
 Id = Hashable
@@ -195,10 +196,7 @@ def meet_optimizer(p: Protocol, o: Id) -> None:
 
 def objects(p: Protocol) -> Iterator[Id]:
     """The identities that a path knows; some more than once."""
-    yield from p.optimizers
-    yield from p.scalers
-    for pair in p.pairs:
-        yield from pair
+    return chain(p.optimizers, p.scalers, chain.from_iterable(p.pairs))
 
 
 def drop(p: Protocol, gone: Callable[[Id], bool]) -> None:
@@ -532,6 +530,8 @@ def agree(a: Protocol, b: Protocol) -> bool:
     between its unscale_ or step and the update."""
     if a.unseen != b.unseen:
         return False
+    if a.scalers == b.scalers and a.pairs == b.pairs and a.optimizers == b.optimizers:  # nearly always
+        return True
     return (
         all(b.scalers.get(k, v) == v for k, v in a.scalers.items())
         and all(_same_stage(pair, b.pairs.get(k)) for k, pair in a.pairs.items())
@@ -546,6 +546,8 @@ def _same_stage(ours: PairState, theirs: PairState | None) -> bool:
 
 def join(a: Protocol, b: Protocol) -> Protocol:
     """The weakest state that both paths satisfy: what they disagree on becomes TOP."""
+    if a == b:
+        return a.copy()
     out = Protocol(unseen=a.unseen if a.unseen == b.unseen else OptimizerState())
     for s in {**a.scalers, **b.scalers}:
         x, y = a.scalers.get(s), b.scalers.get(s)
