@@ -99,7 +99,7 @@ def open_frame(run: Run, fr: Frame, func: Func, args: Args, keywords: Keywords, 
     )  # fmt: skip
     st.heap.drop(frame.id)
     own = frame.id
-    if any([len(root) > 1 and root[1] == own for root in st.asked]):
+    if any(len(root) > 1 and root[1] == own for root in st.asked):
         for key in [k for k in st.guards if any(r[1:2] == (frame.id,) for r in roots(k))]:
             del st.guards[key]
     bind(run, frame, func, args, keywords, st)

@@ -97,6 +97,9 @@ class Heap:
         if place not in self:
             return otherwise
         value = self[place]
+        if len(self._owners[place[0]]) == 1:
+            self.drop(place[0])  # else every heap to come would carry the empty owner along
+            return value
         self[place] = value  # takes the owner for itself
         del self._owners[place[0]][place[1]]
         return value
@@ -213,7 +216,7 @@ class PathState:
             for key in [key for key in self.guards if root in roots(key)]:
                 del self.guards[key]
             self.asked -= {root}
-        if any([_is_symbolic(ident) and root in roots(ident) for ident in typestate.objects(self.protocol)]):
+        if any(_is_symbolic(ident) and root in roots(ident) for ident in typestate.objects(self.protocol)):
             typestate.drop(self.protocol, lambda ident: _is_symbolic(ident) and root in roots(ident))
         if root in self.gates:
             self._collapse(lambda key: root in roots(key), root)
