@@ -230,12 +230,12 @@ def walk_nodes(root: object) -> Iterator[object]:
     stack: list[Any] = [root]
     while stack:
         node = stack.pop()
-        if type(node) is tuple:
+        kind = type(node)
+        if kind is tuple:
             stack += node[::-1]
-        elif type(node) in CHILDREN:
+        elif kind in CHILDREN:
             yield node
-            for name in CHILDREN[type(node)]:
-                stack.append(getattr(node, name))
+            stack += [getattr(node, name) for name in CHILDREN[kind]]
 
 
 def _children(kind: type[msgspec.Struct]) -> tuple[str, ...]:
@@ -250,10 +250,11 @@ CHILDREN = {kind: _children(kind) for kind in (*get_args(ir.Stmt), *get_args(ir.
 def names_in(root: object) -> frozenset[str]:
     found = set()
     for node in walk_nodes(root):
-        if isinstance(node, ir.Name):
-            found.add(node.id)
-        elif isinstance(node, ir.Attr):
-            found.add(node.name)
+        kind = type(node)
+        if kind is ir.Name:
+            found.add(node.id)  # type: ignore[attr-defined]
+        elif kind is ir.Attr:
+            found.add(node.name)  # type: ignore[attr-defined]
     return frozenset(found)
 
 
