@@ -56,16 +56,14 @@ def call(run: Run, fr: Frame, expr: ir.Call, st: PathState) -> Results:
     if isinstance(expr.func, ir.Name) and expr.func.id == "super" and not expr.args:
         return [(st, Sym(("super",)))]
     out: Results = []
+    exprs = [*expr.args, *[value for _, value in expr.keywords]]
+    names = [name for name, _ in expr.keywords]
+    count = len(expr.args)
     for s, callee in _callee(run, fr, expr, st):
-        exprs = [*expr.args, *(value for _, value in expr.keywords)]
-        testing, run.testing = run.testing, run.testing
         for s2, values in expressions.evaluate_all(run, fr, exprs, s):
-            args = _spread(run, expr.args, values[: len(expr.args)], s2)
-            keywords = tuple(
-                (name, value) for (name, _), value in zip(expr.keywords, values[len(expr.args) :], strict=True)
-            )
-            out += dispatch(run, fr, expr, callee, args, _unfold(keywords, s2), s2)
-        run.testing = testing
+            args = _spread(run, expr.args, values[:count], s2)
+            keywords = _unfold(tuple(zip(names, values[count:], strict=True)), s2) if names else ()
+            out += dispatch(run, fr, expr, callee, args, keywords, s2)
     return out
 
 
@@ -81,7 +79,7 @@ def _unfold(keywords: Keywords, st: PathState) -> Keywords:
 
 
 def _spread(run: Run, exprs: Sequence[ir.Expr], values: Args, st: PathState) -> Args:
-    if not any(isinstance(expr, ir.Star) for expr in exprs):
+    if ir.Star not in map(type, exprs):
         return values
     args: list[Value] = []
     for expr, value in zip(exprs, values, strict=True):

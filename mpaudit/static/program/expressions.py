@@ -148,15 +148,18 @@ def evaluate_all(
     run: Run, fr: Frame, exprs: Sequence[ir.Expr], st: PathState
 ) -> list[tuple[PathState, tuple[Value, ...]]]:
     """The values of several expressions, left to right."""
-    paths: list[tuple[PathState, tuple[Value, ...]]] = [(st, ())]
+    first: list[Value] = []
     for expr in exprs:
-        if len(paths) == 1:  # nearly always
-            before, values = paths[0]
-            paths = [(after, (*values, value)) for after, value in evaluate(run, fr, expr, before)]
-        else:
-            paths = [
-                (after, (*values, value))
-                for before, values in paths
-                for after, value in evaluate(run, fr, expr, before)
-            ]
+        results = evaluate(run, fr, expr, st)
+        if len(results) != 1:
+            break
+        st, value = results[0]
+        first.append(value)
+    else:  # nearly always
+        return [(st, tuple(first))]
+    paths = [(after, (*first, value)) for after, value in results]
+    for expr in exprs[len(first) + 1 :]:
+        paths = [
+            (after, (*values, value)) for before, values in paths for after, value in evaluate(run, fr, expr, before)
+        ]
     return paths
