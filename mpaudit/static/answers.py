@@ -45,8 +45,9 @@ def answer(question: Question) -> tuple[Stored, ...]:
     """All findings of all codes."""
     from .checks import CODES, Seen, Target, check
     from .program.analysis import follow
+    from .program.definitions import ModuleInfo, Site
     from .program.keeping import never_loaded, never_saved, resuming_loads
-    from .program.linker import ModuleInfo, Project, Site
+    from .program.linker import Project
     from .program.networks import Networks
     from .program.resuming import resumable
     from .program.traits import (

@@ -9,48 +9,34 @@ a function of contents and is cached by their hash; an unchanged component is an
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache as once
-from hashlib import blake2b
 from pathlib import Path
-from typing import Any, TypeVar
 
 import msgspec
 
 from mpaudit.model import Problem
 
-from .answers import ANSWER, Part, Question, Stored
 from .cache import Cache
 from .facts import ir
-from .heat import ENGINE_TRIGGERS, MATERIAL_TRIGGERS, PROJECT_TRIGGERS, SCIENCES, units_to_parse
-from .parsing import LOWER, OUTLINE, TREE, Lowered, ToOutline
-from .pool import Lost, Pool, Task
+from .fingerprints import PARSING, digest_of, fingerprint
+from .heat import MATERIAL_TRIGGERS, PROJECT_TRIGGERS, SCIENCES
 from .program.index import BY_NAME, ModuleIndex
-from .sources import decode, read
+from .sources import read
 from .triggers import Scanner, import_lines, looked_up_entries, path_entries
 
 IMPORTER_LEVELS = 4
 """How far up the importers of a file with precision code are followed: the script that runs the epochs is above."""
-
 IMPORT_LEVELS = 4
 """How far down the imports of these are followed: the data and the model are below."""
-
 MAX_IMPORTERS = 40
 """A file that more files import is a library's foundation, no part of a training loop: they are not followed."""
-
 MAX_ADMITTED = 6_000_000
 """Bytes. What is linked with the files that hold precision code is followed, level by level, as long as all of it
 together stays below: in a library of thousands of files everything imports everything."""
-
 MAX_IMPORTS = 100
 """A file that imports more of the project is an index of it: these are not followed."""
-
-_PARSING = ("outline.py", "syntax.py", "complexity.py", "triggers.py", "parsing.py", "facts")
-"""The sources of this package that the facts of a file depend on."""
-
-Q = TypeVar("Q")
-A = TypeVar("A")
 
 
 class _Scan(msgspec.Struct, array_like=True, frozen=True):
@@ -77,18 +63,18 @@ class File:
     data: bytes | None = None
 
     def contents(self) -> bytes:
-        """Raises _Unreadable where they are no longer those of the digest."""
+        """Raises Unreadable where they are no longer those of the digest."""
         if self.data is None:
             got = read(self.path)
             if isinstance(got, str):
-                raise _Unreadable(got)
-            if _digest(got) != self.digest:
-                raise _Unreadable("changed while it was read")
+                raise Unreadable(got)
+            if digest_of(got) != self.digest:
+                raise Unreadable("changed while it was read")
             self.data = got
         return self.data
 
 
-class _Unreadable(Exception):
+class Unreadable(Exception):
     pass
 
 
@@ -137,23 +123,10 @@ class Counts:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
-class Verdict(msgspec.Struct, array_like=True, frozen=True):
-    """What is said of a component; paths are below the project's root."""
-
-    findings: tuple[Stored, ...] = ()
-    syntax: tuple[tuple[str, ir.SyntaxProblem], ...] = ()
-    problems: tuple[Problem, ...] = ()
-    failure: str = ""
-    """An internal error that cost the findings."""
-
-
-# ------------------------------------------------------------------ the survey
-
-
 def survey(root: Path, paths: Iterable[Path], cache: Cache, triggers: Iterable[str]) -> Tree:
     """Reads or recognises the files of a project, scans their bytes and finds what belongs together."""
     patterns = tuple(sorted(set(triggers)))
-    salt = _digest(fingerprint(_PARSING) + repr(patterns).encode())[:8]
+    salt = digest_of(fingerprint(PARSING) + repr(patterns).encode())[:8]
     problems: list[Problem] = []
     counts = Counts()
     name = os.fsencode(root.name).decode("utf-8", "backslashreplace")
@@ -189,7 +162,7 @@ def _contents(
             if isinstance(got, str):
                 problems.append(Problem(path, 0, got))
                 continue
-            data, digest = got, _digest(got)
+            data, digest = got, digest_of(got)
             counts.read += 1
             fresh[path] = (status, digest)
         counts.bytes += status.st_size
@@ -231,7 +204,7 @@ def _scanned(
         else:
             try:
                 file.scan = _scan(file.contents(), _scanners(patterns))
-            except _Unreadable as error:
+            except Unreadable as error:
                 problems.append(Problem(file.path, 0, str(error)))
                 continue
             new[key] = msgspec.msgpack.encode(file.scan)
@@ -349,280 +322,4 @@ def _components(admitted: dict[File, None], imports: dict[File, list[File]]) -> 
 
 
 def _key(group: tuple[File, ...]) -> bytes:
-    return _digest(b"".join(file.name.encode() + b"\0" + file.digest for file in group))
-
-
-# ----------------------------------------------------------------- the verdicts
-
-
-def judge(
-    wanted: Sequence[tuple[Tree, Component]],
-    pool: Pool,
-    triggers: Iterable[str],
-    target: tuple[tuple[int, ...] | None, str | None],
-) -> list[Verdict]:
-    """The verdict on each component, from the caches or worked out, in order."""
-    patterns = tuple(sorted({*triggers, *ENGINE_TRIGGERS}))
-    whole = fingerprint(("",))
-    keys = [
-        b"verdict" + _digest(whole + repr((patterns, target, tree.sciences, tree.name)).encode() + component.key)
-        for tree, component in wanted
-    ]
-    verdicts: list[Verdict | None] = [None] * len(wanted)
-    decoder = msgspec.msgpack.Decoder(Verdict)
-    for tree, indices in _by_tree(tree for tree, _ in wanted):
-        stored = tree.cache.get_many(keys[i] for i in indices)
-        for i in indices:
-            if keys[i] in stored:
-                verdicts[i] = decoder.decode(stored[keys[i]])
-                tree.counts.answered += 1
-    missing = [i for i, verdict in enumerate(verdicts) if verdict is None]
-    worked_out = _work_out([wanted[i] for i in missing], pool, patterns, target)
-    for i, (verdict, lasting) in zip(missing, worked_out, strict=True):
-        verdicts[i] = verdict
-        if lasting:
-            wanted[i][0].cache.put_many({keys[i]: msgspec.msgpack.encode(verdict)})
-    return verdicts  # type: ignore[return-value]
-
-
-def _by_tree(trees: Iterable[Tree]) -> Iterator[tuple[Tree, list[int]]]:
-    found: dict[int, tuple[Tree, list[int]]] = {}
-    for number, tree in enumerate(trees):
-        found.setdefault(id(tree), (tree, []))[1].append(number)
-    yield from found.values()
-
-
-_UnitPlace = tuple[File, int]
-"""A file and the number of a unit in it."""
-
-
-@dataclass(slots=True)
-class _Work:
-    """A component on its way through the stages."""
-
-    tree: Tree
-    files: list[File]
-    outlines: list[ir.Outline] = field(default_factory=list)
-    hot: list[set[int]] = field(default_factory=list)
-    syntax: list[tuple[str, ir.SyntaxProblem]] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    statements: dict[_UnitPlace, tuple[ir.Stmt, ...]] = field(default_factory=dict)
-    confirmed: set[_UnitPlace] = field(default_factory=set)
-    """Units whose statements are those of their LibCST tree."""
-    lasting: bool = True
-    """The same again at every try: may be cached."""
-
-    def problem(self, file: File, line: int, message: str) -> None:
-        self.problems.append(Problem(file.name, line, message))
-
-    def lost(self, file: File, lost: Lost, line: int = 0) -> None:
-        self.lasting = False
-        message = f"internal error: {lost.reason}; please report it" if lost.internal else lost.reason
-        self.problems.append(Problem(file.name, line, f"could not be analysed: {message}", lost.internal))
-
-
-def _work_out(
-    wanted: Sequence[tuple[Tree, Component]],
-    pool: Pool,
-    patterns: tuple[str, ...],
-    target: tuple[tuple[int, ...] | None, str | None],
-) -> list[tuple[Verdict, bool]]:
-    if not wanted:
-        return []
-    works = [_Work(tree, list(component.files)) for tree, component in wanted]
-    _outline(works, pool, patterns)
-    for work in works:
-        work.hot = units_to_parse(work.outlines)
-    _lower(works, pool)
-    answers: list[tuple[Stored, ...] | Lost] = [()] * len(works)
-    asked = list(range(len(works)))
-    while asked:
-        questions = [_question(works[i], target) for i in asked]
-        found = pool.map(ANSWER, questions, list(map(_weight, questions)))
-        for i, answer in zip(asked, found, strict=True):
-            answers[i] = answer
-        changed = _confirm([(works[i], answers[i]) for i in asked], pool)
-        asked = [i for i in asked if works[i] in changed]
-    verdicts = []
-    for work, answer in zip(works, answers, strict=True):
-        for file in work.files:
-            file.data = None
-        failed = isinstance(answer, Lost)
-        failure = answer.reason if isinstance(answer, Lost) else ""
-        findings = answer if not isinstance(answer, Lost) else ()
-        syntax, problems = tuple(sorted(work.syntax, key=lambda item: item[0])), tuple(sorted(set(work.problems)))
-        verdicts.append((Verdict(findings, syntax, problems, failure), work.lasting and not failed))
-    return verdicts
-
-
-def _question(work: _Work, target: tuple[tuple[int, ...] | None, str | None]) -> Question:
-    parts = [
-        Part(
-            file.name,
-            file.parts,
-            file.is_package,
-            outline,
-            tuple((unit, work.statements.get((file, number))) for number, unit in enumerate(outline.units)),
-        )
-        for file, outline in zip(work.files, work.outlines, strict=True)
-    ]
-    return Question(tuple(parts), target[0], target[1], work.tree.sciences, work.tree.name)
-
-
-def _weight(question: Question) -> int:
-    chunks = (chunk for part in question.parts for chunk in part.chunks)
-    return sum(unit.last_line - unit.first_line for unit, stmts in chunks if stmts) * 35
-
-
-def _outline(works: Sequence[_Work], pool: Pool, patterns: tuple[str, ...]) -> None:
-    salt = _digest(fingerprint(_PARSING) + repr(patterns).encode())[:8]
-    places = [(work, file) for work in works for file in work.files]
-    found = _remembered(
-        pool,
-        OUTLINE,
-        [(work.tree.cache, b"outline" + salt + file.digest) for work, file in places],
-        lambda i: ToOutline(places[i][1].contents(), patterns),
-        lambda question: len(question.data),
-    )
-    for work in works:
-        work.files = []
-    for (work, file), (outlined, size) in zip(places, found, strict=True):
-        work.tree.counts.outlined += size > 0
-        work.tree.counts.outlined_bytes += size
-        if isinstance(outlined, Lost):
-            work.lost(file, outlined)
-        elif outlined.outline is not None:
-            work.files.append(file)
-            work.outlines.append(outlined.outline)
-        elif outlined.problem is not None and outlined.is_syntax:
-            work.syntax.append((file.name, outlined.problem))
-        elif outlined.problem is not None:
-            work.problem(file, outlined.problem.line, _sentence(outlined.problem.message))
-
-
-def _lower(works: Sequence[_Work], pool: Pool) -> None:
-    """The statements of all units that are worth it."""
-    places = [
-        (work, (file, number))
-        for work in works
-        for file, hot in zip(work.files, work.hot, strict=True)
-        for number in sorted(hot)
-    ]
-    _read_units(places, LOWER, b"unit", pool)
-
-
-def _confirm(answers: Sequence[tuple[_Work, tuple[Stored, ...] | Lost]], pool: Pool) -> list[_Work]:
-    """What a finding speaks of is read from its LibCST tree too; the components of which that says something else, and
-    which have to be analysed again."""
-    places: dict[tuple[int, _UnitPlace], tuple[_Work, _UnitPlace]] = {}
-    for work, answer in answers:
-        named = {file.name: file for file in work.files}
-        units = {file: outline.units for file, outline in zip(work.files, work.outlines, strict=True)}
-        for found in () if isinstance(answer, Lost) else answer:
-            for place in (found.place, *(other.location for other in found.related)):
-                file = named[place.path]
-                for number, unit in enumerate(units[file]):
-                    within = unit.first_line <= place.line <= unit.last_line
-                    if within and (file, number) in work.statements.keys() - work.confirmed:
-                        places[id(work), (file, number)] = work, (file, number)
-    before = {key: work.statements[unit] for key, (work, unit) in places.items()}
-    _read_units(list(places.values()), TREE, b"tree", pool)
-    return [work for key, (work, unit) in places.items() if work.statements.get(unit) != before[key]]
-
-
-def _read_units(places: Sequence[tuple[_Work, _UnitPlace]], task: Task[str, Lowered], kind: bytes, pool: Pool) -> None:
-    """Puts the statements of units, or why there are none, with the work that they belong to."""
-    salt = fingerprint(_PARSING)[:8]
-    outlines = {file: outline for work, _ in places for file, outline in zip(work.files, work.outlines, strict=True)}
-    lines: dict[File, list[str]] = {}
-
-    def text(i: int) -> str:
-        from .outline import split_lines, unit_text
-
-        file, number = places[i][1]
-        if file not in lines:
-            lines.clear()  # one file's units come one after another
-            lines[file] = split_lines(decode(file.contents()))
-        return unit_text(lines[file], outlines[file].units[number])
-
-    keys = [(work.tree.cache, kind + salt + outlines[file].units[n].digest) for work, (file, n) in places]
-    found = _remembered(pool, task, keys, text, len)
-    for (work, (file, number)), (lowered, size) in zip(places, found, strict=True):
-        counts, first = work.tree.counts, outlines[file].units[number].first_line
-        work.statements.pop((file, number), None)
-        if task is LOWER:
-            counts.lowered += size > 0
-            counts.lowered_bytes += size
-        if isinstance(lowered, Lost):
-            work.lost(file, lowered, first)
-            continue
-        if lowered.by_tree:
-            counts.parsed += size > 0
-            counts.parsed_bytes += size
-            work.confirmed.add((file, number))
-        if lowered.problem is not None:
-            work.problem(file, lowered.problem.line + first - 1, _sentence(lowered.problem.message))
-        else:
-            work.statements[file, number] = lowered.statements
-
-
-def _sentence(message: str) -> str:
-    return message if message.startswith("too complex") else f"could not be analysed: {message}"
-
-
-def _remembered(
-    pool: Pool,
-    task: Task[Q, A],
-    keys: Sequence[tuple[Cache, bytes]],
-    question: Callable[[int], Q],
-    size: Callable[[Q], int],
-) -> list[tuple[A | Lost, int]]:
-    """The answer to each question, from the caches or worked out once for each key, with the size of the question
-    where it had to be asked."""
-    decode = msgspec.msgpack.Decoder(task.answer).decode
-    known: dict[bytes, A | Lost] = {}
-    by_cache: dict[int, tuple[Cache, list[bytes]]] = {}
-    for cache, key in keys:
-        by_cache.setdefault(id(cache), (cache, []))[1].append(key)
-    for cache, wanted in by_cache.values():
-        for key, value in cache.get_many(sorted(set(wanted))).items():
-            known[key] = decode(value)
-    asked: dict[bytes, Any] = {}
-    sizes: dict[int, int] = {}
-    for i, (_, key) in enumerate(keys):
-        if key not in known and key not in asked:
-            try:
-                asked[key] = question(i)
-                sizes[i] = max(size(asked[key]), 1)
-            except _Unreadable as error:
-                known[key] = Lost(str(error))
-    answers = pool.map(task, list(asked.values()), list(sizes.values()))
-    new: dict[int, dict[bytes, bytes]] = {}
-    for i, key, answer in zip(sizes, asked, answers, strict=True):
-        known[key] = answer
-        if not isinstance(answer, Lost):
-            new.setdefault(id(keys[i][0]), {})[key] = msgspec.msgpack.encode(answer)
-    for cache, _ in by_cache.values():
-        cache.put_many(new.get(id(cache), {}))
-    return [(known[key], sizes.get(i, 0)) for i, (_, key) in enumerate(keys)]
-
-
-# ---------------------------------------------------------------------- hashes
-
-
-def _digest(data: bytes) -> bytes:
-    return blake2b(data, digest_size=16).digest()
-
-
-@once
-def fingerprint(places: tuple[str, ...]) -> bytes:
-    """The hash of sources of this package: what was worked out by others than these is not read again."""
-    here = Path(__file__).parent
-    files = {
-        file for place in places for file in ([here / place] if place.endswith(".py") else (here / place).rglob("*.py"))
-    }
-    found = blake2b(digest_size=16)
-    for file in sorted(files):
-        data = read(file)
-        found.update(file.name.encode() + (data if isinstance(data, bytes) else b"") + b"\0")
-    return found.digest()
+    return digest_of(b"".join(file.name.encode() + b"\0" + file.digest for file in group))

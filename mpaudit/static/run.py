@@ -15,7 +15,8 @@ from mpaudit.settings import Settings
 
 from .answers import Stored
 from .cache import FOLDER, Cache
-from .loading import Component, Counts, Verdict, judge, survey
+from .judging import Verdict, judge
+from .loading import Component, Counts, survey
 from .pool import Pool
 from .shown import shown
 from .sources import decode, discover, project_files, project_root, read

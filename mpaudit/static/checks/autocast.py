@@ -8,7 +8,7 @@ from itertools import takewhile
 from mpaudit.model import Confidence, Severity
 
 from ..program import torch_api
-from ..program.linker import Site
+from ..program.definitions import Site
 from ..program.trace import ApiCall, Backward, Step, Trace, is_feasible
 from ..program.values import NONE, Cast, Const, Device, Dtype, Key, Sym, Value, options
 from .draft import Draft, Seen, name_of

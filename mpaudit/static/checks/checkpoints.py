@@ -6,8 +6,8 @@ from collections.abc import Hashable, Iterator
 
 from mpaudit.model import Confidence
 
+from ..program.definitions import Site
 from ..program.keeping import Kept
-from ..program.linker import Site
 from ..program.trace import Basis, Saved, Step, Trace, is_mode
 from ..program.values import Ref
 from .draft import Draft, Seen, name_of

@@ -10,8 +10,8 @@ from msgspec import Struct
 
 from mpaudit.model import Confidence, Severity
 
+from ..program.definitions import FunctionInfo, Site
 from ..program.keeping import Kept
-from ..program.linker import FunctionInfo, Site
 from ..program.networks import Networks
 from ..program.trace import Trace
 from ..program.values import Key

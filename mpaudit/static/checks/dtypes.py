@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from mpaudit.model import Confidence, Severity
 
-from ..program.linker import Site
+from ..program.definitions import Site
 from ..program.values import Const, Dtype, Ext
 from .draft import Draft, Seen, is_aside, is_test
 

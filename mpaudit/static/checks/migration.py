@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from mpaudit.model import Confidence, Severity
 
 from ..program import torch_api
-from ..program.linker import Site
+from ..program.definitions import Site
 from .draft import Draft, Seen
 
 

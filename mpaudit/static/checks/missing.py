@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mpaudit.model import Confidence
 
-from ..program.linker import Site
+from ..program.definitions import Site
 from ..program.networks import Network, is_idle
 from ..program.trace import Step, Trace
 from ..program.values import Use

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterator
 
 from mpaudit.model import Confidence, Severity
 
-from ..program.linker import Site
+from ..program.definitions import Site
 from ..program.trace import Hit, Scaled, Step, Trace, is_feasible, is_sure
 from ..program.values import Cast, Const, Key, Ref, Sym, Tensor, roots
 from .draft import Draft, Seen, name_of

@@ -1,6 +1,6 @@
 """The standard library's `ast` to facts: the same as LibCST's tree gives, ten times as fast, or nothing.
 
-What is followed is read with `ast`; what a finding stands in is read again with LibCST (see `loading`). So nothing here
+What is followed is read with `ast`; what a finding stands in is read again with LibCST (see `judging`). So nothing here
 may guess: where the two may differ (names that Python normalises, `{x=}`, deep nesting), the chunk is left to LibCST.
 """
 

@@ -7,8 +7,9 @@ from collections.abc import Hashable
 
 from ..facts import ir
 from . import typestate
+from .definitions import FunctionInfo
 from .frame import Run, text_of
-from .linker import FunctionInfo, walk_nodes
+from .nodes import walk_nodes
 from .state import PathState
 from .values import one_tensor, roots
 

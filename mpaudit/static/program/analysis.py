@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from ..facts import ir
 from . import classes, functions, generators
+from .definitions import ClassInfo, FunctionInfo, ModuleInfo
 from .flow import execute
 from .frame import MAX_ALL_STEPS, MAX_STEPS, MAX_TEST_STEPS, Frame, OutOfBudget, Run
-from .linker import ClassInfo, FunctionInfo, ModuleInfo, Project
+from .linker import Project
 from .objects import find_method
 from .shapes import Args, Keywords
 from .state import PathState, merge

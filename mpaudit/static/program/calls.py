@@ -15,9 +15,11 @@ from . import (
     expressions,
     functions,
     library,
+    losses,
     objects,
     operators,
     protocol,
+    saving,
     torch_api,
     torch_methods,
     unknown,
@@ -228,7 +230,7 @@ def _as_tensor(value: Value) -> Tensor:
     if isinstance(value, Tensor):
         return value
     return Tensor(
-        None, events.scaled_of_unknown(Sym(value.key[1])) if isinstance(value, Sym) and value.key[0] == "attr" else "?"
+        None, losses.scaled_of_unknown(Sym(value.key[1])) if isinstance(value, Sym) and value.key[0] == "attr" else "?"
     )
 
 
@@ -368,7 +370,7 @@ def _call_owned(run: Run, fr: Frame, expr: ir.Call, callee: Owned, args: Args, s
     if name == "prepare" and len(args) > 1 and len(args) == len(expr.args):
         return [(st, Tup(tuple(Owned(callee.by, _what(run, fr, *pair)) for pair in zip(args, expr.args, strict=True))))]
     if name == "save" and args:
-        events.save(run, args[0], site, st)
+        saving.save(run, args[0], site, st)
     tensors = tensors_in(args)
     if name in ("gather", "reduce", "gather_for_metrics", "all_gather"):
         return [(st, join_tensors(tensors) if tensors else Owned(callee.by))]

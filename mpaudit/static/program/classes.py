@@ -8,8 +8,8 @@ from msgspec.structs import replace
 
 from ..facts import ir
 from . import calls, dtype_flow, events, functions, makers, objects, operators, torch_api
+from .definitions import ClassInfo, Site
 from .frame import Frame, Run, text_of
-from .linker import ClassInfo, Site
 from .shapes import Args, Keywords, Results
 from .state import PathState
 from .values import Cls, Const, Func, Key, Phi, Ref, Sym, Tensor, Tup, Value, options

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..facts import ir
 from . import expressions, operators
 from .frame import Frame, Run, text_of
-from .linker import walk_nodes
+from .nodes import walk_nodes
 from .shapes import Results
 from .state import PathState, decision, merge, truth_of
 from .values import NONE, Choice, Key, Phi, Ref, Sym, Value, choice

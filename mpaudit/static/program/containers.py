@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ..facts import ir
 from . import classes, expressions, objects, operators, scopes
 from .frame import Frame, Run, text_of
-from .linker import walk_nodes
+from .nodes import walk_nodes
 from .shapes import Results
 from .state import PathState, merge
 from .values import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..facts import ir
 from . import containers, events, expressions, flow, functions, generators, objects, torch_api
 from .frame import Frame, Run, text_of
-from .linker import walk_nodes
+from .nodes import walk_nodes
 from .shapes import Results
 from .state import PathState, merge
 from .trace import ApiCall

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from ..facts import ir
 from . import arrays, calls, makers
 from .arrays import SCALAR64
+from .definitions import Site
 from .frame import Frame, Run, text_of
-from .linker import Site
 from .shapes import Args, Keywords
 from .state import PathState
 from .trace import Leak

@@ -7,24 +7,22 @@ from collections.abc import Hashable, Iterable
 
 from msgspec.structs import replace
 
-from . import again, generators, operators, typestate
+from . import again, generators, typestate
+from .definitions import ClassInfo, Site
+from .feeding import all_params, covers, fed_by, may_own, module_ids, parameter_modules, related
 from .frame import Frame, Run
-from .linker import ClassInfo, Site
+from .losses import scaled_of_unknown
 from .state import PathState, is_counter, varies
-from .trace import Backward, Basis, Frozen, Made, Saved, Scaled, Step, is_mode
+from .trace import Backward, Basis, Frozen, Made, Scaled, Step, is_mode
 from .typestate import Sure
 from .values import (
     NONE,
     Cast,
-    Choice,
-    Const,
     Gradient,
     Key,
-    Owned,
     Params,
     Phi,
     Ref,
-    State,
     Sym,
     Tensor,
     Tup,
@@ -128,7 +126,7 @@ def make_optimizer(run: Run, ref: Ref, site: Site, params: list[Value], text: st
         run.choices.setdefault(ref, set()).add(modules)
         modules = frozenset().union(*run.choices[ref])
     run.parameters[ref] = modules
-    if any(p.filtered for value in params for p in _all_params(value)):
+    if any(p.filtered for value in params for p in all_params(value)):
         run.filtered.add(ref)
     if modules is None and any(_holds_tensor(run, value) for value in params):
         run.trace.loose.add(ref)
@@ -151,51 +149,10 @@ def _loops(run: Run) -> tuple[Hashable, ...]:
     return tuple(loop for loop in run.loops if not (isinstance(loop, tuple) and loop and loop[0] == "comp"))
 
 
-def parameter_modules(values: Iterable[Value]) -> frozenset[Id] | None:
-    found: set[Id] = set()
-    some = False
-    for value in values:
-        for params in _all_params(value):
-            some = True
-            if params.modules is None:
-                return None
-            found |= params.modules
-    return frozenset(found) if some and found else None
-
-
-def _all_params(value: Value) -> list[Params]:
-    if isinstance(value, Params):
-        return [value]
-    if isinstance(value, Tup):
-        return [p for item in value.items for p in _all_params(item)]
-    if isinstance(value, Phi | Choice):
-        return [p for item in options(value) for p in _all_params(item)]
-    return []
-
-
 def meet(run: Run, optimizer: Id, st: PathState) -> None:
     if not run.lazy:
         run.trace.optimizers.setdefault(run.root, set()).add(optimizer)
         typestate.meet_optimizer(st.protocol, optimizer)
-
-
-# --------------------------------------------------------------- backward
-
-
-def related(run: Run, a: Id, b: Id) -> bool:
-    """The same module, or one inside the other."""
-    return a == b or b in _inside(run, a) or a in _inside(run, b)
-
-
-def _inside(run: Run, module: Id) -> set[Id]:
-    found: set[Id] = set()
-    stack = [module]
-    while stack:
-        for child in run.contains.get(stack.pop(), ()):
-            if child not in found:
-                found.add(child)
-                stack.append(child)
-    return found
 
 
 def discard(run: Run, optimizers: set[Ref], st: PathState) -> None:
@@ -210,37 +167,6 @@ def copied(run: Run, copy: Value, st: PathState) -> None:
     if module is not None and not run.lazy:
         older = frozenset(st.protocol.optimizers)
         run.older[module] = run.older.get(module, older) & older
-
-
-def fed_by(run: Run, loss: Tensor | None, st: PathState) -> list[tuple[Id, Sure]]:
-    """The optimizers whose gradients a backward of `loss` adds to."""
-    modules = _module_ids(loss)
-    trained = {m for m in modules if not _is_criterion(run, m)}
-    strangers = frozenset[Id]()
-    if trained and trained <= run.older.keys():
-        strangers = frozenset.intersection(*(run.older[module] for module in trained))
-    known = [o for o in st.protocol.optimizers if o not in strangers]
-    if modules:
-        owners = {o: run.parameters.get(o) for o in known}
-        matches = {
-            o: mods is not None and any(related(run, m, p) for m in modules for p in mods) for o, mods in owners.items()
-        }
-        if any(matches.values()):
-            unknown = [o for o in known if owners[o] is None]
-            return [(o, Sure.PROVEN) for o in known if matches[o]] + [(o, Sure.GUESS) for o in unknown]
-    return [(o, Sure.ONLY_ONE if len(known) == 1 else Sure.GUESS) for o in known]
-
-
-def _is_criterion(run: Run, module: Id) -> bool:
-    """`nn.MSELoss()` has no parameters."""
-    layers = run.trace.layers.get(module)
-    return layers is not None and bool(layers) and all(layer.endswith("Loss") for layer in layers)
-
-
-def _module_ids(loss: Tensor | None) -> set[Id]:
-    if loss is None or loss.uses is None:
-        return set()
-    return {use.module for use in loss.uses if use.module is not None}
 
 
 def backward(run: Run, fr: Frame, loss: Value, site: Site, text: str, st: PathState, owned: bool = False) -> None:
@@ -281,33 +207,6 @@ def backward(run: Run, fr: Frame, loss: Value, site: Site, text: str, st: PathSt
         st.heap[("loss", o), "of"] = loss
 
 
-def scaled_of_unknown(loss: Value) -> Id | None:
-    """A loss that a function got, or that lives on an object, may have been scaled elsewhere."""
-    return None if isinstance(loss, Sym) and _is_computed(loss.key) else "?"
-
-
-def stays_unscaled(op: str, loss: Value, other: Value) -> bool:
-    """Whether `loss op= other` is a loss that nothing has scaled, where one of them is an unknown value."""
-    known = (Const, Tensor)
-    if not isinstance(loss, known) and scaled_of_unknown(loss) is not None:
-        return False
-    if op in ("*", "/"):
-        return not operators.may_be_scale(other)
-    return isinstance(other, known) or scaled_of_unknown(other) is None
-
-
-def _is_computed(key: Key) -> bool:
-    """What a call gave, or arithmetic on that, unless it is scaled by hand."""
-    if key[0] == "aug":
-        return key[-1] is True
-    if key[0] == "sub":
-        return isinstance(key[1], tuple) and _is_computed(key[1])
-    if key[0] == "op":
-        parts = [part for part in key[2:] if isinstance(part, tuple) and part[:1] != ("const",)]
-        return bool(parts) and all(_is_computed(part) for part in parts)
-    return key[0] in ("call", "ucall") and not mentions(key, "get_scale")
-
-
 def _is_checked(run: Run, optimizer: Id, st: PathState) -> bool:
     """Whether something on this iteration was asked since the unscale_: it may be whether the gradients are finite."""
     switches = {made.enabled for made in run.trace.made.values()}
@@ -341,12 +240,12 @@ def zero_modules(run: Run, modules: frozenset[Id] | None, site: Site | None, st:
     known = list(p.optimizers)
     for state in (*p.optimizers.values(), p.unseen):
         _discard(run, state)
-    whose = None if modules is None else [o for o in known if _may_own(run, o, modules)]
+    whose = None if modules is None else [o for o in known if may_own(run, o, modules)]
     for o in known:
         mods = run.parameters.get(o)
         if modules is not None and mods is not None:
             if any(
-                all(any(_covers(run, m, owned) for m in modules) for owned in choice)
+                all(any(covers(run, m, owned) for m in modules) for owned in choice)
                 for choice in run.choices.get(o, (mods,))
             ):
                 typestate.zero(p, o, site)
@@ -357,15 +256,6 @@ def zero_modules(run: Run, modules: frozenset[Id] | None, site: Site | None, st:
         else:
             typestate.forget_gradients(p, o)
     typestate.zero_unseen(p, site)
-
-
-def _may_own(run: Run, optimizer: Id, modules: frozenset[Id]) -> bool:
-    owned = run.parameters.get(optimizer)
-    return owned is not None and any(related(run, m, o) for m in modules for o in owned)
-
-
-def _covers(run: Run, module: Id, other: Id) -> bool:
-    return module == other or other in _inside(run, module)
 
 
 def zero_params(run: Run, params: Params, st: PathState, site: Site | None) -> None:
@@ -468,7 +358,7 @@ def _record_step(run: Run, site: Site, scaler: Id | None, optimizer: Id, text: s
     modules = run.parameters.get(optimizer)
     half = None
     if modules and optimizer not in run.filtered:
-        half = next((run.half[m] for m in sorted(run.half, key=repr) if any(_covers(run, m, o) for o in modules)), None)
+        half = next((run.half[m] for m in sorted(run.half, key=repr) if any(covers(run, m, o) for o in modules)), None)
     loss = st.heap.get((("loss", optimizer), "of")) or st.heap.get((("loss", _UNSEEN), "of"))
     loss_seen = one_tensor(_settled(loss, st))
     run.trace.steps.append(
@@ -478,7 +368,7 @@ def _record_step(run: Run, site: Site, scaler: Id | None, optimizer: Id, text: s
 
 
 def _trained(run: Run, loss: Tensor | None, modules: frozenset[Id] | None) -> frozenset[Id]:
-    return frozenset(m for m in _module_ids(loss) if any(related(run, m, owned) for owned in modules or ()))
+    return frozenset(m for m in module_ids(loss) if any(related(run, m, owned) for owned in modules or ()))
 
 
 def enter(run: Run, cast: Cast, st: PathState) -> None:
@@ -516,7 +406,7 @@ def clip(run: Run, params: Value, site: Site, st: PathState) -> None:
     for key, taken in st.guards.items():
         run.trace.clip_arms.setdefault(key, {})[taken] = True
     p = st.protocol
-    found = _all_params(params)
+    found = all_params(params)
     if isinstance(params, Gradient):
         found = [params.params]
     targets: list[tuple[Id, Sure]] = []
@@ -568,63 +458,6 @@ def _havoc_object(run: Run, ident: Id, role: str, st: PathState) -> None:
         typestate.forget_scaler(st.protocol, ident)
     elif role == "optimizer" and ident in st.protocol.optimizers:
         typestate.forget_optimizer(st.protocol, ident)
-
-
-# -------------------------------------------------------------- checkpoints
-
-
-def save(run: Run, value: Value, site: Site, st: PathState) -> None:
-    """`torch.save(value, ...)`."""
-    if run.lazy:
-        return
-    optimizers: set[Id] = set()
-    scalers: set[Id] = set()
-    is_open = owned = False
-    stack = [value]
-    seen: set[Value] = set()
-    place: Site | None = None
-    while stack:
-        item = stack.pop()
-        if item in seen:
-            continue
-        seen.add(item)
-        if isinstance(item, Phi | Choice):
-            stack.extend(options(item))
-        elif isinstance(item, State):
-            ident = identity(item.of)
-            role = item.of.kind if isinstance(item.of, Ref) else run.roles.get(ident, "")
-            if role == "optimizer" and ident is not None:
-                optimizers.add(ident)
-            elif role in ("scaler", "native_scaler", "instance") and ident is not None:
-                scalers.add(ident)
-            elif isinstance(item.of, Owned):
-                owned = True
-            elif role == "" and isinstance(item.of, Sym) and "scal" in repr(item.of.key[-1]).lower():
-                is_open = True
-        elif isinstance(item, Ref) and item.kind in ("dict", "list", "instance"):
-            if item.kind == "dict" and isinstance(item.id, Site) and place is None:
-                place = item.id
-            if item.kind == "instance":
-                is_open = True
-            for slot, held in st.heap.held(item):
-                if "[**" in slot or (_SCALER_KEY.search(slot) and not _is_scaler_state(held)):
-                    is_open = True
-                stack.append(held)
-        elif isinstance(item, Tup):
-            stack.extend(item.items)
-    if optimizers or scalers or owned:
-        run.trace.saved.append(
-            Saved(place or site, frozenset(optimizers), frozenset(scalers), is_open, Basis.of(st, run.root),
-                  frozenset(st.protocol.scalers), owned)
-        )  # fmt: skip
-
-
-_SCALER_KEY = re.compile(r"(?i)scale|amp")
-
-
-def _is_scaler_state(value: Value) -> bool:
-    """`scaler.state_dict()` of a scaler that is known."""
-    return isinstance(value, State) and isinstance(value.of, Ref) and value.of.kind == "scaler"
 
 
 def uses_of(run: Run, module: Id | None, site: Site, st: PathState, inputs: list[Tensor]) -> Tensor:

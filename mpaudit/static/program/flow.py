@@ -5,10 +5,22 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 from ..facts import ir
-from . import conditions, containers, contexts, events, expressions, functions, loops, operators, scopes, typestate
+from . import (
+    conditions,
+    containers,
+    contexts,
+    expressions,
+    functions,
+    loops,
+    losses,
+    operators,
+    scopes,
+    typestate,
+)
+from .definitions import Site
 from .frame import Frame, Run, text_of
-from .linker import Site, walk_statements
 from .liveness import Lives, lives
+from .nodes import walk_statements
 from .state import Decision, PathState, is_counter, merge
 from .values import (
     GRADIENT_NORM,
@@ -217,7 +229,7 @@ def _never_read(fr: Frame, name: str) -> bool:
 def _augmented(run: Run, fr: Frame, stmt: ir.AugAssign, st: PathState) -> list[PathState]:
     out = []
     for s, (old, value) in expressions.evaluate_all(run, fr, (stmt.target, stmt.value), st):
-        node = ("aug", fr.id, stmt.span, events.stays_unscaled(stmt.op, old, value))
+        node = ("aug", fr.id, stmt.span, losses.stays_unscaled(stmt.op, old, value))
         for known in (True, False):
             s.forget((*node[:-1], known))
         new = operators.binary(stmt.op, old, value)

@@ -6,7 +6,9 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 from ..facts import ir
-from .linker import ClassInfo, FunctionInfo, ModuleInfo, Project, Site, walk_nodes
+from .definitions import ClassInfo, FunctionInfo, ModuleInfo, Site
+from .linker import Project
+from .nodes import walk_nodes
 from .state import PathState
 from .trace import Trace
 from .values import Key, Value

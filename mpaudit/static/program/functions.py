@@ -6,8 +6,9 @@ from msgspec.structs import replace
 
 from ..facts import ir
 from . import calls, conditions, containers, contexts, events, expressions, flow, objects, operators, scopes, torch_api
+from .definitions import ClassInfo, FunctionInfo, Site
 from .frame import MAX_DEPTH, Frame, Run, text_of
-from .linker import ClassInfo, FunctionInfo, Site, walk_nodes
+from .nodes import walk_nodes
 from .shapes import Args, Keywords, Results
 from .state import PathState
 from .trace import ApiCall

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..facts import ir
+from .definitions import FunctionInfo, Site
 from .frame import text_of
-from .linker import FunctionInfo, Project, Site, walk_nodes
+from .linker import Project
+from .nodes import walk_nodes
 
 _SCALER = re.compile(r"(?i)scaler")
 _OPTIMIZER = re.compile(r"(?i)opt")

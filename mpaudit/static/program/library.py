@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from msgspec.structs import replace
 
 from ..facts import ir
-from . import calls, classes, dtype_flow, events, functions, makers, operators, python, torch_api, unknown
+from . import calls, classes, dtype_flow, events, functions, makers, operators, python, saving, torch_api, unknown
+from .definitions import Site
 from .frame import Frame, Run, text_of
-from .linker import Site
 from .networks import LIBRARY
 from .shapes import Args, Keywords, Results
 from .state import PathState
@@ -109,7 +109,7 @@ def call_external(
         return [(st, join_tensors(calls.tensors_in(everything)))]
     if name == "torch.save":
         if args:
-            events.save(run, args[0], site, st)
+            saving.save(run, args[0], site, st)
         return [(st, NONE)]
     if name in ("numpy.random.default_rng", "numpy.random.RandomState"):
         return [(st, Ref("rng", site))]

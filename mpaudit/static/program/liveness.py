@@ -13,7 +13,9 @@ from dataclasses import dataclass, field, replace
 
 from ..facts import ir
 from . import torch_api
-from .linker import CHILDREN, FunctionInfo, Project, walk_nodes, walk_statements
+from .definitions import FunctionInfo
+from .linker import Project
+from .nodes import CHILDREN, walk_nodes, walk_statements
 from .vocabulary import is_protocol_node
 
 Names = frozenset[str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..facts import ir
 from . import conditions, containers, expressions, flow, functions, generators, objects, scopes
 from .frame import Frame, Run
-from .linker import walk_nodes, walk_statements
+from .nodes import walk_nodes, walk_statements
 from .state import PathState, merge, same
 from .values import Choice, Cls, Func, Owned, Params, Ref, Sym, Tensor, Tup, Value, mentions, options
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from ..facts import ir
 from . import classes, containers, events, torch_api
+from .definitions import Site
 from .frame import Frame, Run, text_of
-from .linker import Site
 from .shapes import Args, Keywords
 from .state import PathState
 from .trace import ApiCall, Basis, CastMade, LossCall

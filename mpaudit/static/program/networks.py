@@ -15,8 +15,9 @@ from msgspec import Struct
 
 from ..facts import ir
 from ..facts.widths import GROWN
+from .definitions import ClassInfo, ModuleInfo, Site
 from .index import BY_NAME
-from .linker import ClassInfo, ModuleInfo, Project, Site
+from .linker import Project
 from .torch_api import is_of_models
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from ..facts import ir
 from . import events, expressions, functions, scopes
+from .definitions import ClassInfo
 from .frame import Frame, Run
-from .linker import ClassInfo
 from .state import PathState
 from .values import (
     NONE,

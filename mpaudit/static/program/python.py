@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from ..facts import ir
-from . import calls, containers, events, functions, generators, objects, operators
+from . import calls, containers, events, feeding, functions, generators, objects, operators
 from .frame import Frame, Run
 from .shapes import Args, Keywords, Results
 from .state import PathState
@@ -23,8 +23,8 @@ def call_python(
         return [(st, Ref("partial", (args[0], args[1:], keywords)))] if args else None
     if name == "itertools.chain" or name == "itertools.chain.from_iterable":
         sources = args[0].items if len(args) == 1 and isinstance(args[0], Tup) else args
-        modules = events.parameter_modules(sources)
-        return [(st, Params(modules))] if any(events._all_params(s) for s in sources) else None
+        modules = feeding.parameter_modules(sources)
+        return [(st, Params(modules))] if any(feeding.all_params(s) for s in sources) else None
     if not name.startswith("builtins."):
         if name in ("copy.deepcopy", "copy.copy") and args:
             if isinstance(args[0], Tensor | Tup | Const):

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..facts import ir
+from .definitions import FunctionInfo, Site
 from .frame import text_of
 from .keeping import loop_names
-from .linker import FunctionInfo, Project, Site, walk_nodes
+from .linker import Project
+from .nodes import walk_nodes
 from .trace import Saved, Trace
 
 

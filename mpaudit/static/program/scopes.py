@@ -6,8 +6,8 @@ from collections.abc import Hashable, Iterator
 
 from ..facts import ir
 from . import expressions, torch_api
+from .definitions import ModuleInfo
 from .frame import Frame, Run, text_of
-from .linker import ModuleInfo
 from .state import PathState
 from .values import NONE, Choice, Cls, Const, Dtype, Ext, Func, Mod, Sym, Value, choice
 

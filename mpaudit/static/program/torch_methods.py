@@ -22,8 +22,8 @@ from . import (
     torch_api,
     unknown,
 )
+from .definitions import Site
 from .frame import Frame, Run, receiver_text, text_of
-from .linker import Site
 from .shapes import Args, Keywords, Results
 from .state import PathState
 from .trace import ApiCall

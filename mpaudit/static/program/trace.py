@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from .linker import ClassInfo, Site
+from .definitions import ClassInfo, Site
 from .state import Decision, PathState, is_counter
 from .typestate import Sure, Violation
 from .values import Cast, Key, Tensor, Use, Value, mentions, roots

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 
 from ..facts import ir
 from ..heat import SCIENCES
-from .linker import ModuleInfo, Project, Site, names_in, walk_nodes, walk_statements
+from .definitions import ModuleInfo, Site
+from .linker import Project
 from .networks import is_known
+from .nodes import names_in, walk_nodes, walk_statements
 from .trace import Trace
 from .values import Key
 

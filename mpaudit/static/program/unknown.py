@@ -8,8 +8,8 @@ from msgspec.structs import replace
 
 from ..facts import ir
 from . import calls, dtype_flow, events, functions, operators, protocol, torch_api, torch_methods
+from .definitions import ClassInfo, FunctionInfo
 from .frame import Frame, Run, text_of, usage
-from .linker import ClassInfo, FunctionInfo
 from .shapes import Args, Keywords, Results
 from .state import PathState
 from .values import Key, Method, Owned, Phi, Ref, Sym, Tensor, Value, from_gradients, join_tensors, options

@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 if TYPE_CHECKING:
-    from .linker import ClassInfo, FunctionInfo
+    from .definitions import ClassInfo, FunctionInfo
 
 Key = tuple[Any, ...]
 """A symbolic expression: nested tuples of strings, numbers and keys."""

@@ -7,8 +7,10 @@ import textwrap
 from mpaudit.static.facts import ir
 from mpaudit.static.facts.lower import lower
 from mpaudit.static.outline import outline
-from mpaudit.static.program.linker import ModuleInfo, Project, walk_statements
+from mpaudit.static.program.definitions import ModuleInfo
+from mpaudit.static.program.linker import Project
 from mpaudit.static.program.liveness import Lives, lives
+from mpaudit.static.program.nodes import walk_statements
 from mpaudit.static.triggers import Scanner
 
 

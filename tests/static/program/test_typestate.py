@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mpaudit.static.program import typestate as ts
-from mpaudit.static.program.linker import Site
+from mpaudit.static.program.definitions import Site
 from mpaudit.static.program.typestate import (
     EMPTY,
     RAW,

@@ -1,0 +1,235 @@
+"""What a module defines: functions, classes, and the module itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+from ..facts import ir
+from .nodes import names_in, walk_nodes, walk_statements
+
+
+class Site(NamedTuple):
+    """A range in a file of the project."""
+
+    path: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+
+@dataclass(eq=False)
+class FunctionInfo:
+    module: "ModuleInfo"
+    name: str
+    qualname: str
+    node: ir.FunctionDef | None
+    """None where the triage found nothing in it that matters."""
+    first_line: int
+    cls: "ClassInfo | None" = None
+    parent: "FunctionInfo | None" = None
+    live: bool = False
+    """It holds, or calls something that holds, code that an audit cares for."""
+
+    def __repr__(self) -> str:
+        return f"{self.module.path}:{self.qualname}"
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """All names that it mentions, plain or as an attribute."""
+        return names_in(self.node)
+
+    @cached_property
+    def updates(self) -> bool:
+        """Whether its body names an `update` or a `step`."""
+        body = () if self.node is None else self.node.body
+        return any(isinstance(n, ir.Attr) and n.name in ("update", "step") for n in walk_nodes(body))
+
+    @cached_property
+    def rebinds(self) -> frozenset[str]:
+        """Names that it, or a function inside of it, says are not its own."""
+        statements = (n for n in walk_nodes(self.node) if isinstance(n, ir.Global | ir.Nonlocal))
+        return frozenset(name for stmt in statements for name in stmt.names)
+
+    @cached_property
+    def occurrences(self) -> Counter[str]:
+        """How often each name occurs in it."""
+        return Counter(node.id for node in walk_nodes(self.node) if isinstance(node, ir.Name))
+
+
+@dataclass(eq=False)
+class ClassInfo:
+    module: "ModuleInfo"
+    name: str
+    qualname: str
+    node: ir.ClassDef | None
+    first_line: int
+    methods: dict[str, FunctionInfo] = field(default_factory=dict)
+    live: bool = False
+
+    def __repr__(self) -> str:
+        return f"{self.module.path}:{self.qualname}"
+
+    @cached_property
+    def attribute_assigns(self) -> dict[str, list[tuple[FunctionInfo, ir.Expr]]]:
+        """`self.name = expr` in any method, and in the functions inside it that share its self; in source order."""
+        found: dict[str, list[tuple[FunctionInfo, ir.Expr]]] = {}
+        for method in self.methods.values():
+            if method.node is None or not method.node.params:
+                continue
+            me = method.node.params[0].name
+            for stmt in _statements_that_share(method.node, me):
+                if isinstance(stmt, ir.Assign):
+                    for target in stmt.targets:
+                        for name, value in _attribute_targets(target, stmt.value, me):
+                            found.setdefault(name, []).append((method, value))
+        return found
+
+    @cached_property
+    def class_assigns(self) -> dict[str, ir.Expr]:
+        if self.node is None:
+            return {}
+        return {
+            target.id: stmt.value
+            for stmt in self.node.body
+            if isinstance(stmt, ir.Assign)
+            for target in stmt.targets
+            if isinstance(target, ir.Name)
+        }
+
+    @cached_property
+    def layers(self) -> frozenset[str]:
+        """The other classes that its text calls or hands on, by the triage; empty where that does not know."""
+        units = (unit for unit, _ in self.module.chunks if unit.kind == "class" and unit.name == self.name)
+        return frozenset(name for unit in units for name in unit.calls if name[:1].isupper() and name != self.name)
+
+
+def _statements_that_share(node: ir.FunctionDef, name: str) -> Iterator[ir.Stmt]:
+    """The statements of a function, and of those inside it in which `name` is still the same."""
+    for stmt in walk_statements(node.body):
+        yield stmt
+        if isinstance(stmt, ir.FunctionDef) and all(param.name != name for param in stmt.params):
+            yield from _statements_that_share(stmt, name)
+
+
+def _attribute_targets(target: ir.Expr, value: ir.Expr, me: str) -> Iterator[tuple[str, ir.Expr]]:
+    if isinstance(target, ir.Attr) and isinstance(target.base, ir.Name) and target.base.id == me:
+        yield target.name, value
+    elif isinstance(target, ir.Seq):
+        parts = value.items if isinstance(value, ir.Seq) and len(value.items) == len(target.items) else None
+        for i, item in enumerate(target.items):
+            yield from _attribute_targets(item, parts[i] if parts else ir.Opaque(), me)
+
+
+@dataclass(eq=False)
+class ModuleInfo:
+    path: str
+    parts: tuple[str, ...]
+    """Path below the project root without the suffix; a package's `__init__` is the package."""
+    is_package: bool
+    outline: ir.Outline
+    chunks: tuple[tuple[ir.Unit, tuple[ir.Stmt, ...] | None], ...]
+    functions: dict[str, FunctionInfo] = field(default_factory=dict)
+    classes: dict[str, ClassInfo] = field(default_factory=dict)
+    nested: list[FunctionInfo] = field(default_factory=list)
+    """All functions with a body, methods and inner functions too, in source order."""
+    lambdas: dict[int, FunctionInfo] = field(default_factory=dict)
+    """Those met so far, by the identity of their node."""
+    around: set[FunctionInfo] = field(default_factory=set)
+    """Functions that hold others, or a lambda met so far."""
+    sites: dict[tuple[int, ir.Span], Site] = field(default_factory=dict)
+    """Those met so far, by the first line of their unit and the span in it."""
+
+    def __repr__(self) -> str:
+        return self.path
+
+    @cached_property
+    def imports(self) -> dict[str, list[tuple[str, str]]]:
+        """Local name → (module, attribute) of every import of it, anywhere in the file, in source order."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        for name, module, attribute in self.outline.imports:
+            entry = (module, attribute)
+            if entry not in found.setdefault(name, []):
+                found[name].append(entry)
+        return found
+
+    @cached_property
+    def assigns(self) -> dict[str, list[tuple[ir.Expr, int]]]:
+        """Top-level `name = expr` (under if, try and with too) with the first line of their chunk."""
+        found: dict[str, list[tuple[ir.Expr, int]]] = {}
+        for unit, stmts in self.chunks:
+            if unit.kind != "code":
+                continue
+            for stmt in walk_statements(stmts or ()):
+                if isinstance(stmt, ir.Assign):
+                    for target in stmt.targets:
+                        if isinstance(target, ir.Name):
+                            found.setdefault(target.id, []).append((stmt.value, unit.first_line))
+                        elif isinstance(target, ir.Seq):
+                            for item in target.items:
+                                if isinstance(item, ir.Name):
+                                    found.setdefault(item.id, []).append((ir.Opaque(), unit.first_line))
+                elif isinstance(stmt, ir.AugAssign) and isinstance(stmt.target, ir.Name):
+                    found.setdefault(stmt.target.id, []).append((ir.Opaque(), unit.first_line))
+        return found
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """All names in its code that was parsed, plain or as an attribute."""
+        return names_in(tuple(stmts for _, stmts in self.chunks if stmts))
+
+    @cached_property
+    def loaded(self) -> frozenset[str]:
+        """Modules that `import a.b` makes reachable as attributes."""
+        return frozenset(module for name, module, _ in self.outline.imports if not name)
+
+    @cached_property
+    def is_configured(self) -> bool:
+        """Whether the script runs other code over its own names: `exec(open("configurator.py").read())`."""
+        return any(unit.kind == "code" and "exec" in unit.calls for unit in self.outline.units)
+
+    @cached_property
+    def imported_roots(self) -> frozenset[str]:
+        return frozenset(module.split(".")[0] for _, module, _ in self.outline.imports if not module.startswith("."))
+
+
+def define(module: ModuleInfo) -> None:
+    for unit, stmts in module.chunks:
+        if stmts is None:
+            if unit.kind == "def":
+                module.functions[unit.name] = FunctionInfo(module, unit.name, unit.name, None, unit.first_line)
+            elif unit.kind == "class":
+                module.classes[unit.name] = ClassInfo(module, unit.name, unit.name, None, unit.first_line)
+            continue
+        for stmt in walk_statements(stmts):
+            if isinstance(stmt, ir.FunctionDef):
+                info = define_function(module, stmt, unit.first_line, None, None)
+                module.functions.setdefault(stmt.name, info)
+            elif isinstance(stmt, ir.ClassDef):
+                module.classes.setdefault(stmt.name, define_class(module, stmt, unit.first_line))
+
+
+def define_function(
+    module: ModuleInfo, node: ir.FunctionDef, first_line: int, cls: ClassInfo | None, parent: FunctionInfo | None
+) -> FunctionInfo:
+    prefix = f"{cls.qualname}." if cls else f"{parent.qualname}." if parent else ""
+    info = FunctionInfo(module, node.name, prefix + node.name, node, first_line, cls, parent)
+    module.nested.append(info)
+    if parent is not None:
+        module.around.add(parent)
+    for stmt in walk_statements(node.body):
+        if isinstance(stmt, ir.FunctionDef):
+            define_function(module, stmt, first_line, None, info)
+    return info
+
+
+def define_class(module: ModuleInfo, node: ir.ClassDef, first_line: int) -> ClassInfo:
+    info = ClassInfo(module, node.name, node.name, node, first_line)
+    for stmt in walk_statements(node.body):
+        if isinstance(stmt, ir.FunctionDef):
+            info.methods[stmt.name] = define_function(module, stmt, first_line, info, None)
+    return info

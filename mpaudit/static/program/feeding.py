@@ -1,0 +1,98 @@
+"""Whose gradients a backward adds to: which parameters an optimizer has, which modules hold which."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+
+from .frame import Run
+from .state import PathState
+from .typestate import Sure
+from .values import (
+    Choice,
+    Params,
+    Phi,
+    Tensor,
+    Tup,
+    Value,
+    options,
+)
+
+Id = Hashable
+
+
+def parameter_modules(values: Iterable[Value]) -> frozenset[Id] | None:
+    found: set[Id] = set()
+    some = False
+    for value in values:
+        for params in all_params(value):
+            some = True
+            if params.modules is None:
+                return None
+            found |= params.modules
+    return frozenset(found) if some and found else None
+
+
+def all_params(value: Value) -> list[Params]:
+    if isinstance(value, Params):
+        return [value]
+    if isinstance(value, Tup):
+        return [p for item in value.items for p in all_params(item)]
+    if isinstance(value, Phi | Choice):
+        return [p for item in options(value) for p in all_params(item)]
+    return []
+
+
+def related(run: Run, a: Id, b: Id) -> bool:
+    """The same module, or one inside the other."""
+    return a == b or b in _inside(run, a) or a in _inside(run, b)
+
+
+def _inside(run: Run, module: Id) -> set[Id]:
+    found: set[Id] = set()
+    stack = [module]
+    while stack:
+        for child in run.contains.get(stack.pop(), ()):
+            if child not in found:
+                found.add(child)
+                stack.append(child)
+    return found
+
+
+def fed_by(run: Run, loss: Tensor | None, st: PathState) -> list[tuple[Id, Sure]]:
+    """The optimizers whose gradients a backward of `loss` adds to."""
+    modules = module_ids(loss)
+    trained = {m for m in modules if not _is_criterion(run, m)}
+    strangers = frozenset[Id]()
+    if trained and trained <= run.older.keys():
+        strangers = frozenset.intersection(*(run.older[module] for module in trained))
+    known = [o for o in st.protocol.optimizers if o not in strangers]
+    if modules:
+        owners = {o: run.parameters.get(o) for o in known}
+        matches = {
+            o: mods is not None and any(related(run, m, p) for m in modules for p in mods) for o, mods in owners.items()
+        }
+        if any(matches.values()):
+            unknown = [o for o in known if owners[o] is None]
+            return [(o, Sure.PROVEN) for o in known if matches[o]] + [(o, Sure.GUESS) for o in unknown]
+    return [(o, Sure.ONLY_ONE if len(known) == 1 else Sure.GUESS) for o in known]
+
+
+def _is_criterion(run: Run, module: Id) -> bool:
+    """`nn.MSELoss()` has no parameters."""
+    layers = run.trace.layers.get(module)
+    return layers is not None and bool(layers) and all(layer.endswith("Loss") for layer in layers)
+
+
+def module_ids(loss: Tensor | None) -> set[Id]:
+    if loss is None or loss.uses is None:
+        return set()
+    return {use.module for use in loss.uses if use.module is not None}
+
+
+def may_own(run: Run, optimizer: Id, modules: frozenset[Id]) -> bool:
+    owned = run.parameters.get(optimizer)
+    return owned is not None and any(related(run, m, o) for m in modules for o in owned)
+
+
+def covers(run: Run, module: Id, other: Id) -> bool:
+    return module == other or other in _inside(run, module)

@@ -1,0 +1,66 @@
+"""Walks over the facts of a module: statements, and all nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, get_args
+
+import msgspec
+
+from ..facts import ir
+
+
+def walk_statements(stmts: Iterable[ir.Stmt]) -> Iterator[ir.Stmt]:
+    """Statements and those nested in them, not into functions and classes; in source order."""
+    for stmt in stmts:
+        yield stmt
+        match stmt:
+            case ir.If() | ir.For() | ir.While():
+                yield from walk_statements(stmt.body)
+                yield from walk_statements(stmt.orelse)
+            case ir.With():
+                yield from walk_statements(stmt.body)
+            case ir.Try():
+                yield from walk_statements(stmt.body)
+                for _, _, body in stmt.handlers:
+                    yield from walk_statements(body)
+                yield from walk_statements(stmt.orelse)
+                yield from walk_statements(stmt.finalbody)
+            case ir.Match():
+                for _, _, _, body in stmt.cases:
+                    yield from walk_statements(body)
+            case _:
+                pass
+
+
+def walk_nodes(root: object) -> Iterator[object]:
+    """Every ir node below `root` (a node or a tuple), into functions and classes too; iterative."""
+    stack: list[Any] = [root]
+    while stack:
+        node = stack.pop()
+        kind = type(node)
+        if kind is tuple:
+            stack += node[::-1]
+        elif kind in CHILDREN:
+            yield node
+            stack += [getattr(node, name) for name in CHILDREN[kind]]
+
+
+def _children(kind: type[msgspec.Struct]) -> tuple[str, ...]:
+    return tuple(name for name in reversed(kind.__struct_fields__) if kind is not ir.Const and name not in _SCALARS)
+
+
+_SCALARS = frozenset(["span", "id", "name", "names", "op", "kind", "is_async", "is_generator", "bindings", "fields"])
+CHILDREN = {kind: _children(kind) for kind in (*get_args(ir.Stmt), *get_args(ir.Expr), ir.Param)}
+"""Of each class of node the fields that can hold nodes, the last one first."""
+
+
+def names_in(root: object) -> frozenset[str]:
+    found = set()
+    for node in walk_nodes(root):
+        kind = type(node)
+        if kind is ir.Name:
+            found.add(node.id)  # type: ignore[attr-defined]
+        elif kind is ir.Attr:
+            found.add(node.name)  # type: ignore[attr-defined]
+    return frozenset(found)

@@ -1,0 +1,134 @@
+"""Which functions matter: those that hold protocol code, and those that by name can reach some."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ..facts import ir
+from .definitions import (
+    ClassInfo,
+    FunctionInfo,
+    ModuleInfo,
+)
+from .nodes import walk_nodes
+from .vocabulary import EVENT_WORDS, MAKER_WORDS, PROTOCOL_WORDS, is_event_node, is_protocol_node
+
+if TYPE_CHECKING:
+    from .linker import Project
+
+_BY_CLASS_ONLY = frozenset(
+    [
+        "__init__",
+        "__call__",
+        "forward",
+        "__enter__",
+        "__exit__",
+        "__getitem__",
+        "__iter__",
+        "__len__",
+        "update",
+        "step",
+        "get",
+        "items",
+        "keys",
+        "values",
+        "append",
+        "add",
+        "reset",
+        "log",
+        "print",
+        "write",
+        "close",
+        "load",
+        "format",
+        "size",
+        "to",
+    ]
+)
+"""Names too common to say what is called; calls of modules and of a class's objects are found by the class.
+A `step` or an `update` that matters is protocol code by itself."""
+
+
+def mark_live(project: Project) -> None:
+    """Functions that hold protocol code, and, by name, those that can reach one; and the names of those that can
+    reach an event."""
+    named: set[str] = set()
+    holders: dict[str, list[FunctionInfo | ClassInfo]] = {}
+    queue: list[FunctionInfo] = []
+    for module in project.modules.values():
+        for info in module.nested:
+            if _is_live(info):
+                info.live = True
+                queue.append(info)
+            if info.name not in _BY_CLASS_ONLY:
+                holders.setdefault(info.name, []).append(info)
+        for cls in module.classes.values():
+            holders.setdefault(cls.name, []).append(cls)
+        for name, value in _named_lambdas(module):
+            if any(is_protocol_node(part) for part in walk_nodes(value.body)):
+                project.live_names.add(name)
+                named.add(name)
+    users: dict[str, list[FunctionInfo]] = {}
+    functions = [info for module in project.modules.values() for info in module.nested]
+    for info in functions:
+        for name in info.names & holders.keys():
+            users.setdefault(name, []).append(info)
+    for info in functions:
+        if not info.live and info.names & named:
+            info.live = True
+            queue.append(info)
+    while queue:
+        info = queue.pop()
+        reached = [info.name] if info.name not in _BY_CLASS_ONLY else []
+        if info.cls is not None and not info.cls.live:
+            info.cls.live = True
+            reached.append(info.cls.name)
+        if info.parent is not None and not info.parent.live:
+            info.parent.live = True
+            queue.append(info.parent)
+        project.live_names.update(reached)
+        for name in reached:
+            for user in users.get(name, ()):
+                if not user.live:
+                    user.live = True
+                    queue.append(user)
+    project.acting_names |= named | _names_that_reach([info for info in functions if _acts(info)], users)
+
+
+def _names_that_reach(acting: list[FunctionInfo], users: dict[str, list[FunctionInfo]]) -> set[str]:
+    """Names of the functions in `acting`, of what uses them by name, and of their classes."""
+    found: set[str] = set()
+    seen = set(acting)
+    queue = list(acting)
+    while queue:
+        info = queue.pop()
+        reached = {info.name} - _BY_CLASS_ONLY | ({info.cls.name} if info.cls is not None else set())
+        around = [info.parent] if info.parent is not None else []
+        new = {user for name in reached - found for user in users.get(name, ())} | {*around}
+        found |= reached
+        queue += new - seen
+        seen |= new
+    return found
+
+
+def _named_lambdas(module: ModuleInfo) -> Iterator[tuple[str, ir.Lambda]]:
+    """`step = lambda loss: …` and `self.step = lambda loss: …`, anywhere in a module."""
+    for _, stmts in module.chunks:
+        for node in walk_nodes(stmts or ()):
+            if isinstance(node, ir.Assign) and isinstance(node.value, ir.Lambda):
+                for target in node.targets:
+                    if isinstance(target, ir.Name | ir.Attr):
+                        yield target.id if isinstance(target, ir.Name) else target.name, node.value
+
+
+def _is_live(info: FunctionInfo) -> bool:
+    """Whether a function is live by itself."""
+    aliases = {name for name, _, attribute in info.module.outline.imports if attribute in PROTOCOL_WORDS}
+    return bool(info.names & (MAKER_WORDS | aliases)) or any(map(is_protocol_node, walk_nodes(info.node)))
+
+
+def _acts(info: FunctionInfo) -> bool:
+    """Whether a function holds an event."""
+    perhaps = not info.names.isdisjoint(("step", "update"))
+    return bool(info.names & EVENT_WORDS) or (perhaps and any(map(is_event_node, walk_nodes(info.node))))
