@@ -77,7 +77,7 @@ class Run(msgspec.Struct, frozen=True):
     step_ms: tuple[float, ...]
     """From the end of a step to the end of the next, after the warm-up."""
     outside_ms: tuple[float | None, ...]
-    """Of each of those, the time outside of forward, backward and optimizer; of quick steps that of one in four."""
+    """Of each of those, the time outside of forward, backward and optimizer; of quick steps that of one in eight."""
     losses: tuple[float | None, ...]
     """Of each step, from the first on."""
     peak_memory_bytes: int | None

@@ -129,7 +129,7 @@ class ChildResult(msgspec.Struct, frozen=True):
     """Milliseconds between the ends of two successive primary steps, after the warm-up."""
     outside_ms: tuple[float | None, ...] = ()
     """Of each of those, the time outside of forward, backward and optimizer: data, logging, anything else. Of quick
-    steps that of one in four, of the others None."""
+    steps that of one in eight, of the others None."""
     losses: tuple[float | None, ...] = ()
     """Unscaled loss of each step from the first on: the sum over its backward passes; None where it is not finite or
     the step had no backward."""

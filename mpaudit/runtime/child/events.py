@@ -3,8 +3,8 @@
 One place patches torch; bounds, probes and precision control subscribe. Subscribers are called in the order in which
 they subscribed, at a `..._end` in the reverse order. Everything runs in the thread of the script that acts.
 
-The times of events are taken here and not by a subscriber: in a step of a few hundred microseconds each further
-function in Python costs one of them, as its code has to come back into the caches.
+The times of events and plain losses are taken here and not by a subscriber: in a step of a few hundred microseconds
+each further function in Python costs one of them, as its code has to come back into the caches.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from threading import get_ident
 from time import perf_counter_ns
@@ -69,10 +69,14 @@ class Events:
     backward_over: list[Callable[[], None]] = field(default_factory=list)
     journal: list[Any] = field(default_factory=list)
     """Marks and stamps in turn, in order of time: OPEN and CLOSE around outermost forwards and backward passes, STEP
-    and CLOSE around steps; what lies inside of another (a forward inside of a step with a closure) has its own. Always
-    the same list."""
+    and CLOSE around steps; what lies inside of another (a forward inside of a step with a closure) has its own. LOSS
+    has a loss in the place of a stamp. Always the same list."""
     now: Callable[[], Any] = perf_counter_ns
     """The clock: gives a stamp."""
+    losses_of: Callable[[Roots], Iterable[Any]] = lambda roots: ()
+    """The losses that the roots of a backward stand for, where that is not simply the number of a tensor on the CPU."""
+    scaled_losses: bool = False
+    """The next roots are not the losses themselves."""
     spans: bool = True
     """Whether what begins now is stamped at both ends; if not, only the end of a step is, as a mere moment."""
 
@@ -85,7 +89,7 @@ def without(subscribers: list[Subscriber], done: Subscriber) -> list[Subscriber]
     return [subscriber for subscriber in subscribers if subscriber != done]
 
 
-OPEN, CLOSE, STEP, TICK = range(4)
+OPEN, CLOSE, STEP, TICK, LOSS = range(5)
 """Marks of the journal. A step that raises is not closed: the next STEP takes its place. TICK is a mere moment."""
 
 
@@ -190,7 +194,7 @@ def _inside_of_another(step: FrameType) -> bool:
 
 
 def _watch_backward(events: Events, patches: Patches, threads: _Threads) -> None:
-    inside, note = torch._C._current_autograd_node, events.journal.append
+    inside, note, Tensor = torch._C._current_autograd_node, events.journal.append, torch.Tensor
     owner, own = threads.owner, threads.first
     under_way = 0  # in all threads
 
@@ -210,8 +214,17 @@ def _watch_backward(events: Events, patches: Patches, threads: _Threads) -> None
                 note(OPEN)
                 note(events.now())
             try:
-                for subscriber in events.backward_begin:
-                    tensors = subscriber(tensors)
+                if type(tensors) is Tensor and tensors.is_cpu and not tensors.dim() and not events.scaled_losses:
+                    value = tensors.item()
+                    note(LOSS)
+                    note(value)
+                else:
+                    for loss in events.losses_of(tensors):
+                        note(LOSS)
+                        note(loss)
+                if events.backward_begin:
+                    for subscriber in events.backward_begin:
+                        tensors = subscriber(tensors)
                 if events.scaling:
                     for subscriber in events.scaling:
                         tensors = subscriber(tensors)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 BACKWARD = "backward"
 
-_STAMPED = Random(0).choices((True, False), (1, 3), k=256)
-"""Which of the quick steps have their spans stamped: one in four, at no regular distance, as what is outside may come
+_STAMPED = Random(0).choices((True, False), (1, 7), k=256)
+"""Which of the quick steps have their spans stamped: one in eight, at no regular distance, as what is outside may come
 at one (a worker of the data has its turn)."""
 
 _RARER = 8
@@ -80,6 +80,11 @@ class Steps:
             return []
         chosen = primary(self.counts)
         return [place for place, number in enumerate(self.log) if number == chosen][: self.planned]
+
+    def lengths(self) -> list[int]:
+        """How long the journal was at the ends of the planned steps, as far as that is known."""
+        lengths = self.passes if self.by_backward else self.ends
+        return [lengths[place] for place in self.positions() if place < len(lengths)]
 
     def step(self, optimizer: Any) -> None:
         known = self._numbers.get(id(optimizer))

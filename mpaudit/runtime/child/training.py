@@ -77,7 +77,6 @@ class Training:
         """Begins anew, in the child of a fork."""
         self.steps.forget()
         self.timing.forget()
-        self.losses.seen.clear()
         self.bound.fired = self.begun = False
         self.looked = -inf, 0
 

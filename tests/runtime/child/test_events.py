@@ -50,11 +50,12 @@ def test_a_step_whose_spans_are_not_stamped_has_its_end_only() -> None:
             before = len(events.journal)
             model(torch.ones(1, 2)).sum().backward()
             optimizer.step()
-            seen.append([("OPEN", "CLOSE", "STEP", "TICK")[mark] for mark in events.journal[before::2]])
+            seen.append([("OPEN", "CLOSE", "STEP", "TICK", "LOSS")[mark] for mark in events.journal[before::2]])
             print(*seen)
         seen.clear()
     """
-    stamped, not_stamped = "['OPEN', 'CLOSE', 'OPEN', 'CLOSE', 'STEP', 'CLOSE']", "['TICK']"
+    stamped = "['OPEN', 'CLOSE', 'OPEN', 'LOSS', 'CLOSE', 'STEP', 'CLOSE']"
+    not_stamped = "['LOSS', 'TICK']"
     heard = "forward backward done step stepped"
     assert events_of(journal.format(without="spans = True"))[:2] == [f"{heard} {stamped}", f"{heard} {not_stamped}"]
     deaf = events_of(journal.format(without="forward_begin.clear()"))[:2]

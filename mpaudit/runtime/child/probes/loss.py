@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..events import Events
+from ..events import LOSS, Events
 from ..steps import Steps
 
 Loss = float | torch.Tensor
@@ -22,43 +22,45 @@ Loss = float | torch.Tensor
 
 @dataclass(slots=True)
 class Losses:
+    """Which losses stand for the roots of a backward. They are kept in the journal of the events."""
+
     steps: Steps
-    seen: list[tuple[int, int, Loss]] = field(default_factory=list)
-    """Steps and backward passes before, and the loss."""
+    events: Events = field(default_factory=Events)
     _unscaled: list[Loss] = field(default_factory=list)
     """What the script's own GradScaler was given since the last backward."""
 
     def watch(self, events: Events) -> None:
+        self.events = events
+        events.losses_of = self._of
         events.scaled.append(self._scaled)
-        events.backward_begin.append(self._backward)
-        events.gradient_begin.append(self._unscaled.clear)
+        events.gradient_begin.append(self._forget)
 
     def _scaled(self, scaler: Any, outputs: Any) -> None:
         self._unscaled += [_kept(tensor) for tensor in _tensors(outputs)]
+        self.events.scaled_losses = bool(self._unscaled)
 
-    def _backward(self, roots: Any) -> Any:
-        ends, passes = len(self.steps.log), self.steps.backwards
-        if self._unscaled:
-            self.seen += [(ends, passes, loss) for loss in self._unscaled]
-            self._unscaled.clear()
-        elif isinstance(roots, torch.Tensor):
-            plain = roots.is_cpu and not roots.dim()
-            self.seen.append((ends, passes, roots.item() if plain else _kept(roots)))
-        else:
-            self.seen += [(ends, passes, _kept(root)) for root in _tensors(roots)]
-        return roots
+    def _forget(self) -> None:
+        self._unscaled.clear()
+        self.events.scaled_losses = False
+
+    def _of(self, roots: Any) -> Iterable[Loss]:
+        losses = self._unscaled or [_kept(root) for root in _tensors(roots)]
+        self._unscaled, self.events.scaled_losses = [], False
+        return losses
 
 
 def read(losses: Losses) -> tuple[float | None, ...]:
     """The loss of each planned step that has ended, from the first: None where it is not finite (JSON has no word for
     that), or where the step had no backward."""
-    places = losses.steps.positions()
-    by_backward = losses.steps.by_backward
-    sums: list[float | None] = [None] * len(places)
-    for ends, passes, loss in losses.seen:
-        number = bisect_left(places, passes if by_backward else ends)
-        if number < len(sums):
-            sums[number] = (sums[number] or 0.0) + float(loss)
+    steps, journal = losses.steps, losses.events.journal
+    ends = steps.lengths()
+    sums: list[float | None] = [None] * len(ends)
+    for place in range(0, len(journal), 2):
+        if journal[place] == LOSS:
+            # the step it belongs to is the first that ended after it
+            number = bisect_left(ends, place + 2)
+            if number < len(sums):
+                sums[number] = (sums[number] or 0.0) + float(journal[place + 1])
     return tuple(total if total is not None and isfinite(total) else None for total in sums)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ..events import CLOSE, OPEN, STEP, TICK, Events, without
+from ..events import CLOSE, LOSS, STEP, TICK, Events, without
 from ..steps import Steps
 
 Stamp = Any
@@ -61,12 +61,12 @@ class Timing:
         """Begins anew, in the child of a fork."""
         events = self.events
         self._take(clock_of("cpu"))
+        events.journal.clear()
         events.backward_begin = [self._decide, *without(events.backward_begin, self._decide)]
 
     def _take(self, clock: Clock) -> None:
         self.clock = clock
         self.events.now = clock.now
-        self.events.journal.clear()
 
     def _decide(self, roots: Any) -> Any:
         # the device that is trained on has the clock, not the one that was asked for
@@ -76,10 +76,11 @@ class Timing:
         root = roots if isinstance(roots, torch.Tensor) else next(iter(roots), None)
         if isinstance(root, torch.Tensor) and root.device.type != "cpu":
             self._take(clock_of(root.device.type))
-            # steps without a backward, where there were any, end with the new clock's beginning
-            events.tick()
-            events.journal += [OPEN, events.now()]
-            self.steps.ends[:] = [2] * len(self.steps.ends)
+            # what was before, steps without a backward too, ends with the new clock's beginning
+            first = events.now()
+            for place in range(0, len(events.journal), 2):
+                if events.journal[place] != LOSS:
+                    events.journal[place + 1] = first
         events.backward_begin = without(events.backward_begin, self._decide)
         return roots
 
@@ -101,15 +102,13 @@ def read(timing: Timing, warmup: int) -> Times:
     Of backward passes inside of a step of an optimizer nothing is known to be outside.
     """
     steps, journal = timing.steps, timing.events.journal
-    by_backward = steps.by_backward
-    lengths = steps.passes if by_backward else steps.ends
-    ends = [lengths[place] for place in steps.positions() if place < len(lengths)]
+    ends = steps.lengths()
     timing.clock.finish()
     ms = timing.clock.ms
     intervals = [ms(journal[a - 1], journal[b - 1]) for a, b in pairwise(ends)]
     warm = max(warmup, 1) - 1
     warmup_ms, step_ms = tuple(intervals[:warm]), tuple(intervals[warm:])
-    if by_backward and STEP in journal[::2]:
+    if steps.by_backward and STEP in journal[::2]:
         return Times(warmup_ms, step_ms)
     inside: list[float | None] = [None] * len(intervals)
     for length, begin, end in _spans(journal):
@@ -123,7 +122,7 @@ def read(timing: Timing, warmup: int) -> Times:
 
 def _open(journal: list[Any]) -> int:
     """Spans that are under way."""
-    return sum({CLOSE: -1, TICK: 0}.get(mark, 1) for mark in journal[::2])
+    return sum({CLOSE: -1, TICK: 0, LOSS: 0}.get(mark, 1) for mark in journal[::2])
 
 
 def _spans(journal: list[Any]) -> Iterator[tuple[int, Stamp, Stamp]]:
@@ -136,7 +135,7 @@ def _spans(journal: list[Any]) -> Iterator[tuple[int, Stamp, Stamp]]:
             if len(under_way) == 1:
                 yield place + 2, begin, stamp
             del under_way[-1:]
-        elif mark != TICK:
+        elif mark not in (TICK, LOSS):
             if mark == STEP and STEP in under_way:  # that one raised
                 del under_way[under_way.index(STEP) :]
             if not under_way:
