@@ -253,8 +253,9 @@ def tensors_deep(values: Sequence[Value], st: PathState) -> list[Tensor]:
     """Also those in dicts and lists."""
     found = tensors_in(values)
     for value in values:
-        if isinstance(value, Ref) and value.kind in ("dict", "list"):
-            found += tensors_in([v for _, v in st.heap.held(value)])
+        for option in options(value):
+            if isinstance(option, Ref) and option.kind in ("dict", "list"):
+                found += tensors_in([v for _, v in st.heap.held(option)])
     return found
 
 

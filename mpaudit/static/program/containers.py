@@ -63,6 +63,8 @@ def subscript(run: Run, base: Value, index: Value, st: PathState) -> Value:
             elements = iterate(run, base, st)
             if elements is not None:
                 return subscript(run, Tup(elements), index, st)
+            if base.kind == "dict" and not isinstance(index, Const):
+                return _any_tensor(base, st) or Sym(("sub", ("obj", base), operators.key_of(index)))
             return Sym(("sub", ("obj", base), operators.key_of(index)))
         case Choice():
             return choice([subscript(run, v, index, st) for v in sorted(base.options, key=repr)], ("sub", ("choice",)))
@@ -71,6 +73,12 @@ def subscript(run: Run, base: Value, index: Value, st: PathState) -> Value:
             return found if found is not None else Sym(("sub", base.key, operators.key_of(index)))
         case _:
             return Sym(("sub", operators.key_of(base), operators.key_of(index)))
+
+
+def _any_tensor(base: Ref, st: PathState) -> Tensor | None:
+    """What a dict of a network's outputs gives under a key that is not known: one of them."""
+    outputs = [value for _, value in held(base, st) if isinstance(value, Tensor) and value.uses]
+    return join_tensors(outputs) if outputs and len({output.scaled for output in outputs}) == 1 else None
 
 
 def slot(index: Value) -> str:

@@ -208,13 +208,27 @@ def _looks_into(value: Value, frame: Frame) -> bool:
 
 
 def _worth_following(info: FunctionInfo) -> bool:
-    """A small helper that only hands values on."""
+    """A small helper that only hands values on, or what a network that it is given makes of a batch."""
     if info.node is None or len(info.node.body) > 6:
         return False
-    return bool(info.rebinds) or any(
-        isinstance(s, ir.Return) or (isinstance(s, ir.Assign) and any(isinstance(t, ir.Attr) for t in s.targets))
-        for s in info.node.body
+    return (
+        bool(info.rebinds)
+        or _calls_what_it_is_given(info.node)
+        or any(
+            isinstance(s, ir.Return) or (isinstance(s, ir.Assign) and any(isinstance(t, ir.Attr) for t in s.targets))
+            for s in info.node.body
+        )
     )
+
+
+def _calls_what_it_is_given(node: ir.FunctionDef) -> bool:
+    """Without a loop, as a validation has one."""
+    given = {param.name for param in node.params}
+    inside = list(walk_nodes(node.body))
+    called = (inner.func for inner in inside if isinstance(inner, ir.Call))
+    if any(isinstance(inner, ir.For | ir.While) for inner in inside):
+        return False
+    return any(isinstance(callee, ir.Name) and callee.id in given for callee in called)
 
 
 def _only_returns(node: ir.FunctionDef) -> bool:
@@ -230,7 +244,7 @@ def _forget_rebound(func: Func, st: PathState) -> None:
 
 
 def _result_of_cold(run: Run, info: FunctionInfo, args: Args, site: Site | None, st: PathState) -> Value:
-    tensors = calls.tensors_in(args)
+    tensors = calls.tensors_in(args) or [tensor for tensor in calls.tensors_deep(args, st) if tensor.uses]
     if tensors:
         return join_tensors(tensors)
     if run.testing:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable
 
+from . import events
 from .definitions import Site
-from .events import identity
 from .frame import Run
 from .state import PathState
 from .trace import Basis, Saved
@@ -43,7 +43,7 @@ def save(run: Run, value: Value, site: Site, st: PathState) -> None:
         if isinstance(item, Phi | Choice):
             stack.extend(options(item))
         elif isinstance(item, State):
-            ident = identity(item.of)
+            ident = events.identity(item.of)
             role = item.of.kind if isinstance(item.of, Ref) else run.roles.get(ident, "")
             if role == "optimizer" and ident is not None:
                 optimizers.add(ident)
