@@ -153,7 +153,8 @@ def bindings_of(module: str, local: str) -> Iterator[tuple[str, str, str]]:
         yield local, module, ""
         return
     top = module.partition(".")[0]
-    yield top, top, ""
+    if top:  # what is no Python may begin with a dot
+        yield top, top, ""
     if top != module:
         yield "", module, ""
 

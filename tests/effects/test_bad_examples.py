@@ -40,6 +40,7 @@ RAISES: dict[tuple[str, int], tuple[type[Exception], str]] = {
     ("MPA221", 0): (ValueError, "Attempting to unscale FP16 gradients."),
     ("MPA222", 2): (AttributeError, "'int' object has no attribute 'device'"),
     ("MPA303", 1): (RuntimeError, "expected scalar type Float but found Double"),
+    ("MPA303", 2): (RuntimeError, "expected scalar type Float but found Double"),
 }
 """What the `number`-th runnable bad example of a page raises."""
 

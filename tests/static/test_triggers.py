@@ -6,7 +6,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mpaudit.static.facts import ir
@@ -135,6 +135,7 @@ def test_lazy_imports() -> None:
 @given(
     st.binary(max_size=80), st.lists(st.sampled_from([b"import ", b"from ", b"\\\n", b"(", b",", b" as "]), max_size=9)
 )
+@example(b".", [b"import ", b"import "])
 def test_import_lines_never_raises(data: bytes, words: list[bytes]) -> None:
     for name, module, attribute in import_lines(data.join(words)):
         assert module is not None and attribute is not None
