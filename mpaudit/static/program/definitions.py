@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from ..facts import ir
-from .nodes import names_in, walk_nodes, walk_statements
+from .nodes import names_among, walk_nodes, walk_statements
 
 
 class Site(NamedTuple):
@@ -39,26 +39,30 @@ class FunctionInfo:
         return f"{self.module.path}:{self.qualname}"
 
     @cached_property
+    def nodes(self) -> tuple[object, ...]:
+        """All that it consists of, what is inside of it included; see `walk_nodes`."""
+        return tuple(walk_nodes(self.node))
+
+    @cached_property
     def names(self) -> frozenset[str]:
         """All names that it mentions, plain or as an attribute."""
-        return names_in(self.node)
+        return names_among(self.nodes)
 
     @cached_property
     def updates(self) -> bool:
         """Whether its body names an `update` or a `step`."""
-        body = () if self.node is None else self.node.body
-        return any(isinstance(n, ir.Attr) and n.name in ("update", "step") for n in walk_nodes(body))
+        return any(isinstance(n, ir.Attr) and n.name in ("update", "step") for n in self.nodes)
 
     @cached_property
     def rebinds(self) -> frozenset[str]:
         """Names that it, or a function inside of it, says are not its own."""
-        statements = (n for n in walk_nodes(self.node) if isinstance(n, ir.Global | ir.Nonlocal))
+        statements = (n for n in self.nodes if isinstance(n, ir.Global | ir.Nonlocal))
         return frozenset(name for stmt in statements for name in stmt.names)
 
     @cached_property
     def occurrences(self) -> Counter[str]:
         """How often each name occurs in it."""
-        return Counter(node.id for node in walk_nodes(self.node) if isinstance(node, ir.Name))
+        return Counter(node.id for node in self.nodes if isinstance(node, ir.Name))
 
 
 @dataclass(eq=False)
@@ -180,7 +184,7 @@ class ModuleInfo:
     @cached_property
     def names(self) -> frozenset[str]:
         """All names in its code that was parsed, plain or as an attribute."""
-        return names_in(tuple(stmts for _, stmts in self.chunks if stmts))
+        return names_among(walk_nodes(tuple(stmts for _, stmts in self.chunks if stmts)))
 
     @cached_property
     def loaded(self) -> frozenset[str]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 
 from ..facts import ir
 from .definitions import ClassInfo, FunctionInfo, ModuleInfo, Site
 from .linker import Project
-from .nodes import walk_nodes
 from .state import PathState
 from .trace import Trace
 from .values import Key, Value
@@ -171,11 +170,11 @@ def text_of(expr: ir.Expr) -> str:
             return "..."
 
 
-def usage(root: object) -> dict[str, set[str]]:
+def usage(nodes: Iterable[object]) -> dict[str, set[str]]:
     """Access path (`self.scaler`) → names of the methods called on it; '<stepped>' where it is an argument of a
     scaler's step or unscale_, 'scale.backward' for `x.scale(loss).backward()`."""
     found: dict[str, set[str]] = {}
-    for node in walk_nodes(root):
+    for node in nodes:
         if not isinstance(node, ir.Call):
             continue
         if not isinstance(node.func, ir.Attr):

@@ -14,7 +14,7 @@ from .state import PathState
 from .trace import ApiCall
 from .values import NONE, Cast, Cls, Const, Ext, Func, Key, Ref, Sym, Tensor, Tup, Value, join_tensors, options, roots
 
-MAX_INERT = 2
+MAX_INERT = 1
 """A call that twice did nothing of interest is not followed again with arguments of the same kinds."""
 
 
@@ -57,11 +57,15 @@ def call_function(
     shape = _call_shape(func, args, keywords)
     outline = _call_outline(func, args, keywords)
     given_up = bool(run.stack) and info in run.project.exhausting
-    done_before = given_up or shape in run.project.followed or run.project.inert.get(outline, 0) >= MAX_INERT
+    done_before = (
+        given_up or shape in run.project.followed or outline in run.project.closed
+        or run.project.inert.get(outline, 0) >= MAX_INERT
+    )  # fmt: skip
     if done_before and not run.lazy and not _only_returns(node):
         _forget_rebound(func, st)
         return [(st, _result_of_cold(run, info, everything, site, st))]
     before = (run.events, run.withheld)
+    closed = not info.rebinds and not run.lazy and _brings_nothing(func, everything, st)
     frame = open_frame(run, fr, func, args, keywords, st)
     outer = (st.casts, st.no_grad)
     enter_decorators(run, frame, node, st)
@@ -80,6 +84,8 @@ def call_function(
         s.casts, s.no_grad = outer
         fr.raises.append(s)
     plain = all(isinstance(value, Sym | Const | Tensor | Tup) for _, value in results)
+    if closed and run.events != before[0] and all(_is_equipment(v) for _, value in results for v in options(value)):
+        run.project.closed.add(outline)
     results = conditions.join_results(results, ("return", frame.id, site))
     if (run.events, run.withheld) == before and plain and not run.lazy:
         run.project.inert[outline] = run.project.inert.get(outline, 0) + 1
@@ -189,6 +195,18 @@ def _kind(value: Value) -> object:
         return value.value
     kinds = {(type(v).__name__, getattr(v, "kind", "")) for v in options(value)}
     return next(iter(kinds)) if len(kinds) == 1 else frozenset(kinds)
+
+
+def _brings_nothing(func: Func, everything: Args, st: PathState) -> bool:
+    """Whether a call gets no network, optimizer or scaler to work on, and there is none yet that it could find."""
+    if st.protocol.optimizers or st.protocol.scalers or func.self_value is not None or func.closure is not None:
+        return False
+    held = [v for value in everything if isinstance(value, Ref) for _, v in st.heap.held(value)]
+    return all(_is_equipment(option) for value in (*everything, *held) for option in options(value))
+
+
+def _is_equipment(value: Value) -> bool:
+    return not isinstance(value, Ref) or value.kind in ("instance", "dict", "list")
 
 
 def _is_plain(value: Value) -> bool:

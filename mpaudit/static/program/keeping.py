@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ..facts import ir
+from .code import code_of
 from .definitions import FunctionInfo, Site
 from .frame import text_of
 from .linker import Project
@@ -71,6 +72,8 @@ def never_loaded(project: Project) -> tuple[Kept, ...]:
 def _without(project: Project, calls: list[_Call], method: str, other: str) -> tuple[Kept, ...]:
     """Scalers that one method is called on and the other is not. Where this is so of both, one scaler may have two
     names."""
+    if all(call.method != method for call in calls):
+        return ()
     made = list(_made(project))
     scalers = {name for name, cls in made if _SCALER.search(cls)}
     named = {
@@ -80,7 +83,9 @@ def _without(project: Project, calls: list[_Call], method: str, other: str) -> t
         _OTHER_SCALER.search(cls) for _, cls in made
     ):
         return ()
-    wanted = named[method] - _handed_over(project)
+    wanted = named[method]
+    if wanted:
+        wanted = wanted - _handed_over(project)
     others = [call for call in calls if call.method == other]
     return tuple(
         call.kept
@@ -101,36 +106,23 @@ def _may_be_one(project: Project, call: _Call, other: _Call) -> bool:
 
 def _calls(project: Project) -> Iterator[_Call]:
     """`x.state_dict()` and `x.load_state_dict(...)`, but for those by which an object hands on its own."""
-    for root, function, path, shift in _code(project):
-        if function is not None and function.name in _STATE:
+    for code in code_of(project):
+        if code.names.isdisjoint(_STATE) or (code.function is not None and code.function.name in _STATE):
             continue
-        loose = loop_names(root)
-        for node in walk_nodes(root):
+        loose = loop_names(code.nodes)
+        for node in code.nodes:
             if isinstance(node, ir.Call) and isinstance(node.func, ir.Attr) and node.func.name in _STATE:
-                line, column, end_line, end_column = node.span
-                site = Site(path, line + shift, column, end_line + shift, end_column)
                 name = _name(node.func.base)
-                kept = Kept(text_of(node.func.base), site, function)
+                kept = Kept(text_of(node.func.base), code.site(node.span), code.function)
                 texts = (text_of(node.func.base), *map(text_of, node.args))
                 of_training = any(_OPTIMIZER.search(text) or _SCALER.search(text) for text in texts)
                 yield _Call(node.func.name, "" if name in loose else name, kept, of_training)
 
 
-def _code(project: Project) -> Iterator[tuple[object, FunctionInfo | None, str, int]]:
-    """All code that was read: functions with what is inside them, and top-level statements."""
-    for module in project.modules.values():
-        for info in module.nested:
-            if info.parent is None:
-                yield info.node, info, module.path, info.first_line - 1
-        for unit, stmts in module.chunks:
-            if unit.kind == "code":
-                yield stmts or (), None, module.path, unit.first_line - 1
-
-
-def loop_names(root: object) -> set[str]:
+def loop_names(nodes: Iterable[object]) -> set[str]:
     """What goes through many objects, and so has the state of any."""
     targets: list[ir.Expr] = []
-    for node in walk_nodes(root):
+    for node in nodes:
         if isinstance(node, ir.For):
             targets.append(node.target)
         elif isinstance(node, ir.Comp):
@@ -146,8 +138,10 @@ def _name(expr: ir.Expr) -> str:
 
 def _made(project: Project) -> Iterator[tuple[str, str]]:
     """What is assigned to something called a scaler, or is an object of a class that is: its name and the class."""
-    for root, _, _, _ in _code(project):
-        for node in walk_nodes(root):
+    for code in code_of(project):
+        if not any(map(_SCALER.search, code.names)):
+            continue
+        for node in code.nodes:
             if isinstance(node, ir.Assign):
                 names = [_name(target) for target in node.targets]
                 called = [_name(part.func) for part in walk_nodes(node.value) if isinstance(part, ir.Call)]
@@ -170,8 +164,8 @@ def _handed_over(project: Project) -> set[str]:
         if info.node is not None and any(_SCALER.search(param.name) for param in info.node.params)
     } - {"__init__"}
     found: set[str] = set()
-    for root, _, _, _ in _code(project):
-        for node in walk_nodes(root):
+    for code in code_of(project):
+        for node in code.nodes:
             if isinstance(node, ir.Dict):
                 found |= {_name(value) for _, value in node.items}
             elif isinstance(node, ir.Call) and _name(node.func) not in own and _KEEPS.search(text_of(node.func)):

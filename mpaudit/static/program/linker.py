@@ -37,6 +37,8 @@ class Project:
         """Functions that no root could be followed through; they are followed on their own, once."""
         self.followed: set[Hashable] = set()
         """Calls that an earlier root has followed; see Run.shapes."""
+        self.closed: set[Hashable] = set()
+        """Calls (function and kinds of arguments) followed to their end that made all they trained with themselves."""
         self.usages: dict[object, dict[str, set[str]]] = {}
         """Function, class or module → the methods called on each access path in it."""
         self.steps = 0
@@ -145,7 +147,7 @@ class Project:
         """Whether a function itself runs a backward or a step."""
         return any(
             isinstance(node, ir.Attr) and node.name in ("backward", "step", "unscale_")
-            for node in walk_nodes(info.node)
+            for node in info.nodes
         )
 
     def receivers(self, method: str) -> list[tuple[FunctionInfo | None, str, bool]]:

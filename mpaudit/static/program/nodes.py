@@ -55,9 +55,10 @@ CHILDREN = {kind: _children(kind) for kind in (*get_args(ir.Stmt), *get_args(ir.
 """Of each class of node the fields that can hold nodes, the last one first."""
 
 
-def names_in(root: object) -> frozenset[str]:
+def names_among(nodes: Iterable[object]) -> frozenset[str]:
+    """Names of variables and attributes."""
     found = set()
-    for node in walk_nodes(root):
+    for node in nodes:
         kind = type(node)
         if kind is ir.Name:
             found.add(node.id)  # type: ignore[attr-defined]

@@ -194,11 +194,21 @@ def _identical(a: Value, b: Value) -> bool | None:
     objects = (Ref, Func, Cls, Mod, Tensor, Params, Dtype, Device, Owned, Tup)
     if (isinstance(a, objects) and b == NONE) or (isinstance(b, objects) and a == NONE):
         return False
+    if (b == NONE and _is_part_of_network(a)) or (a == NONE and _is_part_of_network(b)):
+        return False
     if isinstance(a, Dtype) and isinstance(b, Dtype):
         return a == b
     if isinstance(a, Device) and isinstance(b, Const) and isinstance(b.value, str):
         return a.type == b.value if a.type in ("cuda", "cpu", "mps") and not a.index else None
     return None
+
+
+def _is_part_of_network(value: Value) -> bool:
+    """`model[-1]`."""
+    if not isinstance(value, Sym) or value.key[0] != "sub":
+        return False
+    base: Key = value.key[1]
+    return base[0] == "obj" and isinstance(base[1], Ref) and base[1].kind == "module"
 
 
 def format_string(parts: tuple[Value, ...]) -> Value:

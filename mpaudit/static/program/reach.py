@@ -125,10 +125,10 @@ def _named_lambdas(module: ModuleInfo) -> Iterator[tuple[str, ir.Lambda]]:
 def _is_live(info: FunctionInfo) -> bool:
     """Whether a function is live by itself."""
     aliases = {name for name, _, attribute in info.module.outline.imports if attribute in PROTOCOL_WORDS}
-    return bool(info.names & (MAKER_WORDS | aliases)) or any(map(is_protocol_node, walk_nodes(info.node)))
+    return bool(info.names & (MAKER_WORDS | aliases)) or any(map(is_protocol_node, info.nodes))
 
 
 def _acts(info: FunctionInfo) -> bool:
     """Whether a function holds an event."""
     perhaps = not info.names.isdisjoint(("step", "update"))
-    return bool(info.names & EVENT_WORDS) or (perhaps and any(map(is_event_node, walk_nodes(info.node))))
+    return bool(info.names & EVENT_WORDS) or (perhaps and any(map(is_event_node, info.nodes)))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..facts import ir
+from .code import code_of
 from .definitions import FunctionInfo, Site
 from .frame import text_of
 from .keeping import loop_names
@@ -40,14 +41,13 @@ def resumable(project: Project, trace: Trace) -> frozenset[Site]:
 
 
 def _loads(project: Project) -> Iterator[Load]:
-    for module in project.modules.values():
-        for info in (info for info in module.nested if info.parent is None):
-            many = loop_names(info.node)
-            yield from (Load(info, _held(node, info)) for node in walk_nodes(info.node) if _loads_optimizer(node, many))
-        for unit, stmts in module.chunks:
-            if unit.kind == "code":
-                many = loop_names(stmts or ())
-                yield from (Load(None, "given") for node in walk_nodes(stmts or ()) if _loads_optimizer(node, many))
+    for code in code_of(project):
+        if "load_state_dict" not in code.names:
+            continue
+        many = loop_names(code.nodes)
+        for node in code.nodes:
+            if _loads_optimizer(node, many):
+                yield Load(code.function, "given" if code.function is None else _held(node, code.function))
 
 
 def _loads_optimizer(node: object, many: set[str]) -> bool:
@@ -70,7 +70,7 @@ def _held(node: object, info: FunctionInfo) -> str:
 def _variables(info: FunctionInfo) -> set[str]:
     """Names that the function assigns, and the functions inside of it."""
     found: set[str] = set()
-    for stmt in walk_nodes(info.node):
+    for stmt in info.nodes:
         for target in stmt.targets if isinstance(stmt, ir.Assign) else ():
             found |= {part.id for part in walk_nodes(target) if isinstance(part, ir.Name)}
     return found

@@ -65,6 +65,7 @@ def save(run: Run, value: Value, site: Site, st: PathState) -> None:
         elif isinstance(item, Tup):
             stack.extend(item.items)
     if optimizers or scalers or owned:
+        run.events += 1
         run.trace.saved.append(
             Saved(place or site, frozenset(optimizers), frozenset(scalers), is_open, Basis.of(st, run.root),
                   frozenset(st.protocol.scalers), owned)

@@ -11,7 +11,7 @@ from ..heat import SCIENCES
 from .definitions import ModuleInfo, Site
 from .linker import Project
 from .networks import is_known
-from .nodes import names_in, walk_nodes, walk_statements
+from .nodes import walk_nodes, walk_statements
 from .trace import Trace
 from .values import Key
 
@@ -132,7 +132,7 @@ def set_for_a_while(project: Project, trace: Trace) -> frozenset[Site]:
     homes = {site: project.function_at(site) for site in found}
     return frozenset(
         site for site, home in homes.items()
-        if home is not None and (home.name in ("__enter__", "__exit__") or "get_default_dtype" in names_in(home.node))
+        if home is not None and (home.name in ("__enter__", "__exit__") or "get_default_dtype" in home.names)
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from ..facts import ir
 from . import calls, dtype_flow, events, functions, operators, protocol, torch_api, torch_methods
 from .definitions import ClassInfo, FunctionInfo
 from .frame import Frame, Run, text_of, usage
+from .nodes import walk_nodes
 from .shapes import Args, Keywords, Results
 from .state import PathState
 from .values import Key, Method, Owned, Phi, Ref, Sym, Tensor, Value, from_gradients, join_tensors, options
@@ -48,11 +49,13 @@ def _usage(run: Run, fr: Frame, path: str) -> set[str]:
 def _cached_usage(run: Run, holder: object) -> dict[str, set[str]]:
     known = run.project.usages
     if holder not in known:
-        if isinstance(holder, FunctionInfo | ClassInfo):
-            known[holder] = usage(holder.node)
+        if isinstance(holder, FunctionInfo):
+            known[holder] = usage(holder.nodes)
+        elif isinstance(holder, ClassInfo):
+            known[holder] = usage(walk_nodes(holder.node))
         else:
             chunks = tuple(stmts or () for _, stmts in holder.chunks)  # type: ignore[attr-defined]
-            known[holder] = usage(chunks)
+            known[holder] = usage(walk_nodes(chunks))
     return known[holder]
 
 
