@@ -113,5 +113,11 @@ def answer(question: Question) -> tuple[Stored, ...]:
 
 
 ANSWER = Task[Question, tuple[Stored, ...]](
-    __name__, "answer", Question, tuple[Stored, ...], "the analysis", worth=150_000
+    __name__,
+    "answer",
+    Question,
+    tuple[Stored, ...],
+    "the analysis",
+    worth=150_000,
+    needs=("mpaudit.static.checks", "mpaudit.static.program.analysis", "mpaudit.static.program.networks"),
 )

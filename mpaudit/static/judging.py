@@ -109,19 +109,15 @@ def _work_out(
     if not wanted:
         return []
     works = [_Work(tree, list(component.files)) for tree, component in wanted]
-    _outline(works, pool, patterns)
-    for work in works:
-        work.hot = units_to_parse(work.outlines)
-    _lower(works, pool)
-    answers: list[tuple[Stored, ...] | Lost] = [()] * len(works)
-    asked = list(range(len(works)))
-    while asked:
-        questions = [_question(works[i], target) for i in asked]
-        found = pool.map(ANSWER, questions, list(map(_weight, questions)))
-        for i, answer in zip(asked, found, strict=True):
-            answers[i] = answer
-        changed = _confirm([(works[i], answers[i]) for i in asked], pool)
-        asked = [i for i in asked if works[i] in changed]
+    lead = pool.lead(ANSWER, [sum(file.size for file in work.files) for work in works])
+    if lead is None:
+        answers = _answers(works, pool, patterns, target)
+    else:
+        _read([works[lead]], pool, patterns)
+        question = _question(works[lead], target)
+        first = pool.begin(ANSWER, question, _weight(question))
+        answers = _answers([*works[:lead], *works[lead + 1 :]], pool, patterns, target)
+        answers[lead:lead] = _confirmed([works[lead]], [first()], pool, target)
     verdicts = []
     for work, answer in zip(works, answers, strict=True):
         for file in work.files:
@@ -132,6 +128,41 @@ def _work_out(
         syntax, problems = tuple(sorted(work.syntax, key=lambda item: item[0])), tuple(sorted(set(work.problems)))
         verdicts.append((Verdict(findings, syntax, problems, failure), work.lasting and not failed))
     return verdicts
+
+
+def _answers(
+    works: list[_Work], pool: Pool, patterns: tuple[str, ...], target: tuple[tuple[int, ...] | None, str | None]
+) -> list[tuple[Stored, ...] | Lost]:
+    _read(works, pool, patterns)
+    return _confirmed(works, _ask([_question(work, target) for work in works], pool), pool, target)
+
+
+def _read(works: list[_Work], pool: Pool, patterns: tuple[str, ...]) -> None:
+    """Outlines the files, and lowers what is worth it."""
+    _outline(works, pool, patterns)
+    for work in works:
+        work.hot = units_to_parse(work.outlines)
+    _lower(works, pool)
+
+
+def _ask(questions: list[Question], pool: Pool) -> list[tuple[Stored, ...] | Lost]:
+    return pool.map(ANSWER, questions, list(map(_weight, questions)))
+
+
+def _confirmed(
+    works: list[_Work],
+    answers: list[tuple[Stored, ...] | Lost],
+    pool: Pool,
+    target: tuple[tuple[int, ...] | None, str | None],
+) -> list[tuple[Stored, ...] | Lost]:
+    """The answers, once LibCST has read all that they speak of."""
+    asked = list(range(len(works)))
+    while asked:
+        changed = _confirm([(works[i], answers[i]) for i in asked], pool)
+        asked = [i for i in asked if works[i] in changed]
+        for i, answer in zip(asked, _ask([_question(works[i], target) for i in asked], pool), strict=True):
+            answers[i] = answer
+    return answers
 
 
 def _question(work: _Work, target: tuple[tuple[int, ...] | None, str | None]) -> Question:

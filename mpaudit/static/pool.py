@@ -29,6 +29,11 @@ MAX_WORKERS = 16
 PATIENCE = 20
 """Seconds that may pass for each second of processor time that a piece of work may take: on a machine that is busy with
 something else, what is found must not depend on it. Only where nothing is computed at all is this the limit."""
+LEAD = 0.25
+"""A piece that is that much of all of them is begun before the others are looked at."""
+_UNTOLD = (UnicodeEncodeError, TypeError, ValueError, OverflowError, RecursionError)
+"""Why a question cannot be put to another process."""
+_PREPARE = b"prepare"
 _OUT_OF_TIME = -27  # SIGPROF on Linux, macOS and the BSDs
 _BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from mpaudit.static import pool; pool.serve()"
 
@@ -58,6 +63,8 @@ class Task(Generic[Q, A]):
     """A single piece of this weight is never done in this process."""
     seconds: Callable[[int], float] | None = None
     """Processor time that a piece of some weight may take in a worker."""
+    needs: tuple[str, ...] = ()
+    """Modules that it imports when it is first called."""
 
     def run(self, question: Q) -> A | Lost:
         """In this process."""
@@ -78,6 +85,8 @@ class Pool:
     def __init__(self, jobs: int = 0) -> None:
         self._jobs = min(jobs or _cores(), MAX_WORKERS)
         self._workers: list[_Worker] = []
+        self._lent: list[_Worker] = []
+        """Those of the workers that have a piece of work for themselves."""
 
     def __enter__(self) -> Pool:
         return self
@@ -99,9 +108,50 @@ class Pool:
                 results[index] = task.run(questions[index])
         return results  # type: ignore[return-value]
 
+    def lead(self, task: Task[Any, Any], weights: Sequence[int]) -> int | None:
+        """The piece that decides how long it takes, where one is worth a worker of its own while all else is done: the
+        worker is started, and makes itself ready."""
+        if not self._pays(task, weights):
+            return None
+        heaviest = max(range(len(weights)), key=lambda i: (weights[i], -i))
+        if weights[heaviest] < sum(weights) * LEAD:
+            return None
+        self._free(1)[0].prepare(task)
+        return heaviest
+
+    def begin(self, task: Task[Q, A], question: Q, weight: int) -> Callable[[], A | Lost]:
+        """Has a piece of work done in a worker of its own. What is returned waits for the answer."""
+        try:
+            encoded = msgspec.msgpack.encode(question)
+        except _UNTOLD:
+            return lambda: task.run(question)
+        worker = self._free(1)[0]
+        self._lent.append(worker)
+        replies: list[bytes | Lost | None] = []
+        limit = task.seconds(weight) if task.seconds else None
+        thread = threading.Thread(target=lambda: replies.append(worker.ask(task, encoded, limit)), daemon=True)
+        thread.start()
+
+        def wait() -> A | Lost:
+            thread.join()
+            self._lent.remove(worker)
+            reply = replies[0] if replies else None
+            if reply is None:
+                return task.run(question)  # no process can be started here
+            return reply if isinstance(reply, Lost) else msgspec.msgpack.decode(reply, type=task.answer)
+
+        return wait
+
     def _pays(self, task: Task[Any, Any], weights: Sequence[int]) -> bool:
         """Whether workers do it sooner, their start included."""
-        return self._jobs > 1 and len(weights) > 1 and sum(weights) >= task.worth
+        return self._jobs - len(self._lent) > 1 and len(weights) > 1 and sum(weights) >= task.worth
+
+    def _free(self, number: int) -> list[_Worker]:
+        """So many workers that have nothing to do."""
+        free = [worker for worker in self._workers if worker not in self._lent]
+        new = [_Worker() for _ in range(number - len(free))]
+        self._workers += new
+        return (free + new)[:number]
 
     def _in_workers(
         self, task: Task[Q, A], questions: Sequence[Q], weights: Sequence[int], order: list[int], results: list[Any]
@@ -118,7 +168,7 @@ class Pool:
                     return
                 try:
                     question = encode(questions[index])
-                except (UnicodeEncodeError, TypeError, ValueError, OverflowError, RecursionError):
+                except _UNTOLD:
                     continue  # left for this process
                 limit = task.seconds(weights[index]) if task.seconds else None
                 reply = worker.ask(task, question, limit)
@@ -126,9 +176,8 @@ class Pool:
                     return  # no process can be started here
                 results[index] = reply if isinstance(reply, Lost) else decode(reply)
 
-        while len(self._workers) < min(self._jobs, len(order)):
-            self._workers.append(_Worker())
-        threads = [threading.Thread(target=work, args=(worker,), daemon=True) for worker in self._workers]
+        workers = self._free(min(max(self._jobs - len(self._lent), 1), len(order)))
+        threads = [threading.Thread(target=work, args=(worker,), daemon=True) for worker in workers]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -141,13 +190,29 @@ class _Worker:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
 
-    def ask(self, task: Task[Any, Any], question: bytes, limit: float | None) -> bytes | Lost | None:
-        """The answer; None where no process can be started."""
+    def prepare(self, task: Task[Any, Any]) -> None:
+        """Has the process started, and what the task needs imported, without waiting for it."""
+        if not self._is_there():
+            return
+        assert self._process is not None
+        assert self._process.stdin is not None
+        with suppress(OSError):  # it has died: the next question says so
+            _send(self._process.stdin, _PREPARE)
+            _send(self._process.stdin, f"{task.module}:{task.function}".encode())
+
+    def _is_there(self) -> bool:
         if self._process is None:
             try:
                 self._process = _start()
             except OSError:
-                return None
+                return False
+        return True
+
+    def ask(self, task: Task[Any, Any], question: bytes, limit: float | None) -> bytes | Lost | None:
+        """The answer; None where no process can be started."""
+        if not self._is_there():
+            return None
+        assert self._process is not None
         late = threading.Event()
         watch = threading.Timer(limit * PATIENCE, self._end, (late,)) if limit else None
         if watch:
@@ -221,14 +286,19 @@ def serve() -> None:
     decoders: dict[bytes, tuple[Callable[[Any], Any], msgspec.msgpack.Decoder[Any]]] = {}
     with suppress(EOFError, OSError):
         while True:
-            name, limit, question = _receive(source), _receive(source), _receive(source)
+            name = _receive(source)
+            if name == _PREPARE:
+                with suppress(Exception):  # the question that comes tells of it
+                    for module in _task(_receive(source)).needs:
+                        import_module(module)
+                continue
+            limit, question = _receive(source), _receive(source)
             _allow(float(limit))
             try:
                 if name not in decoders:
-                    module, _, function = name.decode().partition(":")
-                    home = import_module(module)
-                    task = next(t for t in vars(home).values() if isinstance(t, Task) and t.function == function)
-                    decoders[name] = getattr(home, function), msgspec.msgpack.Decoder(task.question)
+                    asked = _task(name)
+                    home = import_module(asked.module)
+                    decoders[name] = getattr(home, asked.function), msgspec.msgpack.Decoder(asked.question)
                 function_, decoder = decoders[name]
                 status, answer = b"done", encode(function_(decoder.decode(question)))
             except Exception as error:
@@ -241,6 +311,14 @@ def serve() -> None:
             _send(target, answer)
             if len(question) > 100_000:
                 gc.collect()
+
+
+def _task(name: bytes) -> Task[Any, Any]:
+    from importlib import import_module
+
+    module, _, function = name.decode().partition(":")
+    home = import_module(module)
+    return next(t for t in vars(home).values() if isinstance(t, Task) and t.function == function)
 
 
 def _allow(seconds: float) -> None:

@@ -119,6 +119,8 @@ def _without_collections() -> Iterator[None]:
         yield
     finally:
         if was_enabled:
+            gc.freeze()
+            gc.unfreeze()  # all is old now: the next collection does not go through it
             gc.enable()
 
 

@@ -60,6 +60,32 @@ class FunctionInfo:
         return frozenset(name for stmt in statements for name in stmt.names)
 
     @cached_property
+    def hands_on(self) -> bool:
+        """A small helper that only hands values on, or what a network that it is given makes of a batch."""
+        if self.node is None or len(self.node.body) > 6:
+            return False
+        return (
+            bool(self.rebinds)
+            or self._calls_what_it_is_given
+            or any(
+                isinstance(s, ir.Return)
+                or (isinstance(s, ir.Assign) and any(isinstance(t, ir.Attr) for t in s.targets))
+                for s in self.node.body
+            )
+        )
+
+    @property
+    def _calls_what_it_is_given(self) -> bool:
+        """Without a loop, as a validation has one."""
+        assert self.node is not None
+        given = {param.name for param in self.node.params}
+        inside = list(walk_nodes(self.node.body))
+        called = (inner.func for inner in inside if isinstance(inner, ir.Call))
+        if any(isinstance(inner, ir.For | ir.While) for inner in inside):
+            return False
+        return any(isinstance(callee, ir.Name) and callee.id in given for callee in called)
+
+    @cached_property
     def occurrences(self) -> Counter[str]:
         """How often each name occurs in it."""
         return Counter(node.id for node in self.nodes if isinstance(node, ir.Name))

@@ -47,7 +47,7 @@ def call_function(
         return [(st, _result_of_cold(run, info, everything, site, st))]
     if node.is_generator:
         return [(st, _result_of_cold(run, info, everything, site, st))]
-    if not info.live and not _worth_following(info):
+    if not info.live and not info.hands_on:
         if isinstance(func.self_value, Ref) and info.cls is not None:
             for name, assigns in info.cls.attribute_assigns.items():
                 if any(method is info for method, _ in assigns):
@@ -223,30 +223,6 @@ def _captured(frame: Frame, st: PathState) -> bool:
 def _looks_into(value: Value, frame: Frame) -> bool:
     """Whether a function was defined in the frame, or in a function that was."""
     return isinstance(value, Func) and frame.id in scopes.frames_around(value.closure)
-
-
-def _worth_following(info: FunctionInfo) -> bool:
-    """A small helper that only hands values on, or what a network that it is given makes of a batch."""
-    if info.node is None or len(info.node.body) > 6:
-        return False
-    return (
-        bool(info.rebinds)
-        or _calls_what_it_is_given(info.node)
-        or any(
-            isinstance(s, ir.Return) or (isinstance(s, ir.Assign) and any(isinstance(t, ir.Attr) for t in s.targets))
-            for s in info.node.body
-        )
-    )
-
-
-def _calls_what_it_is_given(node: ir.FunctionDef) -> bool:
-    """Without a loop, as a validation has one."""
-    given = {param.name for param in node.params}
-    inside = list(walk_nodes(node.body))
-    called = (inner.func for inner in inside if isinstance(inner, ir.Call))
-    if any(isinstance(inner, ir.For | ir.While) for inner in inside):
-        return False
-    return any(isinstance(callee, ir.Name) and callee.id in given for callee in called)
 
 
 def _only_returns(node: ir.FunctionDef) -> bool:

@@ -41,6 +41,8 @@ class Project:
         """Calls (function and kinds of arguments) followed to their end that made all they trained with themselves."""
         self.usages: dict[object, dict[str, set[str]]] = {}
         """Function, class or module → the methods called on each access path in it."""
+        self.imported: dict[ModuleInfo, tuple[ModuleInfo, ...]] = {}
+        """Module → the modules of the project that it imports; see traits."""
         self.steps = 0
         """Statement executions so far."""
         self.inert: dict[Hashable, int] = {}
@@ -145,10 +147,7 @@ class Project:
 
     def trains(self, info: FunctionInfo) -> bool:
         """Whether a function itself runs a backward or a step."""
-        return any(
-            isinstance(node, ir.Attr) and node.name in ("backward", "step", "unscale_")
-            for node in info.nodes
-        )
+        return any(isinstance(node, ir.Attr) and node.name in ("backward", "step", "unscale_") for node in info.nodes)
 
     def receivers(self, method: str) -> list[tuple[FunctionInfo | None, str, bool]]:
         """Who calls a method of this name, the last name of what it is called on, and whether that is an attribute of

@@ -11,7 +11,7 @@ from .definitions import (
     FunctionInfo,
     ModuleInfo,
 )
-from .nodes import walk_nodes
+from .nodes import walk_nodes, walk_statements
 from .vocabulary import EVENT_WORDS, MAKER_WORDS, PROTOCOL_WORDS, is_event_node, is_protocol_node
 
 if TYPE_CHECKING:
@@ -114,12 +114,19 @@ def _names_that_reach(acting: list[FunctionInfo], users: dict[str, list[Function
 
 def _named_lambdas(module: ModuleInfo) -> Iterator[tuple[str, ir.Lambda]]:
     """`step = lambda loss: …` and `self.step = lambda loss: …`, anywhere in a module."""
-    for _, stmts in module.chunks:
-        for node in walk_nodes(stmts or ()):
-            if isinstance(node, ir.Assign) and isinstance(node.value, ir.Lambda):
-                for target in node.targets:
-                    if isinstance(target, ir.Name | ir.Attr):
-                        yield target.id if isinstance(target, ir.Name) else target.name, node.value
+    for node in _assignments(module):
+        if isinstance(node.value, ir.Lambda):
+            for target in node.targets:
+                if isinstance(target, ir.Name | ir.Attr):
+                    yield target.id if isinstance(target, ir.Name) else target.name, node.value
+
+
+def _assignments(module: ModuleInfo) -> Iterator[ir.Assign]:
+    """In functions, in bodies of classes and at the top."""
+    bodies = [info.node.body for info in module.nested if info.node is not None]
+    bodies += [cls.node.body for cls in module.classes.values() if cls.node is not None]
+    for body in (*bodies, *(stmts for unit, stmts in module.chunks if unit.kind == "code" and stmts)):
+        yield from (stmt for stmt in walk_statements(body) if isinstance(stmt, ir.Assign))
 
 
 def _is_live(info: FunctionInfo) -> bool:

@@ -227,8 +227,15 @@ def _importers(project: Project, wanted: set[str]) -> frozenset[str]:
     )
 
 
-def _imported(project: Project, module: ModuleInfo) -> Iterator[ModuleInfo]:
+def _imported(project: Project, module: ModuleInfo) -> tuple[ModuleInfo, ...]:
     """The modules of the project that one imports: `from a import b` means `a.b` where that is a module."""
+    known = project.imported.get(module)
+    if known is None:
+        known = project.imported[module] = tuple(_look_up_imports(project, module))
+    return known
+
+
+def _look_up_imports(project: Project, module: ModuleInfo) -> Iterator[ModuleInfo]:
     for _, source, name in module.outline.imports:
         for dotted in (f"{source.rstrip('.')}.{name}" if source.strip(".") else f"{source}{name}", source):
             found = project.find(module, dotted) if dotted.strip(".*") else None

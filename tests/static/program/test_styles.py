@@ -256,6 +256,78 @@ def main(loader, net_g, net_d):
     state["scaler_d"] = scaler_d.state_dict()  # right
     torch.save(state, "last.pt")
 """,
+    "one helper that saves what holds a scaler and what holds none": """
+def save(*args, **kwargs):
+    if torch.distributed.get_rank() == 0:
+        torch.save(*args, **kwargs)
+
+
+def epoch_of(model, loader, optimizer, scaler):
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast("cuda", enabled=scaler is not None):
+            loss = model(x).mean()
+        if scaler is None:
+            loss.backward()
+            optimizer.step()
+        else:
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+
+
+def resume(path, **variables):
+    last = torch.load(path)
+    for key, value in variables.items():
+        if key in last and value is not None:
+            value.load_state_dict(last[key])
+
+
+def main(loader, mixed, epochs):
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-4)
+    scaler = None
+    if mixed:
+        scaler = GradScaler("cuda")
+    resume("last.pt", optimizer=optimizer, scaler=scaler)
+    for epoch in range(epochs):
+        epoch_of(model, loader, optimizer, scaler)
+        state = {  # wrong MPA214
+        state = {  # right
+            "epoch": epoch,
+            "optimizer": optimizer.state_dict(),
+        }
+        if scaler is not None:  # right
+            state["scaler"] = scaler.state_dict()  # right
+        save(state, "last.pt")
+        if epoch % 10 == 0:
+            save(state, f"{epoch}.pt")
+""",
+    "a driver that makes its own optimizer and scaler, called from two places": """
+def train(options, lr):
+    model = nn.Linear(options.width, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    scaler = GradScaler("cuda")
+    best = 0.0
+    for x in options.loader:
+        optimizer.zero_grad()
+        with autocast("cuda"):
+            loss = model(x).mean()
+        scaler.scale(loss).backward()
+        optimizer.step()  # wrong MPA203
+        scaler.step(optimizer)  # right
+        scaler.update()
+        best = max(best, loss.item())
+    return best
+
+
+def main(options):
+    if options.search:
+        for lr in (0.1, 0.01, 0.001):
+            print(train(options, lr))
+    else:
+        train(options, options.lr)
+""",
 }
 
 LOSSES = {
