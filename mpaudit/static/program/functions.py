@@ -14,8 +14,9 @@ from .state import PathState
 from .trace import ApiCall
 from .values import NONE, Cast, Cls, Const, Ext, Func, Key, Ref, Sym, Tensor, Tup, Value, join_tensors, options, roots
 
-MAX_INERT = 1
-"""A call that twice did nothing of interest is not followed again with arguments of the same kinds."""
+INERT = 2
+"""A call that did nothing of interest and gave nothing of a network is not followed again with arguments of the same
+kinds; one that gave what a network has made only after it has done so twice."""
 
 
 def call_function(
@@ -59,7 +60,7 @@ def call_function(
     given_up = bool(run.stack) and info in run.project.exhausting
     done_before = (
         given_up or shape in run.project.followed or outline in run.project.closed
-        or run.project.inert.get(outline, 0) >= MAX_INERT
+        or run.project.inert.get(outline, 0) >= INERT
     )  # fmt: skip
     if done_before and not run.lazy and not _only_returns(node):
         _forget_rebound(func, st)
@@ -88,7 +89,8 @@ def call_function(
         run.project.closed.add(outline)
     results = conditions.join_results(results, ("return", frame.id, site))
     if (run.events, run.withheld) == before and plain and not run.lazy:
-        run.project.inert[outline] = run.project.inert.get(outline, 0) + 1
+        used = any(tensor.uses for tensor in calls.tensors_in([value for _, value in results]))
+        run.project.inert[outline] = run.project.inert.get(outline, 0) + (1 if used else INERT)
     out: Results = []
     for s, value in results:
         if not any(_looks_into(v, frame) for v in options(value)) and not _captured(frame, s):

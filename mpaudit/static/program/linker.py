@@ -46,7 +46,7 @@ class Project:
         self.steps = 0
         """Statement executions so far."""
         self.inert: dict[Hashable, int] = {}
-        """Calls (function and kinds of arguments) that had no event and gave nothing of interest → how often."""
+        """Calls (function and kinds of arguments) that had no event and gave nothing of interest → how surely."""
         self._active: dict[int, bool] = {}
         self._acting: dict[int, bool] = {}
         self._found: dict[tuple[str, str], ModuleInfo | None] = {}
