@@ -9,6 +9,7 @@ import ast
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
@@ -181,12 +182,13 @@ def _unit(
     looks_up, steps, small_data = False, False, False
     while pending:
         node = pending.pop()
-        if isinstance(node, (ast.Name, ast.Constant)):
-            continue
+        kind: type = type(node)
         if isinstance(node, ast.Attribute):
             pending.append(node.value)
             continue
-        if isinstance(node, ast.Call):
+        if kind not in _TELLING:
+            pass
+        elif isinstance(node, ast.Call):
             _add_names(calls, (node.func, *node.args, *[keyword.value for keyword in node.keywords]))
             looks_up = looks_up or isinstance(node.func, (ast.Subscript, ast.Call))
             widths += widths_of_call(node)
@@ -209,12 +211,12 @@ def _unit(
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             imports.append((node.lineno, node.col_offset, node))
             continue
-        if isinstance(node, ast.AST):
-            for child in vars(node).values():
-                if isinstance(child, list):
-                    pending += child
-                elif isinstance(child, ast.AST):
-                    pending.append(child)
+        for name in _parts(kind):
+            child = getattr(node, name, None)
+            if type(child) is list:
+                pending += child
+            elif child is not None:
+                pending.append(child)
     return Unit(
         unit.kind,
         unit.name,
@@ -231,6 +233,26 @@ def _unit(
         small_data,
         max((width.number for width in widths if width.of_channels), default=0),
     )
+
+
+_TELLING = frozenset(
+    (
+        ast.Call, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.For, ast.While,
+        ast.AugAssign, ast.Import, ast.ImportFrom,
+    )
+)  # fmt: skip
+"""Nodes that say something by themselves."""
+_SCALAR = frozenset(
+    ("ctx", "op", "ops", "id", "arg", "attr", "name", "names", "asname", "rest", "kind", "kwd_attrs", "type_comment",
+     "conversion", "simple", "is_async", "cls_name")
+)  # fmt: skip
+
+
+@cache
+def _parts(kind: type) -> tuple[str, ...]:
+    """The fields of a node that can hold nodes; none of a constant, and of what is no node."""
+    fields: tuple[str, ...] = () if kind is ast.Constant else getattr(kind, "_fields", ())
+    return tuple(name for name in fields if name not in _SCALAR)
 
 
 def _add_names(names: set[str], nodes: Iterable[ast.expr]) -> None:

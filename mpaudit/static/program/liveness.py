@@ -75,11 +75,11 @@ class _Scope:
     def __init__(self, project: Project, info: FunctionInfo) -> None:
         assert info.node is not None
         first = frozenset(param.name for param in info.node.params[:1])  # `super()` reads it unseen
-        self.always = _seen_from_inside(info.node) | first
+        self.always = _seen_from_inside(info) | first
         self._live = project.live_functions
         self._locals = _bound(info.node)
         self._imports = info.module.imports
-        asked = (node.name for node in walk_nodes(info.node.body) if isinstance(node, ir.Attr))
+        asked = (node.name for node in info.nodes if isinstance(node, ir.Attr))
         self._of_parameters = not _PARAMETERS.isdisjoint(asked)
         self._inert: dict[int, bool] = {}
         self._reads: dict[int, Names] = {}
@@ -337,12 +337,13 @@ def _read_by_target(target: ir.Expr) -> Iterator[str]:
         yield from _read(target)
 
 
-def _seen_from_inside(node: ir.FunctionDef) -> Names:
+def _seen_from_inside(info: FunctionInfo) -> Names:
     """What nested functions, classes and lambdas read, and names that are not the function's own."""
     found: set[str] = set()
-    for inner in walk_nodes(node.body):
+    for inner in info.nodes:
         if isinstance(inner, ir.FunctionDef | ir.ClassDef | ir.Lambda):
-            found |= _names(inner) if isinstance(inner, ir.ClassDef) else _free(inner)
+            if inner is not info.node:
+                found |= _names(inner) if isinstance(inner, ir.ClassDef) else _free(inner)
         elif isinstance(inner, ir.Global | ir.Nonlocal):
             found |= set(inner.names)
     return frozenset(found)

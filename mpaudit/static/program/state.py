@@ -240,7 +240,7 @@ class PathState:
 
     def settle(self, value: Value) -> Value:
         """A Phi whose decision is known becomes the value of that side."""
-        while isinstance(value, Phi):
+        while type(value) is Phi:
             known = self.decided(value.key)
             if known is None:
                 return value
@@ -270,7 +270,7 @@ def is_counter(key: Key) -> bool:
 
 
 def _depends_on(value: Value, void: Callable[[Key], bool]) -> bool:
-    return isinstance(value, Phi) and (void(value.key) or _depends_on(value.yes, void) or _depends_on(value.no, void))
+    return type(value) is Phi and (void(value.key) or _depends_on(value.yes, void) or _depends_on(value.no, void))
 
 
 def _gates(key: Key) -> frozenset[Key]:

@@ -52,7 +52,7 @@ def _cached_usage(run: Run, holder: object) -> dict[str, set[str]]:
         if isinstance(holder, FunctionInfo):
             known[holder] = usage(holder.nodes)
         elif isinstance(holder, ClassInfo):
-            known[holder] = usage(walk_nodes(holder.node))
+            known[holder] = usage(node for method in holder.methods.values() for node in method.nodes)
         else:
             chunks = tuple(stmts or () for _, stmts in holder.chunks)  # type: ignore[attr-defined]
             known[holder] = usage(walk_nodes(chunks))
