@@ -38,6 +38,22 @@ def test_every_package_has_a_docstring() -> None:
         assert (folder / "__init__.py").read_text().startswith('"""'), folder
 
 
+def test_every_module_can_be_imported_first() -> None:
+    """Modules that import each other work from wherever one begins."""
+    program = """
+import importlib, pkgutil, sys
+import mpaudit.static
+for name in [m.name for m in pkgutil.walk_packages(mpaudit.static.__path__, "mpaudit.static.")]:
+    for other in [other for other in sys.modules if other.split(".")[0] == "mpaudit"]:
+        del sys.modules[other]
+    importlib.import_module(name)
+    print(name)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) == len(list((ROOT / "mpaudit" / "static").rglob("*.py"))) - 1
+
+
 def test_the_hook_runs_the_command() -> None:
     hook = (ROOT / ".pre-commit-hooks.yaml").read_text()
     for line in (
