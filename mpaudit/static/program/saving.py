@@ -27,6 +27,7 @@ Id = Hashable
 
 def save(run: Run, value: Value, site: Site, st: PathState) -> None:
     """`torch.save(value, ...)`."""
+    run.events += 1  # what calls this is followed again: the next value may hold other states
     if run.lazy:
         return
     optimizers: set[Id] = set()
@@ -65,7 +66,6 @@ def save(run: Run, value: Value, site: Site, st: PathState) -> None:
         elif isinstance(item, Tup):
             stack.extend(item.items)
     if optimizers or scalers or owned:
-        run.events += 1
         run.trace.saved.append(
             Saved(place or site, frozenset(optimizers), frozenset(scalers), is_open, Basis.of(st, run.root),
                   frozenset(st.protocol.scalers), owned)
