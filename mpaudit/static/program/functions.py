@@ -85,8 +85,9 @@ def call_function(
         s.casts, s.no_grad = outer
         fr.raises.append(s)
     plain = all(isinstance(value, Sym | Const | Tensor | Tup) for _, value in results)
-    if closed and run.events != before[0] and all(_is_equipment(v) for _, value in results for v in options(value)):
-        run.project.closed.add(outline)
+    if closed and any(s.protocol.optimizers for s, _ in results):
+        if all(_is_equipment(option) for _, value in results for option in options(value)):
+            run.project.closed.add(outline)
     results = conditions.join_results(results, ("return", frame.id, site))
     if (run.events, run.withheld) == before and plain and not run.lazy:
         used = any(tensor.uses for tensor in calls.tensors_in([value for _, value in results]))
