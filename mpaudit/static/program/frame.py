@@ -81,6 +81,8 @@ class Run:
     again: bool = False
     """The root is being followed for the second time, as the next iteration of a loop that is not in sight."""
     events: int = 0
+    saves: int = 0
+    """What saves is followed each time: the next value may hold other states."""
     withheld: int = 0
     """How often this path did not do what another one may: a disabled scaler, an arm of a condition."""
     maybe_cuda: bool = False

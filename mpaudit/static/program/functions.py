@@ -59,13 +59,13 @@ def call_function(
     outline = _call_outline(func, args, keywords)
     given_up = bool(run.stack) and info in run.project.exhausting
     done_before = (
-        given_up or shape in run.project.followed or outline in run.project.closed
+        given_up or shape in run.project.followed or _switches(func, everything) in run.project.closed
         or run.project.inert.get(outline, 0) >= INERT
     )  # fmt: skip
     if done_before and not run.lazy and not _only_returns(node):
         _forget_rebound(func, st)
         return [(st, _result_of_cold(run, info, everything, site, st))]
-    before = (run.events, run.withheld)
+    before = (run.events, run.withheld, run.saves)
     closed = not info.rebinds and not run.lazy and _brings_nothing(func, everything, st)
     frame = open_frame(run, fr, func, args, keywords, st)
     outer = (st.casts, st.no_grad)
@@ -87,9 +87,9 @@ def call_function(
     plain = all(isinstance(value, Sym | Const | Tensor | Tup) for _, value in results)
     if closed and any(s.protocol.optimizers for s, _ in results):
         if all(_is_equipment(option) for _, value in results for option in options(value)):
-            run.project.closed.add(outline)
+            run.project.closed.add(_switches(func, everything))
     results = conditions.join_results(results, ("return", frame.id, site))
-    if (run.events, run.withheld) == before and plain and not run.lazy:
+    if (run.events, run.withheld, run.saves) == before and plain and not run.lazy:
         used = any(tensor.uses for tensor in calls.tensors_in([value for _, value in results]))
         run.project.inert[outline] = run.project.inert.get(outline, 0) + (1 if used else INERT)
     out: Results = []
@@ -192,9 +192,18 @@ def _call_outline(func: Func, args: Args, keywords: Keywords) -> tuple[object, .
     return (func.info, func.wraps, func.self_value is None, kinds)
 
 
+def _switches(func: Func, everything: Args) -> tuple[object, ...]:
+    """A call by the switches among its arguments alone."""
+    return (func.info, func.wraps, *(v.value if isinstance(v, Const) and _is_switch(v) else "" for v in everything))
+
+
+def _is_switch(value: Const) -> bool:
+    return value.value is None or isinstance(value.value, bool)
+
+
 def _kind(value: Value) -> object:
     """What may decide which way a call goes: a switch, or what sort of thing it gets."""
-    if isinstance(value, Const) and (value.value is None or isinstance(value.value, bool)):
+    if isinstance(value, Const) and _is_switch(value):
         return value.value
     kinds = {(type(v).__name__, getattr(v, "kind", "")) for v in options(value)}
     return next(iter(kinds)) if len(kinds) == 1 else frozenset(kinds)

@@ -38,7 +38,7 @@ class Project:
         self.followed: set[Hashable] = set()
         """Calls that an earlier root has followed; see Run.shapes."""
         self.closed: set[Hashable] = set()
-        """Calls (function and kinds of arguments) followed to their end that made all they trained with themselves."""
+        """Calls (function and switches) followed to their end that made all they trained with themselves."""
         self.usages: dict[object, dict[str, set[str]]] = {}
         """Function, class or module → the methods called on each access path in it."""
         self.imported: dict[ModuleInfo, tuple[ModuleInfo, ...]] = {}

@@ -27,7 +27,7 @@ Id = Hashable
 
 def save(run: Run, value: Value, site: Site, st: PathState) -> None:
     """`torch.save(value, ...)`."""
-    run.events += 1  # what calls this is followed again: the next value may hold other states
+    run.saves += 1
     if run.lazy:
         return
     optimizers: set[Id] = set()
