@@ -90,7 +90,7 @@ def call_function(
             run.project.closed.add(_switches(func, everything))
     results = conditions.join_results(results, ("return", frame.id, site))
     if (run.events, run.withheld, run.saves) == before and plain and not run.lazy:
-        used = any(tensor.uses for tensor in calls.tensors_in([value for _, value in results]))
+        used = not outer[1] and any(tensor.uses for tensor in calls.tensors_in([value for _, value in results]))
         run.project.inert[outline] = run.project.inert.get(outline, 0) + (1 if used else INERT)
     out: Results = []
     for s, value in results:
