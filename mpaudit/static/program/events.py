@@ -373,6 +373,7 @@ def _trained(run: Run, loss: Tensor | None, modules: frozenset[Id] | None) -> fr
 
 def enter(run: Run, cast: Cast, st: PathState) -> None:
     """An autocast is entered."""
+    run.notable += 1
     st.casts = (*st.casts, cast)
     run.trace.casts_entered.add(cast.site)
     run.trace.entered_in[cast.site] = max(run.trace.entered_in.get(cast.site, ()), tuple(run.loops), key=len)

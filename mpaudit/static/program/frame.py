@@ -81,8 +81,8 @@ class Run:
     again: bool = False
     """The root is being followed for the second time, as the next iteration of a loop that is not in sight."""
     events: int = 0
-    saves: int = 0
-    """What saves is followed each time: the next value may hold other states."""
+    notable: int = 0
+    """Saves and entries of autocast: what holds one is followed each time, as the next may save or run another."""
     withheld: int = 0
     """How often this path did not do what another one may: a disabled scaler, an arm of a condition."""
     maybe_cuda: bool = False

@@ -65,7 +65,7 @@ def call_function(
     if done_before and not run.lazy and not _only_returns(node):
         _forget_rebound(func, st)
         return [(st, _result_of_cold(run, info, everything, site, st))]
-    before = (run.events, run.withheld, run.saves)
+    before = (run.events, run.withheld, run.notable)
     closed = not info.rebinds and not run.lazy and _brings_nothing(func, everything, st)
     frame = open_frame(run, fr, func, args, keywords, st)
     outer = (st.casts, st.no_grad)
@@ -89,7 +89,7 @@ def call_function(
         if all(_is_equipment(option) for _, value in results for option in options(value)):
             run.project.closed.add(_switches(func, everything))
     results = conditions.join_results(results, ("return", frame.id, site))
-    if (run.events, run.withheld, run.saves) == before and plain and not run.lazy:
+    if (run.events, run.withheld, run.notable) == before and plain and not run.lazy:
         used = not outer[1] and any(tensor.uses for tensor in calls.tensors_in([value for _, value in results]))
         run.project.inert[outline] = run.project.inert.get(outline, 0) + (1 if used else INERT)
     out: Results = []

@@ -27,7 +27,7 @@ Id = Hashable
 
 def save(run: Run, value: Value, site: Site, st: PathState) -> None:
     """`torch.save(value, ...)`."""
-    run.saves += 1
+    run.notable += 1
     if run.lazy:
         return
     optimizers: set[Id] = set()
