@@ -44,6 +44,8 @@ def call_external(
     everything = (*args, *(v for _, v in keywords))
     top = name.split(".", maxsplit=1)[0]
     last = name.rsplit(".", 1)[-1]
+    if top in _PLAIN:
+        return _call_plain(run, fr, expr, name, args, keywords, st)
     if name in torch_api.AUTOCAST or name in torch_api.GRAD_SCALER or name in torch_api.DEPRECATED or name in _RECORDED:
         texts = tuple(text_of(e) for e in expr.args)
         spread = any(isinstance(e, ir.Star) for e in expr.args) or any(not key for key, _ in expr.keywords)
@@ -182,6 +184,25 @@ def call_external(
         return [(st, join_tensors(tensors) if tensors else _structural(run, name, everything, site, st))]
     return unknown.opaque(run, fr, expr, Ext(name), args, keywords, st)
 
+
+def _call_plain(
+    run: Run, fr: Frame, expr: ir.Call, name: str, args: Args, keywords: Keywords, st: PathState
+) -> Results:
+    """A function of Python itself."""
+    made = python.call_python(run, fr, expr, name, args, keywords, st)
+    if made is not None:
+        return made
+    everything = (*args, *(v for _, v in keywords))
+    tensors = calls.tensors_in(everything)
+    value = join_tensors(tensors) if tensors else _structural(run, name, everything, fr.site(expr.span), st)
+    return [(st, value)]
+
+
+_PLAIN = frozenset(
+    ["builtins", "os", "sys", "math", "time", "logging", "pathlib", "json", "re", "random", "copy", "shutil",
+     "datetime", "collections", "glob", "argparse", "yaml", "warnings"]
+)  # fmt: skip
+"""Those of `_QUIET` in which no name means anything to an audit."""
 
 _RECORDED = frozenset(
     {"torch.set_default_dtype", "torch.set_default_tensor_type", "torch.amp.custom_fwd", "torch.amp.custom_bwd"}

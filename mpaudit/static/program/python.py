@@ -29,7 +29,7 @@ def call_python(
         if name in ("copy.deepcopy", "copy.copy") and args:
             if isinstance(args[0], Tensor | Tup | Const):
                 return [(st, args[0])]
-            is_module = isinstance(args[0], Ref) and args[0].kind == "module"
+            is_module = any(isinstance(v, Ref) and v.kind == "module" for v in options(args[0]))
             site = fr.site(expr.span)
             copied = Ref("module", site) if is_module else functions.fresh(site, st)
             if name == "copy.deepcopy":
