@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable
 
 from msgspec.structs import replace
 
-from . import again, generators, typestate
+from . import again, generators, typestate, usages
 from .definitions import ClassInfo, Site
 from .feeding import all_params, covers, fed_by, may_own, module_ids, parameter_modules, related
 from .frame import Frame, Run
@@ -199,12 +199,25 @@ def backward(run: Run, fr: Frame, loss: Value, site: Site, text: str, st: PathSt
         if not p.optimizers:
             p.unseen = typestate.OptimizerState(fed=True, backward=site)
     else:
-        typestate.backward_unseen(p, scaled, site)
+        named = usages.optimizers(run, fr)
+        if len(named) > 1:
+            run.trace.several_optimizers.add(run.root)
+        sure = Sure.GUESS if len(named) > 1 or _of_other_networks(run, tensor, st) else Sure.ONLY_ONE
+        typestate.backward_unseen(p, scaled, site, sure)
     note(run, st)
     if scaled is not None:
         mark_arm(run, st)
     for o in (*p.optimizers, _UNSEEN):
         st.heap[("loss", o), "of"] = loss
+
+
+def _of_other_networks(run: Run, loss: Tensor | None, st: PathState) -> bool:
+    """Whether a loss is of networks that the one before it has nothing to do with: an optimizer that is not known may
+    have the parameters of either."""
+    before = st.heap.get((("loss", _UNSEEN), "of"))
+    others = module_ids(before if isinstance(before, Tensor) else None)
+    own = module_ids(loss)
+    return bool(own and others) and not any(related(run, one, other) for one in own for other in others)
 
 
 def _is_checked(run: Run, optimizer: Id, st: PathState) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 from ..facts import ir
@@ -170,28 +170,3 @@ def text_of(expr: ir.Expr) -> str:
             return text_of(expr.value)
         case _:
             return "..."
-
-
-def usage(nodes: Iterable[object]) -> dict[str, set[str]]:
-    """Access path (`self.scaler`) → names of the methods called on it; '<stepped>' where it is an argument of a
-    scaler's step or unscale_, 'scale.backward' for `x.scale(loss).backward()`."""
-    found: dict[str, set[str]] = {}
-    for node in nodes:
-        if not isinstance(node, ir.Call):
-            continue
-        if not isinstance(node.func, ir.Attr):
-            found.setdefault(text_of(node.func), set()).add("()")
-            continue
-        base, method = node.func.base, node.func.name
-        found.setdefault(text_of(node.func), set()).add("()")
-        found.setdefault(text_of(base), set()).add(method)
-        if method in ("step", "unscale_") and node.args:
-            found.setdefault(text_of(node.args[0]), set()).add(f"<{method}>")
-        if (
-            method == "backward"
-            and isinstance(base, ir.Call)
-            and isinstance(base.func, ir.Attr)
-            and base.func.name == "scale"
-        ):
-            found.setdefault(text_of(base.func.base), set()).add("scale.backward")
-    return found

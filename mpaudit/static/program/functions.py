@@ -64,6 +64,8 @@ def call_function(
     )  # fmt: skip
     if done_before and not run.lazy and not _only_returns(node):
         _forget_rebound(func, st)
+        if outline in run.project.cuts:
+            return [(st, Tensor(frozenset(), grad=False))]
         return [(st, _result_of_cold(run, info, everything, site, st))]
     before = (run.events, run.withheld, run.notable)
     closed = not info.rebinds and not run.lazy and _brings_nothing(func, everything, st)
@@ -90,8 +92,11 @@ def call_function(
             run.project.closed.add(_switches(func, everything))
     results = conditions.join_results(results, ("return", frame.id, site))
     if (run.events, run.withheld, run.notable) == before and plain and not run.lazy:
-        used = not outer[1] and any(tensor.uses for tensor in calls.tensors_in([value for _, value in results]))
+        values = [value for _, value in results]
+        used = not outer[1] and any(tensor.uses for tensor in calls.tensors_in(values))
         run.project.inert[outline] = run.project.inert.get(outline, 0) + (1 if used else INERT)
+        if all(isinstance(value, Tensor) and value.uses == frozenset() and not value.grad for value in values):
+            run.project.cuts.add(outline)
     out: Results = []
     for s, value in results:
         if not any(_looks_into(v, frame) for v in options(value)) and not _captured(frame, s):

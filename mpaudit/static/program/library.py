@@ -169,6 +169,8 @@ def call_external(
     if top == "torch":
         if tensors:
             joined = join_tensors(tensors)
+            if torch_api.is_like(name):
+                return [(st, replace(joined, uses=frozenset(), scaled=None, grad=False))]
             if joined.scaled is not None and joined.scaled != "?" and last not in ("sum", "mean", "stack", "add"):
                 joined = replace(joined, scaled="?")
             return [(st, joined)]

@@ -41,6 +41,8 @@ class Project:
         """Calls (function and switches) followed to their end that made all they trained with themselves."""
         self.usages: dict[object, dict[str, set[str]]] = {}
         """Function, class or module → the methods called on each access path in it."""
+        self.cuts: set[Hashable] = set()
+        """Those of them through which no gradient goes: what they gave is a tensor that comes from no network."""
         self.imported: dict[ModuleInfo, tuple[ModuleInfo, ...]] = {}
         """Module → the modules of the project that it imports; see traits."""
         self.steps = 0

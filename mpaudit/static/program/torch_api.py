@@ -107,6 +107,10 @@ FACTORIES = frozenset(
     {"empty", "full", "normal", "ones", "rand", "randn", "tensor", "zeros", "Tensor", "FloatTensor", "Parameter"}
 )
 """Last names of what makes a tensor of numbers."""
+is_like = _names(r"^torch\.\w+_like$")
+"""What makes a tensor of the shape and the dtype of another, and is no function of it: no gradient goes through."""
+NEW = frozenset({"new_zeros", "new_ones", "new_full", "new_empty", "new_tensor"})
+"""Methods of a tensor that do the same."""
 
 NO_GRAD = frozenset(
     {"torch.no_grad", "torch.inference_mode", "torch.autograd.no_grad", "torch.autograd.grad_mode.no_grad"}

@@ -92,6 +92,8 @@ def tensor_method(
         return [(st, NONE)]
     if name in ("detach", "clone_detached"):
         return [(st, replace(base, uses=frozenset(), grad=False))]
+    if name in torch_api.NEW:
+        return [(st, replace(base, uses=frozenset(), scaled=None, grad=False))]
     if name in torch_api.TESTS:
         return [(st, Sym(("ucall", name, receiver_text(expr))))]
     if name in (

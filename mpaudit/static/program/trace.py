@@ -236,6 +236,8 @@ class Trace:
     cuda_roots: set[int] = field(default_factory=set)
     optimizers: dict[int, set[Hashable]] = field(default_factory=dict)
     """Optimizers met, per root."""
+    several_optimizers: set[int] = field(default_factory=set)
+    """Roots with a backward in code that uses more than one optimizer, whether or not they can be told apart."""
     born: dict[Hashable, tuple[Hashable, ...]] = field(default_factory=dict)
     """Loops in which an unknown value was made."""
     owned_roots: set[int] = field(default_factory=set)
@@ -342,6 +344,7 @@ def is_sure(violation: Violation, basis: Basis, trace: Trace) -> bool:
     if violation.sure is Sure.GUESS and violation.code == "MPA205" and violation.scaler in trace.unscaled:
         return False
     met = trace.optimizers.get(basis.root, set())
-    if len({trace.names.get(o, repr(o)).rsplit(".", 1)[-1] for o in met}) < 2:
+    names = {trace.names.get(o, repr(o)).rsplit(".", 1)[-1] for o in met}
+    if len(names) < 2 and basis.root not in trace.several_optimizers:
         return True
     return violation.sure is Sure.GUESS and len(trace.backward_sites.get(basis.root, ())) == 1

@@ -283,9 +283,9 @@ def backward(p: Protocol, o: Id, scaler: Id | None, site: Site, sure: Sure = Sur
     p.optimizers[o] = _fed(p.optimizer(o), scaler, site, sure)
 
 
-def backward_unseen(p: Protocol, scaler: Id | None, site: Site) -> None:
+def backward_unseen(p: Protocol, scaler: Id | None, site: Site, sure: Sure = Sure.ONLY_ONE) -> None:
     """Followed for the first optimizer that is met; beside others, that this backward feeds it is a guess."""
-    p.unseen = _fed(p.unseen, scaler, site, Sure.GUESS if p.optimizers else Sure.ONLY_ONE)
+    p.unseen = _fed(p.unseen, scaler, site, Sure.GUESS if p.optimizers else sure)
 
 
 def backward_unknown(p: Protocol, o: Id, site: Site) -> None:

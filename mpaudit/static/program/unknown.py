@@ -7,10 +7,8 @@ import re
 from msgspec.structs import replace
 
 from ..facts import ir
-from . import calls, dtype_flow, events, functions, operators, protocol, torch_api, torch_methods
-from .definitions import ClassInfo, FunctionInfo
-from .frame import Frame, Run, text_of, usage
-from .nodes import walk_nodes
+from . import calls, dtype_flow, events, functions, operators, protocol, torch_api, torch_methods, usages
+from .frame import Frame, Run, text_of
 from .shapes import Args, Keywords, Results
 from .state import PathState
 from .values import Key, Method, Owned, Phi, Ref, Sym, Tensor, Value, from_gradients, join_tensors, options
@@ -37,26 +35,13 @@ def _usage(run: Run, fr: Frame, path: str) -> set[str]:
         while info is not None and info.cls is None:
             info = info.parent
         if info is not None and info.cls is not None:
-            return _cached_usage(run, info.cls).get(path, set())
+            return usages.of(run, info.cls).get(path, set())
     while info is not None:
-        found |= _cached_usage(run, info).get(path, set())
+        found |= usages.of(run, info).get(path, set())
         info = info.parent
     if fr.info is None or found <= {"()"}:
-        found |= _cached_usage(run, fr.module).get(path, set())
+        found |= usages.of(run, fr.module).get(path, set())
     return found
-
-
-def _cached_usage(run: Run, holder: object) -> dict[str, set[str]]:
-    known = run.project.usages
-    if holder not in known:
-        if isinstance(holder, FunctionInfo):
-            known[holder] = usage(holder.nodes)
-        elif isinstance(holder, ClassInfo):
-            known[holder] = usage(node for method in holder.methods.values() for node in method.nodes)
-        else:
-            chunks = tuple(stmts or () for _, stmts in holder.chunks)  # type: ignore[attr-defined]
-            known[holder] = usage(walk_nodes(chunks))
-    return known[holder]
 
 
 _VERBS = re.compile(

@@ -303,6 +303,61 @@ def main(loader, mixed, epochs):
         if epoch % 10 == 0:
             save(state, f"{epoch}.pt")
 """,
+    "a head with an optimizer of its own, trained by a gradient made by hand": """
+from factory import make
+
+
+def build(model):
+    return make(model)
+
+
+class Head(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.weight(x)
+
+    def forward_backward(self, features, labels):
+        whole = torch.ones_like(features)
+        whole.requires_grad_(True)
+        logits = self.forward(whole)
+        logits.backward(torch.softmax(logits, dim=1) - labels)
+        return whole.grad
+
+
+class Trainer:
+    def __init__(self, model, optimizer, head, head_optimizer, scaler):
+        self.model, self.optimizer = model, optimizer
+        self.head, self.head_optimizer = head, head_optimizer
+        self.scaler = scaler
+
+    def step(self, batch):
+        with autocast("cuda"):
+            features, labels = self.model(batch)
+        gradient = self.head.forward_backward(features.float(), labels)
+        features.backward(self.scaler.scale(gradient))
+        self.scaler.step(self.optimizer)  # wrong MPA204
+        self.scaler.step(self.optimizer)  # right
+        self.scaler.update()  # right
+        self.head_optimizer.step()
+        self.optimizer.zero_grad()
+        self.head_optimizer.zero_grad()
+
+
+class Driver:
+    def __init__(self, model, loader):
+        self.loader = loader
+        self.optimizer = build(model)
+        head = Head()
+        self.head_optimizer = build(head)
+        self.trainer = Trainer(model, self.optimizer, head, self.head_optimizer, GradScaler("cuda"))
+
+    def run(self):
+        for batch in self.loader:
+            self.trainer.step(batch)
+""",
     "a driver that makes its own optimizer and scaler, called from two places": """
 def train(options, lr):
     model = nn.Linear(options.width, 2)
