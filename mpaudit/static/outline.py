@@ -15,7 +15,10 @@ from typing import NamedTuple, Protocol
 from mpaudit.static.facts.ir import Outline, SyntaxProblem, Unit
 from mpaudit.static.facts.widths import (
     Width,
+    factors_of,
+    is_on_cpu,
     is_small_data,
+    is_small_net,
     steps_through_time,
     widths_of_assignment,
     widths_of_call,
@@ -178,19 +181,24 @@ def _unit(
     hot_defines: set[str] = set()
     pending: list[object] = list(unit.statements)
     widths: list[Width] = []
-    looks_up, steps, small_data = False, False, False
+    factors: dict[str, int] = {}
+    looks_up, steps, small_data, on_cpu, small_net = False, False, False, False, False
     while pending:
         node = pending.pop()
         if isinstance(node, (ast.Name, ast.Constant)):
             continue
         if isinstance(node, ast.Attribute):
+            if node.attr in _LAYERS_BY_NAME:
+                calls.add(node.attr)
             pending.append(node.value)
             continue
         if isinstance(node, ast.Call):
             _add_names(calls, (node.func, *node.args, *[keyword.value for keyword in node.keywords]))
             looks_up = looks_up or isinstance(node.func, (ast.Subscript, ast.Call))
-            widths += widths_of_call(node)
+            widths += widths_of_call(node, factors)
             small_data = small_data or is_small_data(node)
+            on_cpu = on_cpu or is_on_cpu(node)
+            small_net = small_net or is_small_net(node)
         elif isinstance(node, _Definition):
             _add_names(calls, node.decorator_list)
             if isinstance(node, ast.ClassDef):
@@ -200,8 +208,9 @@ def _unit(
                 hot_defines.add(node.name)
             if not isinstance(node, ast.ClassDef):
                 widths += widths_of_defaults(node.args)
+                factors.update(factors_of(node.args))
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
-            widths += widths_of_assignment(node)
+            widths += widths_of_assignment(node, factors)
         elif isinstance(node, (ast.For, ast.While)):
             steps = steps or steps_through_time(node)
         elif isinstance(node, ast.AugAssign):
@@ -230,7 +239,13 @@ def _unit(
         steps,
         small_data,
         max((width.number for width in widths if width.of_channels), default=0),
+        on_cpu,
+        small_net,
     )
+
+
+_LAYERS_BY_NAME = frozenset(("LSTM", "GRU", "RNN"))
+"""Classes that are kept and called by another name: `self.cell = nn.LSTM`."""
 
 
 def _add_names(names: set[str], nodes: Iterable[ast.expr]) -> None:

@@ -351,6 +351,11 @@ class Unit(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An option of the command line chooses MNIST or one of its variants unless it is told otherwise."""
     channels: int = 0
     """As `width`, of what may be a number of channels of a convolution."""
+    on_cpu: bool = False
+    """An option of the command line chooses the CPU unless it is told otherwise."""
+    small_net: bool = False
+    """An option of the command line chooses a narrow network for images of 32 by 32 pixels unless it is told
+    otherwise."""
 
 
 class Outline(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -95,7 +95,7 @@ _ENOUGH = {
 _ENOUGH_BESIDE = 256
 """The same for convolutions in front of recurrent layers, which may take the time, and, over images, in front of a
 decoder that goes step by step."""
-_NARROW = 64
+_NARROW = 128
 _FEW = 16
 """No more channels than these are hardly those of the network: its own are in a list."""
 _COLOURS = 4
@@ -126,7 +126,7 @@ _SPARSE = re.compile(
 """Recommendations from sparse features: looked up, summed, and a few dense layers."""
 _SOLVED = re.compile(
     r"(?i)broyden|anderson|odeint|fixed_?point|(^|_)m?deq($|_)|(?-i:DEQ)|slogdet|log_?abs_?det|^act_?norm|^inv(ertible)?_?(1x1)?_?conv"
-    r"|planar_?flow|real_?nvp|^glow$"
+    r"|(planar|radial)_?(flow|transform)|normali[sz]ing_?flow|real_?nvp|^glow$"
 )
 """Equilibria that are solved to a tolerance, and densities by a change of variables."""
 _RECURRENT = frozenset(("LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"))
@@ -184,7 +184,7 @@ class Networks:
             is_blind |= closure.is_blind
             steps |= closure.steps
             width = max(width, closure.width)
-        nature = nature_of(names)
+        nature = own = nature_of(names)
         recurs, sees_images = _recurs(names), _sees_images(names)
         if nature is Nature.DENSE and not is_open and not is_blind and not any(map(_hides, names)):
             own = max((self._own_width(path) for path in files), default=0)
@@ -208,7 +208,7 @@ class Networks:
             around.channels,
             recurs,
             sees_images,
-            needs_digits(names) or (not names and around.needs_float32),
+            needs_digits(names) or (own is Nature.UNKNOWN and around.needs_float32),
             around.nowhere and not names and not self._alone and bool(files),
         )
 
