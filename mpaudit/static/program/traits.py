@@ -209,7 +209,7 @@ def kernel_files(project: Project) -> frozenset[str]:
     dtypes that it was written for, which autocast does not ask it for."""
     found = {
         module.path for module in project.modules.values()
-        if any(source.startswith("torch.utils.cpp_extension") for _, source, _ in module.outline.imports)
+        if any(source.startswith(("torch.utils.cpp_extension", "torch.utils.ffi")) for _, source, _ in module.outline.imports)
         or module.imported_roots & _PACKAGES_OF_KERNELS
         or _calls_compiled(project, module)
     }  # fmt: skip
