@@ -19,6 +19,7 @@ from mpaudit.static.facts.widths import (
     is_on_cpu,
     is_small_data,
     is_small_net,
+    names_small_data,
     steps_through_time,
     widths_of_assignment,
     widths_of_call,
@@ -211,6 +212,7 @@ def _unit(
                 factors.update(factors_of(node.args))
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
             widths += widths_of_assignment(node, factors)
+            small_data = small_data or names_small_data(node)
         elif isinstance(node, (ast.For, ast.While)):
             steps = steps or steps_through_time(node)
         elif isinstance(node, ast.AugAssign):
@@ -256,13 +258,24 @@ def _add_names(names: set[str], nodes: Iterable[ast.expr]) -> None:
         if isinstance(node, ast.Name):
             names.add(node.id)
         elif isinstance(node, ast.Attribute):
-            names.add("Embedding" if _is_table_of_vectors(node) else node.attr)
+            names.add("Embedding" if _is_table_of_vectors(node) else "linalg" if _solves(node) else node.attr)
 
 
 def _is_table_of_vectors(node: ast.Attribute) -> bool:
     """`nn.Embedding.from_pretrained`, which makes no network."""
     made = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, "id", "")
     return node.attr == "from_pretrained" and made == "Embedding"
+
+
+_SOLVERS = frozenset(("inverse", "pinverse", "svd", "symeig", "cholesky", "qr", "lstsq", "solve", "lobpcg"))
+
+
+def _solves(node: ast.Attribute) -> bool:
+    """`torch.inverse`, `torch.linalg.svd`"""
+    base = node.value
+    if isinstance(base, ast.Attribute):
+        return base.attr == "linalg" and getattr(base.value, "id", "") == "torch" and node.attr != "norm"
+    return node.attr in _SOLVERS and getattr(base, "id", "") == "torch"
 
 
 def _bindings(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str, str]]:

@@ -348,7 +348,8 @@ class Unit(msgspec.Struct, frozen=True, array_like=True, gc=False):
     steps: bool = False
     """It calls a part of itself in a loop on what that part gave before, as a recurrent decoder does."""
     small_data: bool = False
-    """An option of the command line chooses MNIST or one of its variants unless it is told otherwise."""
+    """An option of the command line chooses MNIST or one of its variants unless it is told otherwise, or a constant
+    does."""
     channels: int = 0
     """As `width`, of what may be a number of channels of a convolution."""
     on_cpu: bool = False

@@ -135,6 +135,16 @@ def is_small_data(node: ast.Call) -> bool:
     return _chooses(node, _DATA_OPTION, _SMALL_DATA)
 
 
+def names_small_data(node: ast.Assign | ast.AnnAssign) -> bool:
+    """`DATASET = "FashionMNIST"`"""
+    targets: Iterable[ast.expr] = node.targets if isinstance(node, ast.Assign) else (node.target,)
+    return (
+        isinstance(node.value, ast.Constant)
+        and _SMALL_DATA.match(str(node.value.value)) is not None
+        and any(isinstance(target, ast.Name) and target.id.isupper() and "DATA" in target.id for target in targets)
+    )
+
+
 def is_on_cpu(node: ast.Call) -> bool:
     """`parser.add_argument("--device", default="cpu")`"""
     return _chooses(node, _DEVICE_OPTION, _CPU)

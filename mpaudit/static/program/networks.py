@@ -71,6 +71,8 @@ class Network(Struct, frozen=True, gc=False):
         if self.nature is Nature.CONVOLUTION and self.recurs:
             doubled = self.width == GROWN and self.channels > _FEW  # both directions of a narrow LSTM
             return max(self.channels, 0 if doubled else self.width) < _ENOUGH_BESIDE
+        if self.nature is Nature.CONVOLUTION and not self.sees_images:
+            return width < _ENOUGH_OF_SEQUENCES
         if self.nature is Nature.ATTENTION and self.recurs:
             return width < _ENOUGH[Nature.RECURRENT]
         return width < _ENOUGH[self.nature]
@@ -95,6 +97,8 @@ _ENOUGH = {
 _ENOUGH_BESIDE = 256
 """The same for convolutions in front of recurrent layers, which may take the time, and, over images, in front of a
 decoder that goes step by step."""
+_ENOUGH_OF_SEQUENCES = 256
+"""The same for convolutions over sequences alone, which are short."""
 _NARROW = 128
 _FEW = 16
 """No more channels than these are hardly those of the network: its own are in a list."""
@@ -125,10 +129,11 @@ _SPARSE = re.compile(
 )
 """Recommendations from sparse features: looked up, summed, and a few dense layers."""
 _SOLVED = re.compile(
-    r"(?i)broyden|anderson|odeint|fixed_?point|(^|_)m?deq($|_)|(?-i:DEQ)|slogdet|log_?abs_?det|^act_?norm|^inv(ertible)?_?(1x1)?_?conv"
+    r"(?i)^linalg$|broyden|anderson|odeint|fixed_?point|(^|_)m?deq($|_)|(?-i:DEQ)|slogdet|log_?abs_?det|^act_?norm|^inv(ertible)?_?(1x1)?_?conv"
     r"|(planar|radial)_?(flow|transform)|normali[sz]ing_?flow|real_?nvp|^glow$"
 )
-"""Equilibria that are solved to a tolerance, and densities by a change of variables."""
+"""Equilibria that are solved to a tolerance, densities by a change of variables, and inverses of matrices, which there
+are none of in 16 bits."""
 _RECURRENT = frozenset(("LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"))
 _CELL = re.compile(r"(LSTM|GRU|RNN)Cell$")
 _DENSE = frozenset(("Linear", "LazyLinear", "Bilinear", "linear", "bilinear", "matmul", "mm", "bmm", "einsum", "addmm"))

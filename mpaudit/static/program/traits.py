@@ -162,10 +162,14 @@ def toy_files(project: Project) -> frozenset[str]:
     return frozenset(
         module.path for module in project.modules.values()
         if folders.get(os.path.dirname(module.path)) is False or module.names & _TOYS
-    ) | {
-        module.path for script in scripts
-        for module in (project.modules[script], *_imported_through_packages(project, project.modules[script]))
-    }  # fmt: skip
+    ) | scripts | _imported_alone(project, scripts)
+
+
+def _imported_alone(project: Project, scripts: frozenset[str]) -> frozenset[str]:
+    """What some scripts import and no other file does."""
+    own = {m.path for script in scripts for m in _imported_through_packages(project, project.modules[script])}
+    others = (module for module in project.modules.values() if module.path not in own | scripts) if own else ()
+    return frozenset(own) - {found.path for module in others for found in _imported(project, module)}
 
 
 def _with_option(project: Project, has: Callable[[ir.Unit], bool]) -> frozenset[str]:
@@ -219,10 +223,9 @@ def kernel_files(project: Project) -> frozenset[str]:
 
 
 _PACKAGES_OF_KERNELS = frozenset(
-    ("inplace_abn", "MinkowskiEngine", "pointnet2_ops", "pointnet2", "knn_cuda", "KNN_CUDA", "chamfer_distance",
-     "nvdiffrast", "diff_gaussian_rasterization", "pytorch3d", "kaolin")
-)  # fmt: skip
-"""Packages whose layers or losses are kernels for float32."""
+    ("MinkowskiEngine", "pointnet2_ops", "knn_cuda", "nvdiffrast", "diff_gaussian_rasterization")
+)
+"""Packages whose layers are kernels for float32."""
 
 
 def _calls_compiled(project: Project, module: ModuleInfo) -> bool:
@@ -231,13 +234,13 @@ def _calls_compiled(project: Project, module: ModuleInfo) -> bool:
     if not any("Function" in unit.calls and "backward" in unit.defines for unit in module.outline.units):
         return False
     return any(
-        source and not is_known(source) and _COMPILED.search(f"{source} {name}") and project.find(module, source) is None
+        source and not is_known(source) and _COMPILED.search(f"{source} {name.lower()}") and project.find(module, source) is None
         and (not name or project.find(module, f"{source.rstrip('.')}.{name}") is None)
         for _, source, name in module.outline.imports
     )  # fmt: skip
 
 
-_COMPILED = re.compile(r"cuda|cupy|^tvm|kernel|native|_ext|_C$|3[dD]|(?<![^ ])[A-Z]\w*[a-z]")
+_COMPILED = re.compile(r"cuda|cupy|^tvm|kernel|native|_ext|_c$|_C |3[dD]|^[A-Z]\w*[a-z]")
 """Names that extension modules have: in capitals, or after what they are."""
 
 
@@ -265,7 +268,10 @@ def _names_around(project: Project, site: Site) -> frozenset[str]:
     return names_in(home.node) if home is not None else project.modules[site.path].names
 
 
-_REHEARSES = re.compile(r"(?i)_*(tests?|benchmark|measure|profile|speed_?test|time_?it)(_|$)")
+_REHEARSES = re.compile(
+    r"(?i)_*(tests?|benchmark|measure|profile|speed_?test|time_?it|lr_?find(er)?|find_?lr|(lr_?)?range_?test)(_|$)"
+)
+"""A search for a learning rate is over after some hundred steps."""
 
 
 def simulator_files(project: Project) -> frozenset[str]:

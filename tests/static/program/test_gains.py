@@ -333,8 +333,63 @@ def test_kernels_that_were_compiled_elsewhere(ops: str, tmp_path: Path) -> None:
     assert confidences(tmp_path, files) == ["possible"]
 
 
-@pytest.mark.parametrize("package", ["inplace_abn", "MinkowskiEngine", "pointnet2_ops.pointnet2_utils"])
+@pytest.mark.parametrize("package", ["MinkowskiEngine", "pointnet2_ops.pointnet2_utils"])
 def test_layers_of_a_package_with_kernels_for_float32(package: str, tmp_path: Path) -> None:
     net = NET.replace("from torch import nn", f"from torch import nn\nfrom {package} import Layer")
     files = {"net.py": net, "train.py": TRAIN.format(option="--lr", default="0.1")}
     assert confidences(tmp_path, files) == ["possible"]
+
+
+SEARCH = """
+import torch
+import torch.nn.functional as F
+from net import Net
+
+class Learner:
+    def __init__(self, loader):
+        self.loader = loader
+        self.net = Net().cuda()
+        self.optimizer = torch.optim.SGD(self.net.parameters(), lr=1e-8)
+
+    def {name}(self):
+        for x, y in self.loader:
+            loss = F.cross_entropy(self.net(x.cuda()), y.cuda())
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            self.optimizer.param_groups[0]["lr"] *= 1.1
+"""
+
+
+@pytest.mark.parametrize(("name", "expected"), [("find_lr", []), ("lr_range_test", []), ("fit", ["likely"])])
+def test_a_search_for_a_learning_rate(name: str, expected: list[str], tmp_path: Path) -> None:
+    assert confidences(tmp_path, {"net.py": NET, "learner.py": SEARCH.format(name=name)}) == expected
+
+
+@pytest.mark.parametrize(("data", "expected"), [("FashionMNIST", []), ("ImageNet", ["likely"])])
+def test_small_data_by_a_constant(data: str, expected: list[str], tmp_path: Path) -> None:
+    script = f'DATASET = "{data}"\n' + TRAIN.format(option="--lr", default="0.1")
+    assert confidences(tmp_path, {"net.py": NET, "train.py": script}) == expected
+
+
+def test_what_a_script_for_small_data_shares_with_another(tmp_path: Path) -> None:
+    small = 'DATASET = "MNIST"\n' + TRAIN.format(option="--lr", default="0.1")
+    files = {"net.py": NET, "small.py": small, "train.py": TRAIN.format(option="--lr", default="0.1")}
+    assert confidences(tmp_path, files) == ["likely"]
+
+
+@pytest.mark.parametrize(
+    ("solved", "confidence"),
+    [("torch.inverse(x)", "possible"), ("torch.linalg.svd(x)[1]", "possible"), ("torch.linalg.norm(x)", "likely")],
+)
+def test_inverses_of_matrices_have_no_sixteen_bits(solved: str, confidence: str, tmp_path: Path) -> None:
+    net = NET.replace("self.out(self.body(x)", f"self.out(self.body({solved})").replace("from torch", "import torch\nfrom torch")
+    files = {"net.py": net, "train.py": TRAIN.format(option="--lr", default="0.1")}
+    assert confidences(tmp_path, files) == [confidence]
+
+
+@pytest.mark.parametrize(("width", "confidence"), [(150, "possible"), (450, "likely")])
+def test_convolutions_over_sequences_alone(width: int, confidence: str, tmp_path: Path) -> None:
+    net = NET.replace("Conv2d", "Conv1d").replace("width=512", f"width={width}").replace("(2, 3)", "2")
+    files = {"net.py": net, "train.py": TRAIN.format(option="--lr", default="0.1")}
+    assert confidences(tmp_path, files) == [confidence]
