@@ -16,6 +16,7 @@ from mpaudit.static.facts.ir import Outline, SyntaxProblem, Unit
 from mpaudit.static.facts.widths import (
     Width,
     factors_of,
+    is_convolution,
     is_on_cpu,
     is_small_data,
     is_small_net,
@@ -184,6 +185,7 @@ def _unit(
     widths: list[Width] = []
     factors: dict[str, int] = {}
     looks_up, steps, small_data, on_cpu, small_net = False, False, False, False, False
+    convolutions, repeats = 0, False
     while pending:
         node = pending.pop()
         if isinstance(node, (ast.Name, ast.Constant)):
@@ -196,6 +198,7 @@ def _unit(
         if isinstance(node, ast.Call):
             _add_names(calls, (node.func, *node.args, *[keyword.value for keyword in node.keywords]))
             looks_up = looks_up or isinstance(node.func, (ast.Subscript, ast.Call))
+            convolutions += is_convolution(node)
             widths += widths_of_call(node, factors)
             small_data = small_data or is_small_data(node)
             on_cpu = on_cpu or is_on_cpu(node)
@@ -215,6 +218,9 @@ def _unit(
             small_data = small_data or names_small_data(node)
         elif isinstance(node, (ast.For, ast.While)):
             steps = steps or steps_through_time(node)
+            repeats = True
+        elif isinstance(node, (ast.ListComp, ast.GeneratorExp)):
+            repeats = True
         elif isinstance(node, ast.AugAssign):
             widths += widths_of_growth(node)
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -243,6 +249,7 @@ def _unit(
         max((width.number for width in widths if width.of_channels), default=0),
         on_cpu,
         small_net,
+        0 if repeats else convolutions,
     )
 
 
@@ -262,8 +269,9 @@ def _add_names(names: set[str], nodes: Iterable[ast.expr]) -> None:
 
 
 def _is_table_of_vectors(node: ast.Attribute) -> bool:
-    """`nn.Embedding.from_pretrained`, which makes no network."""
-    made = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, "id", "")
+    """`nn.Embedding.from_pretrained` and `nn.Embedding(...).from_pretrained`, which make no network."""
+    base = node.value.func if isinstance(node.value, ast.Call) else node.value
+    made = base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "")
     return node.attr == "from_pretrained" and made == "Embedding"
 
 

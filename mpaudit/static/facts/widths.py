@@ -127,7 +127,18 @@ def _names(node: ast.expr) -> list[str]:
 
 _DATA_OPTION = re.compile("data")
 _DEVICE_OPTION = re.compile(r"(?i)^-*(\w+[-_])?(device|dev|backend|accelerator)$")
+_WIDENS_OPTION = re.compile(r"(?i)^-*widen[-_]?factor$")
+_NARROW_FACTOR = re.compile(r"^[12]$")
 _NET_OPTION = re.compile(r"(?i)^-*(\w+[-_])?(model|arch|architecture|net|network|backbone)([-_](\w|name|type|arch))?$")
+
+
+def is_convolution(node: ast.Call) -> bool:
+    """`nn.Conv2d(3, 64, 3)`"""
+    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    return _LAYER.search(name) is not None
+
+
+_LAYER = re.compile(r"Conv(Transpose)?[123]d$")
 
 
 def is_small_data(node: ast.Call) -> bool:
@@ -151,8 +162,8 @@ def is_on_cpu(node: ast.Call) -> bool:
 
 
 def is_small_net(node: ast.Call) -> bool:
-    """`parser.add_argument("--arch", default="resnet20")`"""
-    return _chooses(node, _NET_OPTION, _SMALL_NET)
+    """`parser.add_argument("--arch", default="resnet20")`, `parser.add_argument("--widen-factor", default=2)`"""
+    return _chooses(node, _NET_OPTION, _SMALL_NET) or _chooses(node, _WIDENS_OPTION, _NARROW_FACTOR)
 
 
 def _chooses(node: ast.Call, option: re.Pattern[str], default: re.Pattern[str]) -> bool:

@@ -269,7 +269,8 @@ def _names_around(project: Project, site: Site) -> frozenset[str]:
 
 
 _REHEARSES = re.compile(
-    r"(?i)_*(tests?|benchmark|measure|profile|speed_?test|time_?it|lr_?find(er)?|find_?lr|(lr_?)?range_?test)(_|$)"
+    r"(?i)_*(tests?|benchmark|measure|profile|time_?it|lr_?find(er)?|find_?lr|(lr_?)?range_?test"
+    r"|(\w+_)?(speed|memory|throughput|timing)_?(test|check|bench(mark)?))(_|$)"
 )
 """A search for a learning rate is over after some hundred steps."""
 

@@ -89,8 +89,17 @@ _ARITHMETIC = frozenset(
 
 
 def _makes_by_name(expr: ir.Call) -> bool:
-    """`models[name](**options)`: what is looked up is what makes a network, which is given no tensor."""
-    return isinstance(expr.func, ir.Sub) and not expr.args and any(name == "" for name, _ in expr.keywords)
+    """`models[name](**options)`, `lib.models.unet(channels=3)`: what is looked up is what makes a network, which is
+    given no tensor."""
+    if expr.args:
+        return False
+    if isinstance(expr.func, ir.Sub):
+        return any(name == "" for name, _ in expr.keywords)
+    return isinstance(expr.func, ir.Attr) and _OF_MAKERS.search(text_of(expr.func.base)) is not None
+
+
+_OF_MAKERS = re.compile(r"(^|\.)(models|networks|nets|archs|architectures|backbones)$")
+"""Modules that hold what makes networks."""
 
 
 def role_of(run: Run, fr: Frame, key: Key, path: str) -> str:

@@ -393,3 +393,97 @@ def test_convolutions_over_sequences_alone(width: int, confidence: str, tmp_path
     net = NET.replace("Conv2d", "Conv1d").replace("width=512", f"width={width}").replace("(2, 3)", "2")
     files = {"net.py": net, "train.py": TRAIN.format(option="--lr", default="0.1")}
     assert confidences(tmp_path, files) == [confidence]
+
+
+SHALLOW = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(1, 32, 5), nn.ReLU(), nn.Conv2d(32, 64, 5), nn.ReLU())
+        self.out = nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.out(self.body(x).mean((2, 3)))
+"""
+DEEP = SHALLOW.replace("nn.Conv2d(32, 64, 5), nn.ReLU()", "*[nn.Conv2d(64, 64, 5) for _ in range(17)]")
+
+
+@pytest.mark.parametrize(("net", "confidence"), [(SHALLOW, "possible"), (DEEP, "likely")])
+def test_a_few_narrow_convolutions(net: str, confidence: str, tmp_path: Path) -> None:
+    files = {"net.py": net, "train.py": TRAIN.format(option="--lr", default="0.1")}
+    assert confidences(tmp_path, files) == [confidence]
+
+
+LOOKED_UP_IN_A_PACKAGE = """
+import torch
+import torch.nn.functional as F
+import lib
+
+def main(args, loader):
+    if args.small:
+        model = lib.models.small_unet(size=args.size, channels=3)
+    else:
+        model = lib.models.large_unet(size=args.size, channels=3)
+    model.to("cuda")
+    optimizer = torch.optim.Adam(model.parameters())
+    for x, y in loader:
+        loss = F.cross_entropy(model(x.cuda()), y.cuda())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+"""
+
+
+def test_what_a_package_of_models_makes_is_not_run_there(tmp_path: Path) -> None:
+    lib = {"lib/__init__.py": "", "lib/models/__init__.py": "from .unets import *\n", "lib/models/unets.py": NET}
+    assert found(tmp_path, {**lib, "train.py": LOOKED_UP_IN_A_PACKAGE}) == [(14, "likely")]
+
+
+def test_vectors_that_an_embedding_is_made_of(tmp_path: Path) -> None:
+    net = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, vectors, hidden=50):
+        super().__init__()
+        self.embed = nn.Embedding(num_embeddings=9, embedding_dim=50).from_pretrained(vectors)
+        self.body = nn.GRU(50, hidden, bidirectional=True)
+
+    def forward(self, x):
+        return self.body(self.embed(x))[0]
+"""
+    files = {"net.py": net, "train.py": TRAIN.format(option="--lr", default="0.1").replace("Net()", "Net(loader.vectors)")}
+    assert confidences(tmp_path, files) == ["possible"]
+
+
+def test_a_network_that_is_widened_little_by_default(tmp_path: Path) -> None:
+    script = "import small_data\n" + TRAIN.format(option="--widen-factor", default="2").replace('"2"', "2")
+    net = WIDE.format(factor="widen=1")
+    assert confidences(tmp_path, {"small_data.py": SMALL_DATA, "net.py": net, "train.py": script}) == ["possible"]
+
+
+SPEED = """
+import torch
+import torch.nn.functional as F
+
+def {name}(net, x, y):
+    net = net.cuda()
+    scaler = torch.cuda.amp.GradScaler()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    for i in range(1000):
+        with torch.autocast("cuda", dtype=torch.float16):
+            loss = F.cross_entropy(net(x), y)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+"""
+
+
+@pytest.mark.parametrize(("name", "codes"), [("model_speed_test", []), ("fit", ["MPA228"])])
+def test_gradients_that_add_up_in_a_measurement(name: str, codes: list[str], tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "net.py").write_text(SPEED.format(name=name), encoding="utf-8")
+    settings = Settings(root=str(tmp_path), codes=("MPA228",))
+    assert [f.code for f in lint(["."], settings, cwd=tmp_path, use_cache=False).findings] == codes
