@@ -113,6 +113,8 @@ _COLOURS = 4
 _MERE = (Nature.TABLES, Nature.DENSE, Nature.RECURRENT)
 """What a network may hold beside something heavier that is not in sight."""
 
+SOLVES = "linalg"
+"""Stands for an inverse or a decomposition of a matrix among the names of what is called."""
 LIBRARY = "*"
 """Stands for a network of a library of models among the names of layers."""
 
@@ -263,7 +265,7 @@ class Networks:
                 channels=max((unit.channels for unit in units), default=0),
                 recurs=_recurs(names),
                 sees_images=_sees_images(names),
-                needs_float32=needs_digits(names),
+                needs_float32=needs_digits(names - {SOLVES}),  # some file may well, and not for the network
                 nowhere=nowhere,
             )
         return known
