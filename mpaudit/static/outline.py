@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 from mpaudit.static.facts.ir import Outline, SyntaxProblem, Unit
 from mpaudit.static.facts.widths import (
     Width,
+    data_of_table,
     factors_of,
     is_convolution,
     is_on_cpu,
@@ -186,6 +187,7 @@ def _unit(
     factors: dict[str, int] = {}
     looks_up, steps, small_data, on_cpu, small_net = False, False, False, False, False
     convolutions, repeats = 0, False
+    tables: list[bool] = []
     while pending:
         node = pending.pop()
         if isinstance(node, (ast.Name, ast.Constant)):
@@ -221,6 +223,8 @@ def _unit(
             repeats = True
         elif isinstance(node, (ast.ListComp, ast.GeneratorExp)):
             repeats = True
+        elif isinstance(node, ast.Dict):
+            tables += data_of_table(node)
         elif isinstance(node, ast.AugAssign):
             widths += widths_of_growth(node)
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -245,7 +249,7 @@ def _unit(
         max((width.number for width in widths), default=0),
         looks_up,
         steps,
-        small_data,
+        small_data or (bool(tables) and all(tables)),
         max((width.number for width in widths if width.of_channels), default=0),
         on_cpu,
         small_net,

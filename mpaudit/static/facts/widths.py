@@ -32,6 +32,7 @@ _SMALL_NET = re.compile(
     r"|^(le_?net_?5?|mlp|simple_?(cnn|net))$"
 )
 """Networks that were made for images of 32 by 32 pixels or less, of at most 256 channels."""
+_SMALL_RESNET = re.compile(r"(?i)^(preact_?)?resnet_?(20|32|44|56|110)(_?cifar\d*)?$")
 
 
 class Width(NamedTuple):
@@ -146,6 +147,13 @@ def is_small_data(node: ast.Call) -> bool:
     return _chooses(node, _DATA_OPTION, _SMALL_DATA)
 
 
+def data_of_table(node: ast.Dict) -> Iterator[bool]:
+    """Of `{"dataset": "MNIST"}`, whether the data is small; nothing of a table that names none."""
+    for key, value in zip(node.keys, node.values, strict=True):
+        if isinstance(key, ast.Constant) and isinstance(value, ast.Constant) and key.value in ("dataset", "data"):
+            yield _SMALL_DATA.match(str(value.value)) is not None
+
+
 def names_small_data(node: ast.Assign | ast.AnnAssign) -> bool:
     """`DATASET = "FashionMNIST"`"""
     targets: Iterable[ast.expr] = node.targets if isinstance(node, ast.Assign) else (node.target,)
@@ -162,8 +170,13 @@ def is_on_cpu(node: ast.Call) -> bool:
 
 
 def is_small_net(node: ast.Call) -> bool:
-    """`parser.add_argument("--arch", default="resnet20")`, `parser.add_argument("--widen-factor", default=2)`"""
-    return _chooses(node, _NET_OPTION, _SMALL_NET) or _chooses(node, _WIDENS_OPTION, _NARROW_FACTOR)
+    """`parser.add_argument("--arch", default="resnet20")`, `parser.add_argument("--widen-factor", default=2)`, and
+    `resnet20_cifar()`."""
+    return (
+        _chooses(node, _NET_OPTION, _SMALL_NET)
+        or _chooses(node, _WIDENS_OPTION, _NARROW_FACTOR)
+        or (isinstance(node.func, ast.Name) and _SMALL_RESNET.match(node.func.id) is not None)
+    )
 
 
 def _chooses(node: ast.Call, option: re.Pattern[str], default: re.Pattern[str]) -> bool:

@@ -200,11 +200,12 @@ class Networks:
             steps |= closure.steps
             width = max(width, closure.width)
             convolutions.append(closure.convolutions)
-        nature = own = nature_of(names)
+        own = nature_of(names)
+        nature = own
         recurs, sees_images = _recurs(names), _sees_images(names)
         if nature is Nature.DENSE and not is_open and not is_blind and not any(map(_hides, names)):
-            own = max((self._own_width(path) for path in files), default=0)
-            return Network(nature, max(width, own), needs_float32=needs_digits(names))
+            beside = max((self._own_width(path) for path in files), default=0)
+            return Network(nature, max(width, beside), needs_float32=needs_digits(names))
         if (
             nature < Nature.ATTENTION
             and nature is not Nature.GRAPH

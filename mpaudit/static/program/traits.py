@@ -159,10 +159,15 @@ def toy_files(project: Project) -> frozenset[str]:
             folder = os.path.dirname(module.path)
             folders[folder] = folders.get(folder, False) or bool(module.names & _NO_TOYS)
     scripts = _with_option(project, lambda unit: unit.small_data)
-    return frozenset(
-        module.path for module in project.modules.values()
-        if folders.get(os.path.dirname(module.path)) is False or module.names & _TOYS
-    ) | scripts | _imported_alone(project, scripts)
+    return (
+        frozenset(
+            module.path
+            for module in project.modules.values()
+            if folders.get(os.path.dirname(module.path)) is False or module.names & _TOYS
+        )
+        | scripts
+        | _imported_alone(project, scripts)
+    )
 
 
 def _imported_alone(project: Project, scripts: frozenset[str]) -> frozenset[str]:
@@ -175,7 +180,7 @@ def _imported_alone(project: Project, scripts: frozenset[str]) -> frozenset[str]
 def _with_option(project: Project, has: Callable[[ir.Unit], bool]) -> frozenset[str]:
     """The scripts with an option of the command line, in a file of options or of their own."""
     found = {module.path for module in project.modules.values() if any(map(has, module.outline.units))}
-    return found | _importers(project, found)
+    return frozenset(found) | _importers(project, found)
 
 
 def _imported_through_packages(project: Project, module: ModuleInfo) -> Iterator[ModuleInfo]:
@@ -213,7 +218,7 @@ def kernel_files(project: Project) -> frozenset[str]:
     dtypes that it was written for, which autocast does not ask it for."""
     found = {
         module.path for module in project.modules.values()
-        if any(source.startswith(("torch.utils.cpp_extension", "torch.utils.ffi")) for _, source, _ in module.outline.imports)
+        if any(source.startswith(_COMPILERS) for _, source, _ in module.outline.imports)
         or module.imported_roots & _PACKAGES_OF_KERNELS
         or _calls_compiled(project, module)
     }  # fmt: skip
@@ -222,8 +227,9 @@ def kernel_files(project: Project) -> frozenset[str]:
     return frozenset(found)
 
 
+_COMPILERS = ("torch.utils.cpp_extension", "torch.utils.ffi")
 _PACKAGES_OF_KERNELS = frozenset(
-    ("MinkowskiEngine", "pointnet2_ops", "knn_cuda", "nvdiffrast", "diff_gaussian_rasterization")
+    ("MinkowskiEngine", "sparseconvnet", "pointnet2_ops", "knn_cuda", "nvdiffrast", "diff_gaussian_rasterization")
 )
 """Packages whose layers are kernels for float32."""
 
@@ -234,12 +240,31 @@ def _calls_compiled(project: Project, module: ModuleInfo) -> bool:
     if not any("Function" in unit.calls and "backward" in unit.defines for unit in module.outline.units):
         return False
     return any(
-        source and not is_known(source) and _COMPILED.search(f"{source} {name.lower()}") and project.find(module, source) is None
-        and (not name or project.find(module, f"{source.rstrip('.')}.{name}") is None)
+        _is_compiled_beside(project, module, source, name) or _is_compiled_elsewhere(project, module, source, name)
         for _, source, name in module.outline.imports
-    )  # fmt: skip
+    )
 
 
+def _is_compiled_elsewhere(project: Project, module: ModuleInfo, source: str, name: str) -> bool:
+    return (
+        bool(source)
+        and not is_known(source)
+        and _COMPILED.search(f"{source} {name.lower()}") is not None
+        and project.find(module, source) is None
+        and (not name or project.find(module, f"{source.rstrip('.')}.{name}") is None)
+    )
+
+
+def _is_compiled_beside(project: Project, module: ModuleInfo, source: str, name: str) -> bool:
+    """`from . import _ext`, of which the project holds nothing before it is built."""
+    return (
+        source.startswith(".")
+        and _EXTENSION.search(name) is not None
+        and project.find(module, f"{source}{name}" if not source.strip(".") else f"{source}.{name}") is None
+    )
+
+
+_EXTENSION = re.compile(r"^_?ext$|_ext$|^_C$|_cuda$")
 _COMPILED = re.compile(r"cuda|cupy|^tvm|kernel|native|_ext|_c$|_C |3[dD]|^[A-Z]\w*[a-z]")
 """Names that extension modules have: in capitals, or after what they are."""
 

@@ -66,9 +66,7 @@ def confidences(folder: Path, files: dict[str, str]) -> list[str]:
         ("--map-location", "cpu", "likely"),
     ],
 )
-def test_an_option_that_stays_on_the_cpu_by_default(
-    option: str, default: str, confidence: str, tmp_path: Path
-) -> None:
+def test_an_option_that_stays_on_the_cpu_by_default(option: str, default: str, confidence: str, tmp_path: Path) -> None:
     script = TRAIN.format(option=option, default=default)
     assert confidences(tmp_path, {"train.py": script, "net.py": NET}) == [confidence]
 
@@ -192,9 +190,7 @@ class Net(nn.Module):
 @pytest.mark.parametrize(
     ("factor", "confidence"), [("widen=2", "possible"), ("widen=10", "likely"), ("widen", "likely")]
 )
-def test_a_narrow_network_on_small_images_that_another_file_loads(
-    factor: str, confidence: str, tmp_path: Path
-) -> None:
+def test_a_narrow_network_on_small_images_that_another_file_loads(factor: str, confidence: str, tmp_path: Path) -> None:
     script = "import small_data\n" + TRAIN.format(option="--lr", default="0.1")
     files = {"small_data.py": SMALL_DATA, "net.py": WIDE.format(factor=factor), "train.py": script}
     assert confidences(tmp_path, files) == [confidence]
@@ -324,7 +320,12 @@ class Gather(Function):
 
 
 @pytest.mark.parametrize(
-    "ops", [COMPILED, COMPILED.replace("from _ext import points", "import tvm\nfrom tvm.contrib import points")]
+    "ops",
+    [
+        COMPILED,
+        COMPILED.replace("_ext import points", ". import _ext as points"),
+        COMPILED.replace("from _ext import points", "import tvm\nfrom tvm.contrib import points"),
+    ],
 )
 def test_kernels_that_were_compiled_elsewhere(ops: str, tmp_path: Path) -> None:
     net = NET.replace("from torch import nn", "from torch import nn\nfrom ops import Gather")
@@ -333,7 +334,7 @@ def test_kernels_that_were_compiled_elsewhere(ops: str, tmp_path: Path) -> None:
     assert confidences(tmp_path, files) == ["possible"]
 
 
-@pytest.mark.parametrize("package", ["MinkowskiEngine", "pointnet2_ops.pointnet2_utils"])
+@pytest.mark.parametrize("package", ["sparseconvnet", "MinkowskiEngine", "pointnet2_ops.pointnet2_utils"])
 def test_layers_of_a_package_with_kernels_for_float32(package: str, tmp_path: Path) -> None:
     net = NET.replace("from torch import nn", f"from torch import nn\nfrom {package} import Layer")
     files = {"net.py": net, "train.py": TRAIN.format(option="--lr", default="0.1")}
@@ -383,7 +384,9 @@ def test_what_a_script_for_small_data_shares_with_another(tmp_path: Path) -> Non
     [("torch.inverse(x)", "possible"), ("torch.linalg.svd(x)[1]", "possible"), ("torch.linalg.norm(x)", "likely")],
 )
 def test_inverses_of_matrices_have_no_sixteen_bits(solved: str, confidence: str, tmp_path: Path) -> None:
-    net = NET.replace("self.out(self.body(x)", f"self.out(self.body({solved})").replace("from torch", "import torch\nfrom torch")
+    net = NET.replace("self.out(self.body(x)", f"self.out(self.body({solved})").replace(
+        "from torch", "import torch\nfrom torch"
+    )
     files = {"net.py": net, "train.py": TRAIN.format(option="--lr", default="0.1")}
     assert confidences(tmp_path, files) == [confidence]
 
@@ -454,7 +457,10 @@ class Net(nn.Module):
     def forward(self, x):
         return self.body(self.embed(x))[0]
 """
-    files = {"net.py": net, "train.py": TRAIN.format(option="--lr", default="0.1").replace("Net()", "Net(loader.vectors)")}
+    files = {
+        "net.py": net,
+        "train.py": TRAIN.format(option="--lr", default="0.1").replace("Net()", "Net(loader.vectors)"),
+    }
     assert confidences(tmp_path, files) == ["possible"]
 
 
@@ -487,3 +493,17 @@ def test_gradients_that_add_up_in_a_measurement(name: str, codes: list[str], tmp
     (tmp_path / "net.py").write_text(SPEED.format(name=name), encoding="utf-8")
     settings = Settings(root=str(tmp_path), codes=("MPA228",))
     assert [f.code for f in lint(["."], settings, cwd=tmp_path, use_cache=False).findings] == codes
+
+
+@pytest.mark.parametrize(("made", "confidence"), [("resnet20_cifar", "possible"), ("resnet50_cifar", "likely")])
+def test_a_network_for_small_images_that_a_script_makes(made: str, confidence: str, tmp_path: Path) -> None:
+    script = "import small_data\n" + TRAIN.format(option="--lr", default="0.1")
+    script = script.replace("import Net", f"import Net as {made}").replace("Net()", f"{made}()")
+    assert confidences(tmp_path, {"small_data.py": SMALL_DATA, "net.py": NET, "train.py": script}) == [confidence]
+
+
+@pytest.mark.parametrize(("data", "expected"), [("MNIST", []), ("CelebA", ["likely"])])
+def test_small_data_in_a_table_of_settings(data: str, expected: list[str], tmp_path: Path) -> None:
+    script = "from config import params\n" + TRAIN.format(option="--lr", default="0.1")
+    files = {"net.py": NET, "train.py": script, "config.py": f"params = {{'lr': 0.1, 'dataset': '{data}'}}\n"}
+    assert confidences(tmp_path, files) == expected
