@@ -53,6 +53,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
     from .program.traits import (
         compute_dtypes,
         computes_in_float64,
+        cpu_files,
         kernel_files,
         low_precision_files,
         lowers_otherwise,
@@ -61,8 +62,10 @@ def answer(question: Question) -> tuple[Stored, ...]:
         set_for_a_while,
         simulator_files,
         small_image_files,
+        small_net_files,
         stepwise_files,
         toy_files,
+        trials,
         turns_tf32_on,
         version_shims,
     )
@@ -90,6 +93,9 @@ def answer(question: Question) -> tuple[Stored, ...]:
         rehearsals=rehearsals(project, trace),
         stepwise=stepwise_files(project),
         toys=toy_files(project),
+        small_nets=small_net_files(project),
+        on_cpu=cpu_files(project),
+        trials=trials(project, trace),
         resumable=resumable(project, trace),
         homes={saved.site: project.function_at(saved.site) for saved in trace.saved},
         never_saved=never_saved(project) if trace.saved else (),

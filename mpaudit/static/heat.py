@@ -28,7 +28,7 @@ that holds nothing else can have no finding."""
 PROJECT_TRIGGERS = frozenset(
     (
         r"load_state_dict", r"allow_tf32", r"fp32_precision", r"set_float32_matmul_precision", r"cpp_extension",
-        r"nn\.Module\b", r"\(Module\)",
+        r"utils\.ffi\b", r"nn\.Module\b", r"\(Module\)", r"\bautograd\.Function\b", r"\(Function\)",
     )
 )  # fmt: skip
 """What checks ask of a project as a whole: whether anything resumes a training, turns TF32 on, or compiles kernels, and

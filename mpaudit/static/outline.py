@@ -16,7 +16,13 @@ from typing import NamedTuple, Protocol
 from mpaudit.static.facts.ir import Outline, SyntaxProblem, Unit
 from mpaudit.static.facts.widths import (
     Width,
+    data_of_table,
+    factors_of,
+    is_convolution,
+    is_on_cpu,
     is_small_data,
+    is_small_net,
+    names_small_data,
     steps_through_time,
     widths_of_assignment,
     widths_of_call,
@@ -179,11 +185,16 @@ def _unit(
     hot_defines: set[str] = set()
     pending: list[object] = list(unit.statements)
     widths: list[Width] = []
-    looks_up, steps, small_data = False, False, False
+    factors: dict[str, int] = {}
+    looks_up, steps, small_data, on_cpu, small_net = False, False, False, False, False
+    convolutions, repeats = 0, False
+    tables: list[bool] = []
     while pending:
         node = pending.pop()
         kind: type = type(node)
         if isinstance(node, ast.Attribute):
+            if node.attr in _LAYERS_BY_NAME:
+                calls.add(node.attr)
             pending.append(node.value)
             continue
         if kind not in _TELLING:
@@ -191,8 +202,11 @@ def _unit(
         elif isinstance(node, ast.Call):
             _add_names(calls, (node.func, *node.args, *[keyword.value for keyword in node.keywords]))
             looks_up = looks_up or isinstance(node.func, (ast.Subscript, ast.Call))
-            widths += widths_of_call(node)
+            convolutions += is_convolution(node)
+            widths += widths_of_call(node, factors)
             small_data = small_data or is_small_data(node)
+            on_cpu = on_cpu or is_on_cpu(node)
+            small_net = small_net or is_small_net(node)
         elif isinstance(node, _Definition):
             _add_names(calls, node.decorator_list)
             if isinstance(node, ast.ClassDef):
@@ -202,10 +216,17 @@ def _unit(
                 hot_defines.add(node.name)
             if not isinstance(node, ast.ClassDef):
                 widths += widths_of_defaults(node.args)
+                factors.update(factors_of(node.args))
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
-            widths += widths_of_assignment(node)
+            widths += widths_of_assignment(node, factors)
+            small_data = small_data or names_small_data(node)
         elif isinstance(node, (ast.For, ast.While)):
             steps = steps or steps_through_time(node)
+            repeats = True
+        elif isinstance(node, (ast.ListComp, ast.GeneratorExp)):
+            repeats = True
+        elif isinstance(node, ast.Dict):
+            tables += data_of_table(node)
         elif isinstance(node, ast.AugAssign):
             widths += widths_of_growth(node)
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -230,15 +251,20 @@ def _unit(
         max((width.number for width in widths), default=0),
         looks_up,
         steps,
-        small_data,
+        small_data or (bool(tables) and all(tables)),
         max((width.number for width in widths if width.of_channels), default=0),
+        on_cpu,
+        small_net,
+        0 if repeats else convolutions,
     )
 
 
+_LAYERS_BY_NAME = frozenset(("LSTM", "GRU", "RNN"))
+"""Classes that are kept and called by another name: `self.cell = nn.LSTM`."""
 _TELLING = frozenset(
     (
         ast.Call, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.For, ast.While,
-        ast.AugAssign, ast.Import, ast.ImportFrom,
+        ast.AugAssign, ast.Import, ast.ImportFrom, ast.ListComp, ast.GeneratorExp, ast.Dict,
     )
 )  # fmt: skip
 """Nodes that say something by themselves."""
@@ -263,13 +289,25 @@ def _add_names(names: set[str], nodes: Iterable[ast.expr]) -> None:
         if isinstance(node, ast.Name):
             names.add(node.id)
         elif isinstance(node, ast.Attribute):
-            names.add("Embedding" if _is_table_of_vectors(node) else node.attr)
+            names.add("Embedding" if _is_table_of_vectors(node) else "linalg" if _solves(node) else node.attr)
 
 
 def _is_table_of_vectors(node: ast.Attribute) -> bool:
-    """`nn.Embedding.from_pretrained`, which makes no network."""
-    made = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, "id", "")
+    """`nn.Embedding.from_pretrained` and `nn.Embedding(...).from_pretrained`, which make no network."""
+    base = node.value.func if isinstance(node.value, ast.Call) else node.value
+    made = base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "")
     return node.attr == "from_pretrained" and made == "Embedding"
+
+
+_SOLVERS = frozenset(("inverse", "pinverse", "svd", "symeig", "cholesky", "qr", "lstsq", "solve", "lobpcg"))
+
+
+def _solves(node: ast.Attribute) -> bool:
+    """`torch.inverse`, `torch.linalg.svd`"""
+    base = node.value
+    if isinstance(base, ast.Attribute):
+        return base.attr == "linalg" and getattr(base.value, "id", "") == "torch" and node.attr != "norm"
+    return node.attr in _SOLVERS and getattr(base, "id", "") == "torch"
 
 
 def _bindings(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str, str]]:

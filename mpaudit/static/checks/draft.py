@@ -57,6 +57,12 @@ class Seen(Struct, frozen=True, gc=False):
     """Files that load very small data."""
     small_images: frozenset[str] = frozenset()
     """Files that load images of 32 by 32 pixels and none that are larger."""
+    small_nets: frozenset[str] = frozenset()
+    """Scripts that train a narrow network for such images unless an option says otherwise."""
+    on_cpu: frozenset[str] = frozenset()
+    """Scripts that stay on the CPU unless an option says otherwise."""
+    trials: frozenset[Site] = frozenset()
+    """Backward passes in a few steps on random numbers."""
     kernels: frozenset[str] = frozenset()
     """Files with CUDA kernels of their own, or that import such a file."""
     rehearsals: frozenset[Site] = frozenset()

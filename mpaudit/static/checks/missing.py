@@ -120,8 +120,10 @@ def _uncovered(seen: Seen) -> Iterator[Uncovered]:
         source = trace.sources.get(first.module, "")
         uncalled = all(trace.entries.get(step.basis.root) == at.path for step in steps)
         waits = bool(
-            (not head and uncalled and _network(first, around | places, seen).nowhere) or
-            ({source} if source else places | made | roots) & seen.kernels
+            (not head and uncalled and _network(first, around | places, seen).nowhere)
+            or at in seen.trials
+            or (places | made | roots) & seen.on_cpu
+            or ({source} if source else places | made | roots) & seen.kernels
             or (places | made | roots) & seen.simulators
             or source in seen.stepwise
             or (not head and is_linear(first.module, trace))
@@ -135,7 +137,8 @@ def _is_light(uses: Iterable[Use], files: set[str], seen: Seen) -> bool:
     sight."""
     networks = [_network(use, files, seen) for use in uses if not _is_loss(use, seen.trace)]
     small = bool(files & seen.small_images)
-    return all(network.is_light or (small and network.is_narrow) for network in networks)
+    narrow = small and bool(files & seen.small_nets)
+    return narrow or all(network.is_light or (small and network.is_narrow) for network in networks)
 
 
 def _network(use: Use, files: set[str], seen: Seen) -> Network:

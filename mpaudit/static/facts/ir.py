@@ -348,9 +348,17 @@ class Unit(msgspec.Struct, frozen=True, array_like=True, gc=False):
     steps: bool = False
     """It calls a part of itself in a loop on what that part gave before, as a recurrent decoder does."""
     small_data: bool = False
-    """An option of the command line chooses MNIST or one of its variants unless it is told otherwise."""
+    """An option of the command line chooses MNIST or one of its variants unless it is told otherwise, or a constant
+    does."""
     channels: int = 0
     """As `width`, of what may be a number of channels of a convolution."""
+    on_cpu: bool = False
+    """An option of the command line chooses the CPU unless it is told otherwise."""
+    small_net: bool = False
+    """An option of the command line chooses a narrow network for images of 32 by 32 pixels unless it is told
+    otherwise."""
+    convolutions: int = 0
+    """How many it makes, where it has no loop that could make more; else 0."""
 
 
 class Outline(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 _WIDTH = re.compile(
@@ -25,6 +26,13 @@ _MOST_CHANNELS = 1 << 13
 GROWN = 511
 """Stands for `width * 2`, which is more than any number in sight."""
 _SMALL_DATA = re.compile(r"(?i)^(fashion|k|e|q)?[-_]?mnist$")
+_CPU = re.compile(r"(?i)^cpu$")
+_SMALL_NET = re.compile(
+    r"(?i)^(preact_?|pre_?)?resnet_?-?(8|14|20|32|44|56|110)(x4|s)?(_?cifar\d*)?$|^(wrn|wide_?resnet)[-_]?(16|28|40)[-_][1-4]$"
+    r"|^(le_?net_?5?|mlp|simple_?(cnn|net))$"
+)
+"""Networks that were made for images of 32 by 32 pixels or less, of at most 256 channels."""
+_SMALL_RESNET = re.compile(r"(?i)^(preact_?)?resnet_?(20|32|44|56|110)(_?cifar\d*)?$")
 
 
 class Width(NamedTuple):
@@ -33,34 +41,52 @@ class Width(NamedTuple):
     """It may be a number of channels of a convolution."""
 
 
-def widths_of_call(node: ast.Call) -> Iterator[Width]:
+Factors = Mapping[str, int]
+"""Parameters of functions → their defaults, where those are whole numbers of 2 and more."""
+_NO_FACTORS: Factors = MappingProxyType({})
+
+
+def widths_of_call(node: ast.Call, factors: Factors = _NO_FACTORS) -> Iterator[Width]:
     """Of `nn.Linear(300, 512)`, of `hidden=512`, of `parser.add_argument("--hidden", default=512)`."""
     name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
     for keyword in node.keywords:
-        yield from _named(keyword.arg or "", keyword.value)
+        yield from _named(keyword.arg or "", keyword.value, factors)
     if name in _PLACED:
-        yield Width(max(map(_number, node.args[:2]), default=0), of_channels=False)
+        yield Width(max((_number(arg, factors) for arg in node.args[:2]), default=0), of_channels=False)
     elif name == "add_argument":
         option = next((arg.value for arg in node.args if _is_width(arg)), "")  # type: ignore[attr-defined]
-        yield from (w for k in node.keywords if k.arg == "default" for w in _named(option, k.value))
+        yield from (w for k in node.keywords if k.arg == "default" for w in _named(option, k.value, factors))
     elif _CONVOLVES.search(name):
-        yield Width(max((n for n in map(_number, node.args[:3]) if n <= _MOST_CHANNELS), default=0), of_channels=True)
+        numbers = (_number(arg, factors) for arg in node.args[:3])
+        yield Width(max((n for n in numbers if n <= _MOST_CHANNELS), default=0), of_channels=True)
+
+
+def factors_of(args: ast.arguments) -> Iterator[tuple[str, int]]:
+    """Of `def __init__(self, widen=2)`."""
+    for arg, value in _defaults(args):
+        number = _number(value, _NO_FACTORS)
+        if number and number != GROWN:
+            yield arg.arg, number
 
 
 def widths_of_defaults(args: ast.arguments) -> Iterator[Width]:
     """Of `def __init__(self, hidden=512)`."""
+    for arg, value in _defaults(args):
+        yield from _named(arg.arg, value, _NO_FACTORS)
+
+
+def _defaults(args: ast.arguments) -> Iterator[tuple[ast.arg, ast.expr | None]]:
     plain = [*args.posonlyargs, *args.args]
-    pairs = [*zip(plain[len(plain) - len(args.defaults) :], args.defaults, strict=True),
-             *zip(args.kwonlyargs, args.kw_defaults, strict=True)]  # fmt: skip
-    for arg, value in pairs:
-        yield from _named(arg.arg, value)
+    yield from zip(plain[len(plain) - len(args.defaults) :], args.defaults, strict=True)
+    yield from zip(args.kwonlyargs, args.kw_defaults, strict=True)
 
 
-def widths_of_assignment(node: ast.Assign | ast.AnnAssign) -> Iterator[Width]:
+def widths_of_assignment(node: ast.Assign | ast.AnnAssign, factors: Factors = _NO_FACTORS) -> Iterator[Width]:
     """Of `hidden = 512`, of `self.hidden = 512`."""
     targets: Iterable[ast.expr] = node.targets if isinstance(node, ast.Assign) else (node.target,)
     for target in targets:
-        yield from _named(target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", ""), node.value)
+        name = target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", "")
+        yield from _named(name, node.value, factors)
 
 
 def widths_of_growth(node: ast.AugAssign) -> Iterator[Width]:
@@ -70,8 +96,8 @@ def widths_of_growth(node: ast.AugAssign) -> Iterator[Width]:
         yield Width(GROWN, bool(_CHANNELS.search(name)))
 
 
-def _named(name: str, value: ast.expr | None) -> Iterator[Width]:
-    number = _number(value)
+def _named(name: str, value: ast.expr | None, factors: Factors) -> Iterator[Width]:
+    number = _number(value, factors)
     if number and name and _WIDTH.search(name):
         yield Width(number, bool(_CHANNELS.search(name)))
 
@@ -100,15 +126,68 @@ def _names(node: ast.expr) -> list[str]:
     return [node.id] if isinstance(node, ast.Name) else []
 
 
+_DATA_OPTION = re.compile("data")
+_DEVICE_OPTION = re.compile(r"(?i)^-*(\w+[-_])?(device|dev|backend|accelerator)$")
+_WIDENS_OPTION = re.compile(r"(?i)^-*widen[-_]?factor$")
+_NARROW_FACTOR = re.compile(r"^[12]$")
+_NET_OPTION = re.compile(r"(?i)^-*(\w+[-_])?(model|arch|architecture|net|network|backbone)([-_](\w|name|type|arch))?$")
+
+
+def is_convolution(node: ast.Call) -> bool:
+    """`nn.Conv2d(3, 64, 3)`"""
+    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    return _LAYER.search(name) is not None
+
+
+_LAYER = re.compile(r"Conv(Transpose)?[123]d$")
+
+
 def is_small_data(node: ast.Call) -> bool:
     """`parser.add_argument("--dataset", default="mnist")`"""
+    return _chooses(node, _DATA_OPTION, _SMALL_DATA)
+
+
+def data_of_table(node: ast.Dict) -> Iterator[bool]:
+    """Of `{"dataset": "MNIST"}`, whether the data is small; nothing of a table that names none."""
+    for key, value in zip(node.keys, node.values, strict=True):
+        if isinstance(key, ast.Constant) and isinstance(value, ast.Constant) and key.value in ("dataset", "data"):
+            yield _SMALL_DATA.match(str(value.value)) is not None
+
+
+def names_small_data(node: ast.Assign | ast.AnnAssign) -> bool:
+    """`DATASET = "FashionMNIST"`"""
+    targets: Iterable[ast.expr] = node.targets if isinstance(node, ast.Assign) else (node.target,)
+    return (
+        isinstance(node.value, ast.Constant)
+        and _SMALL_DATA.match(str(node.value.value)) is not None
+        and any(isinstance(target, ast.Name) and target.id.isupper() and "DATA" in target.id for target in targets)
+    )
+
+
+def is_on_cpu(node: ast.Call) -> bool:
+    """`parser.add_argument("--device", default="cpu")`"""
+    return _chooses(node, _DEVICE_OPTION, _CPU)
+
+
+def is_small_net(node: ast.Call) -> bool:
+    """`parser.add_argument("--arch", default="resnet20")`, `parser.add_argument("--widen-factor", default=2)`, and
+    `resnet20_cifar()`."""
+    return (
+        _chooses(node, _NET_OPTION, _SMALL_NET)
+        or _chooses(node, _WIDENS_OPTION, _NARROW_FACTOR)
+        or (isinstance(node.func, ast.Name) and _SMALL_RESNET.match(node.func.id) is not None)
+    )
+
+
+def _chooses(node: ast.Call, option: re.Pattern[str], default: re.Pattern[str]) -> bool:
+    """Whether an option of the command line whose name is like `option` has a default like `default`."""
     name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
     return (
         name == "add_argument"
-        and any(isinstance(arg, ast.Constant) and "data" in str(arg.value) for arg in node.args)
+        and any(isinstance(arg, ast.Constant) and option.search(str(arg.value)) is not None for arg in node.args)
         and any(
             keyword.arg == "default" and isinstance(keyword.value, ast.Constant)
-            and bool(_SMALL_DATA.match(str(keyword.value.value)))
+            and default.match(str(keyword.value.value)) is not None
             for keyword in node.keywords
         )
     )  # fmt: skip
@@ -118,12 +197,22 @@ def _is_width(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str) and bool(_WIDTH.search(node.value))
 
 
-def _number(node: ast.expr | None) -> int:
+def _number(node: ast.expr | None, factors: Factors) -> int:
     """A whole number, or the largest of a list of such."""
     if isinstance(node, (ast.List, ast.Tuple)):
-        return max(map(_number, node.elts), default=0)
+        return max((_number(part, factors) for part in node.elts), default=0)
     if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Mult, ast.Pow)):
         lists = [part for part in (node.left, node.right) if isinstance(part, (ast.List, ast.Tuple))]
-        return _number(lists[0]) if lists else GROWN
+        return _number(lists[0], factors) if lists else _product(node, factors)
     value = node.value if isinstance(node, ast.Constant) else None
     return value if type(value) is int and 1 < value <= _MOST else 0
+
+
+def _product(node: ast.BinOp, factors: Factors) -> int:
+    """Of a number and a parameter whose default is known: `64 * widen`."""
+    if isinstance(node.op, ast.Pow):
+        return GROWN
+    known = [factors.get(part.id, 0) if isinstance(part, ast.Name) else _number(part, factors)
+             for part in (node.left, node.right)]  # fmt: skip
+    found = known[0] * known[1] if GROWN not in known else 0
+    return found if 0 < found <= _MOST else GROWN

@@ -108,6 +108,8 @@ def _loop(run: Run, fr: Frame, stmt: ir.For, st: PathState, source: Value) -> li
     root = ("iter", fr.id, stmt.span)
     if not run.project.is_active(stmt):
         return [_passed_over(run, fr, stmt, st, root)]
+    if _is_short(stmt.iterable):
+        run.trace.short.add(root)
 
     def enter(head: PathState) -> tuple[list[PathState], list[PathState]]:
         body = head.clone()
@@ -116,6 +118,18 @@ def _loop(run: Run, fr: Frame, stmt: ir.For, st: PathState, source: Value) -> li
         return [body], [head]
 
     return _fixed_point(run, fr, stmt, st, enter, root)
+
+
+_FEW_ROUNDS = 100
+
+
+def _is_short(iterable: ir.Expr) -> bool:
+    """`range(20)`"""
+    match iterable:
+        case ir.Call(ir.Name("range"), (ir.Const(int(rounds)),)):
+            return rounds <= _FEW_ROUNDS
+        case _:
+            return False
 
 
 def _bind_target(run: Run, fr: Frame, target: ir.Expr, source: Value, root: tuple[object, ...], st: PathState) -> None:

@@ -57,6 +57,8 @@ class Network(Struct, frozen=True, gc=False):
     """What it solves or inverts needs more digits than 16 bits hold."""
     nowhere: bool = False
     """Nothing of it, nor any layer, is in sight, in a project of several files."""
+    is_shallow: bool = False
+    """It is a class with a few convolutions in a row, each written out, and nothing else of the project."""
 
     @property
     def is_light(self) -> bool:
@@ -68,9 +70,13 @@ class Network(Struct, frozen=True, gc=False):
             return True
         if self.nature >= Nature.ATTENTION and width <= _COLOURS:
             return False
+        if self.nature is Nature.CONVOLUTION and self.is_shallow and width <= _ENOUGH[self.nature]:
+            return True
         if self.nature is Nature.CONVOLUTION and self.recurs:
             doubled = self.width == GROWN and self.channels > _FEW  # both directions of a narrow LSTM
             return max(self.channels, 0 if doubled else self.width) < _ENOUGH_BESIDE
+        if self.nature is Nature.CONVOLUTION and not self.sees_images:
+            return width < _ENOUGH_OF_SEQUENCES
         if self.nature is Nature.ATTENTION and self.recurs:
             return width < _ENOUGH[Nature.RECURRENT]
         return width < _ENOUGH[self.nature]
@@ -95,7 +101,10 @@ _ENOUGH = {
 _ENOUGH_BESIDE = 256
 """The same for convolutions in front of recurrent layers, which may take the time, and, over images, in front of a
 decoder that goes step by step."""
-_NARROW = 64
+_ENOUGH_OF_SEQUENCES = 256
+"""The same for convolutions over sequences alone, which are short."""
+_SHALLOW = 4
+_NARROW = 128
 _FEW = 16
 """No more channels than these are hardly those of the network: its own are in a list."""
 _COLOURS = 4
@@ -104,6 +113,8 @@ _COLOURS = 4
 _MERE = (Nature.TABLES, Nature.DENSE, Nature.RECURRENT)
 """What a network may hold beside something heavier that is not in sight."""
 
+SOLVES = "linalg"
+"""Stands for an inverse or a decomposition of a matrix among the names of what is called."""
 LIBRARY = "*"
 """Stands for a network of a library of models among the names of layers."""
 
@@ -125,10 +136,11 @@ _SPARSE = re.compile(
 )
 """Recommendations from sparse features: looked up, summed, and a few dense layers."""
 _SOLVED = re.compile(
-    r"(?i)broyden|anderson|odeint|fixed_?point|(^|_)m?deq($|_)|(?-i:DEQ)|slogdet|log_?abs_?det|^act_?norm|^inv(ertible)?_?(1x1)?_?conv"
-    r"|planar_?flow|real_?nvp|^glow$"
+    r"(?i)^linalg$|broyden|anderson|odeint|fixed_?point|(^|_)m?deq($|_)|(?-i:DEQ)|slogdet|log_?abs_?det|^act_?norm|^inv(ertible)?_?(1x1)?_?conv"
+    r"|(planar|radial)_?(flow|transform)|normali[sz]ing_?flow|real_?nvp|^glow$"
 )
-"""Equilibria that are solved to a tolerance, and densities by a change of variables."""
+"""Equilibria that are solved to a tolerance, densities by a change of variables, and inverses of matrices, which there
+are none of in 16 bits."""
 _RECURRENT = frozenset(("LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"))
 _CELL = re.compile(r"(LSTM|GRU|RNN)Cell$")
 _DENSE = frozenset(("Linear", "LazyLinear", "Bilinear", "linear", "bilinear", "matmul", "mm", "bmm", "einsum", "addmm"))
@@ -160,6 +172,8 @@ class _Closure(Struct, frozen=True, gc=False):
     steps: bool
     """A part of it is called step by step."""
     width: int
+    convolutions: int
+    """How many there are, where its class is all of it; 0: not known."""
 
 
 class Networks:
@@ -177,6 +191,7 @@ class Networks:
         `files`, in which it is made and trained, and of all that they import."""
         around = self._of_files(files)
         names, is_open, is_blind, steps, width = set(layers - {"?"}), "?" in layers, False, False, 0
+        convolutions: list[int] = []
         for cls in made_of:
             closure = self._closure(cls)
             names |= closure.names
@@ -184,11 +199,13 @@ class Networks:
             is_blind |= closure.is_blind
             steps |= closure.steps
             width = max(width, closure.width)
-        nature = nature_of(names)
+            convolutions.append(closure.convolutions)
+        own = nature_of(names)
+        nature = own
         recurs, sees_images = _recurs(names), _sees_images(names)
         if nature is Nature.DENSE and not is_open and not is_blind and not any(map(_hides, names)):
-            own = max((self._own_width(path) for path in files), default=0)
-            return Network(nature, max(width, own), needs_float32=needs_digits(names))
+            beside = max((self._own_width(path) for path in files), default=0)
+            return Network(nature, max(width, beside), needs_float32=needs_digits(names))
         if (
             nature < Nature.ATTENTION
             and nature is not Nature.GRAPH
@@ -208,8 +225,9 @@ class Networks:
             around.channels,
             recurs,
             sees_images,
-            needs_digits(names) or (not names and around.needs_float32),
+            needs_digits(names) or (own is Nature.UNKNOWN and around.needs_float32),
             around.nowhere and not names and not self._alone and bool(files),
+            not is_open and not is_blind and len(convolutions) == 1 and 0 < convolutions[0] <= _SHALLOW,
         )
 
     def _own_width(self, path: str) -> int:
@@ -248,7 +266,7 @@ class Networks:
                 channels=max((unit.channels for unit in units), default=0),
                 recurs=_recurs(names),
                 sees_images=_sees_images(names),
-                needs_float32=needs_digits(names),
+                needs_float32=needs_digits(names - {SOLVES}),  # some file may well, and not for the network
                 nowhere=nowhere,
             )
         return known
@@ -298,7 +316,9 @@ class Networks:
                         if (other.path, found.first_line) not in seen:
                             seen.add((other.path, found.first_line))
                             pending.append((other, found))
-            known = self._closures[start] = _Closure(frozenset(names), is_open, is_blind, steps, width)
+            first = next((u for u in cls.module.outline.units if u.first_line == cls.first_line), None)
+            convolutions = first.convolutions if first is not None and len(seen) == 1 else 0
+            known = self._closures[start] = _Closure(frozenset(names), is_open, is_blind, steps, width, convolutions)
         return known
 
     def _is_blind(self, module: ModuleInfo, unit: ir.Unit) -> bool:

@@ -241,6 +241,8 @@ class Trace:
     born: dict[Hashable, tuple[Hashable, ...]] = field(default_factory=dict)
     """Loops in which an unknown value was made."""
     owned_roots: set[int] = field(default_factory=set)
+    short: set[Hashable] = field(default_factory=set)
+    """Loops that are over after a few rounds, by a number in the text."""
     differentiated: set[Site] = field(default_factory=set)
     """Forwards whose output `torch.autograd.grad` takes, as gradient penalties do."""
     cuda_modules: set[Hashable] = field(default_factory=set)

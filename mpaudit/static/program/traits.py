@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ..facts import ir
 from ..heat import SCIENCES
@@ -158,23 +158,59 @@ def toy_files(project: Project) -> frozenset[str]:
         if module.names & (_TOYS | _NO_TOYS):
             folder = os.path.dirname(module.path)
             folders[folder] = folders.get(folder, False) or bool(module.names & _NO_TOYS)
-    options = {m.path for m in project.modules.values() if any(unit.small_data for unit in m.outline.units)}
-    scripts = [m for m in project.modules.values() if m.path in options | _importers(project, options)]
-    return frozenset(
-        module.path for module in project.modules.values()
-        if folders.get(os.path.dirname(module.path)) is False or module.names & _TOYS
-    ) | {module.path for script in scripts for module in (script, *_imported(project, script))}  # fmt: skip
+    scripts = _with_option(project, lambda unit: unit.small_data)
+    return (
+        frozenset(
+            module.path
+            for module in project.modules.values()
+            if folders.get(os.path.dirname(module.path)) is False or module.names & _TOYS
+        )
+        | scripts
+        | _imported_alone(project, scripts)
+    )
+
+
+def _imported_alone(project: Project, scripts: frozenset[str]) -> frozenset[str]:
+    """What some scripts import and no other file does."""
+    own = {m.path for script in scripts for m in _imported_through_packages(project, project.modules[script])}
+    others = (module for module in project.modules.values() if module.path not in own | scripts) if own else ()
+    return frozenset(own) - {found.path for module in others for found in _imported(project, module)}
+
+
+def _with_option(project: Project, has: Callable[[ir.Unit], bool]) -> frozenset[str]:
+    """The scripts with an option of the command line, in a file of options or of their own."""
+    found = {module.path for module in project.modules.values() if any(map(has, module.outline.units))}
+    return frozenset(found) | _importers(project, found)
+
+
+def _imported_through_packages(project: Project, module: ModuleInfo) -> Iterator[ModuleInfo]:
+    """What a module imports, and what a package that it imports has imported for it."""
+    for found in _imported(project, module):
+        yield found
+        if found.is_package:
+            yield from _imported(project, found)
+
+
+def cpu_files(project: Project) -> frozenset[str]:
+    """Scripts that stay on the CPU unless an option says otherwise."""
+    return _with_option(project, lambda unit: unit.on_cpu)
+
+
+def small_net_files(project: Project) -> frozenset[str]:
+    """Scripts that train a narrow network for small images unless an option says otherwise."""
+    return _with_option(project, lambda unit: unit.small_net)
 
 
 _SMALL_IMAGES = frozenset(("CIFAR10", "CIFAR100", "SVHN"))
 
 
 def small_image_files(project: Project) -> frozenset[str]:
-    """Files that load images of 32 by 32 pixels and none that are larger."""
-    return frozenset(
-        module.path for module in project.modules.values()
-        if module.names & _SMALL_IMAGES and not module.names & (_NO_TOYS - _SMALL_IMAGES)
-    )  # fmt: skip
+    """Files that load images of 32 by 32 pixels and none that are larger, or that import such a file and none that
+    does otherwise."""
+    said = {m.path: m.names.union(*(unit.calls for unit in m.outline.units)) for m in project.modules.values()}
+    larger = {path for path, names in said.items() if names & (_NO_TOYS - _SMALL_IMAGES)}
+    small = {path for path, names in said.items() if names & _SMALL_IMAGES} - larger
+    return frozenset(small) | (_importers(project, small) - larger - _importers(project, larger))
 
 
 def kernel_files(project: Project) -> frozenset[str]:
@@ -182,12 +218,20 @@ def kernel_files(project: Project) -> frozenset[str]:
     dtypes that it was written for, which autocast does not ask it for."""
     found = {
         module.path for module in project.modules.values()
-        if any(source.startswith("torch.utils.cpp_extension") for _, source, _ in module.outline.imports)
+        if any(source.startswith(_COMPILERS) for _, source, _ in module.outline.imports)
+        or module.imported_roots & _PACKAGES_OF_KERNELS
         or _calls_compiled(project, module)
     }  # fmt: skip
     while found and (more := _importers(project, found) - found):
         found |= more
     return frozenset(found)
+
+
+_COMPILERS = ("torch.utils.cpp_extension", "torch.utils.ffi")
+_PACKAGES_OF_KERNELS = frozenset(
+    ("MinkowskiEngine", "sparseconvnet", "pointnet2_ops", "knn_cuda", "nvdiffrast", "diff_gaussian_rasterization")
+)
+"""Packages whose layers are kernels for float32."""
 
 
 def _calls_compiled(project: Project, module: ModuleInfo) -> bool:
@@ -196,13 +240,32 @@ def _calls_compiled(project: Project, module: ModuleInfo) -> bool:
     if not any("Function" in unit.calls and "backward" in unit.defines for unit in module.outline.units):
         return False
     return any(
-        source and not is_known(source) and _COMPILED.search(name or source) and project.find(module, source) is None
-        and (not name or project.find(module, f"{source.rstrip('.')}.{name}") is None)
+        _is_compiled_beside(project, module, source, name) or _is_compiled_elsewhere(project, module, source, name)
         for _, source, name in module.outline.imports
-    )  # fmt: skip
+    )
 
 
-_COMPILED = re.compile(r"cuda|kernel|native|_ext|_C$|3[dD]|^[A-Z]\w*[a-z]")
+def _is_compiled_elsewhere(project: Project, module: ModuleInfo, source: str, name: str) -> bool:
+    return (
+        bool(source)
+        and not is_known(source)
+        and _COMPILED.search(f"{source} {name.lower()}") is not None
+        and project.find(module, source) is None
+        and (not name or project.find(module, f"{source.rstrip('.')}.{name}") is None)
+    )
+
+
+def _is_compiled_beside(project: Project, module: ModuleInfo, source: str, name: str) -> bool:
+    """`from . import _ext`, of which the project holds nothing before it is built."""
+    return (
+        source.startswith(".")
+        and _EXTENSION.search(name) is not None
+        and project.find(module, f"{source}{name}" if not source.strip(".") else f"{source}.{name}") is None
+    )
+
+
+_EXTENSION = re.compile(r"^_?ext$|_ext$|^_C$|_cuda$")
+_COMPILED = re.compile(r"cuda|cupy|^tvm|kernel|native|_ext|_c$|_C |3[dD]|^[A-Z]\w*[a-z]")
 """Names that extension modules have: in capitals, or after what they are."""
 
 
@@ -212,7 +275,29 @@ def rehearsals(project: Project, trace: Trace) -> frozenset[Site]:
     return frozenset(site for site, home in homes.items() if home is not None and _REHEARSES.match(home.name))
 
 
-_REHEARSES = re.compile(r"(?i)_*(tests?|benchmark|measure|profile|speed_?test|time_?it)(_|$)")
+def trials(project: Project, trace: Trace) -> frozenset[Site]:
+    """Backward passes in a few steps on tensors of random numbers, which say how much memory or time they take."""
+    few = {
+        step.backward for step in trace.steps
+        if step.backward is not None and len(step.loops) == 1 and step.loops[0] in trace.short
+    }  # fmt: skip
+    return frozenset(site for site in few if _RANDOM & _names_around(project, site))
+
+
+_RANDOM = frozenset(("rand", "randn", "randint", "rand_like", "randn_like"))
+
+
+def _names_around(project: Project, site: Site) -> frozenset[str]:
+    """The names in the function around a place, or in all of its file."""
+    home = project.function_at(site)
+    return names_in(home.node) if home is not None else project.modules[site.path].names
+
+
+_REHEARSES = re.compile(
+    r"(?i)_*(tests?|benchmark|measure|profile|time_?it|lr_?find(er)?|find_?lr|(lr_?)?range_?test"
+    r"|(\w+_)?(speed|memory|throughput|timing)_?(test|check|bench(mark)?))(_|$)"
+)
+"""A search for a learning rate is over after some hundred steps."""
 
 
 def simulator_files(project: Project) -> frozenset[str]:

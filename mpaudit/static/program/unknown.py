@@ -64,7 +64,30 @@ def _is_model_name(path: str) -> bool:
         if _REGISTRY_NAME.search(path):
             return False
     last = path.rsplit(".", 1)[-1]
+    if last in _ARITHMETIC:
+        return False
     return last[:1].islower() and not _VERBS.match(last) and MODEL_NAME.search(path) is not None
+
+
+_ARITHMETIC = frozenset(
+    ("abs", "add", "clamp", "clone", "div", "dot", "exp", "log", "max", "mean", "min", "mul", "norm", "permute", "pow",
+     "prod", "reshape", "sqrt", "square", "std", "sub", "sum", "transpose", "var", "view")
+)  # fmt: skip
+"""Methods of tensors: `model.embedding.norm(p=3)` is no forward of a network."""
+
+
+def _makes_by_name(expr: ir.Call) -> bool:
+    """`models[name](**options)`, `lib.models.unet(channels=3)`: what is looked up is what makes a network, which is
+    given no tensor."""
+    if expr.args:
+        return False
+    if isinstance(expr.func, ir.Sub):
+        return any(name == "" for name, _ in expr.keywords)
+    return isinstance(expr.func, ir.Attr) and _OF_MAKERS.search(text_of(expr.func.base)) is not None
+
+
+_OF_MAKERS = re.compile(r"(^|\.)(models|networks|nets|archs|architectures|backbones)$")
+"""Modules that hold what makes networks."""
 
 
 def role_of(run: Run, fr: Frame, key: Key, path: str) -> str:
@@ -123,7 +146,11 @@ def call_unknown(
             events.uses_of(run, key[1], site, st, [])  # `model.features(x)`, or whatever else it is called
     path = text_of(expr.func)
     role = run.roles.get(key, "")
-    if everything and (role == "module" or (not role and role_of(run, fr, key, path) == "module")):
+    if (
+        everything
+        and not _makes_by_name(expr)
+        and (role == "module" or (not role and role_of(run, fr, key, path) == "module"))
+    ):
         dtype_flow.check_leaks(run, everything, site, "a forward pass", st)
         run.trace.called[site] = path
         return [(st, events.uses_of(run, events.identity(callee), site, st, calls.tensors_in(everything)))]

@@ -102,3 +102,33 @@ def test_a_loop_that_steps_through_time(text: str, steps: bool) -> None:
     found = outline(text, Scanner(["HOT"], str))
     assert isinstance(found, ir.Outline)
     assert [unit.steps for unit in found.units] == [steps]
+
+
+@pytest.mark.parametrize(
+    ("text", "small"),
+    [
+        ("params = {'dataset': 'MNIST'}", True),
+        ("presets = [{'dataset': 'mnist'}, {'dataset': 'imagenet'}]", False),
+        ("params = {'model': 'mnist'}", False),
+        ("DATASET = 'FashionMNIST'", True),
+        ("dataset = 'mnist'", False),
+    ],
+)
+def test_constants_choose_small_data(text: str, small: bool) -> None:
+    found = outline(text, Scanner(["HOT"], str))
+    assert isinstance(found, ir.Outline)
+    assert [unit.small_data for unit in found.units] == [small]
+
+
+@pytest.mark.parametrize(
+    ("text", "channels"),
+    [
+        ("def f(widen=2):\n    channels = [16, 16 * widen, 64 * widen]", 128),
+        ("def f(widen=1):\n    channels = [16, 64 * widen]", GROWN),
+        ("def f(widen):\n    channels = [16, 64 * widen]", GROWN),
+    ],
+)
+def test_products_with_a_default(text: str, channels: int) -> None:
+    found = outline(text, Scanner(["HOT"], str))
+    assert isinstance(found, ir.Outline)
+    assert [unit.channels for unit in found.units] == [channels]

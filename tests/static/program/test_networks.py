@@ -200,8 +200,8 @@ def test_what_needs_its_digits_by_name(name: str, solved: bool) -> None:
 
 
 def test_narrow_are_convolutions_alone() -> None:
-    assert Network(Nature.CONVOLUTION, 512, channels=64).is_narrow
-    assert not Network(Nature.CONVOLUTION, 512, channels=128).is_narrow
+    assert Network(Nature.CONVOLUTION, 512, channels=128).is_narrow
+    assert not Network(Nature.CONVOLUTION, 512, channels=160).is_narrow
     assert not Network(Nature.CONVOLUTION, 0).is_narrow
     assert not Network(Nature.ATTENTION, 64).is_narrow
 

@@ -1,0 +1,509 @@
+"""MPA101 where 16 bits gain little or where no forward is: possible at most, or found at another place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mpaudit.model import Confidence
+from mpaudit.settings import Settings
+from mpaudit.static.run import lint
+
+TRAIN = """
+import argparse
+import torch
+import torch.nn.functional as F
+from net import Net
+
+def main(loader):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("{option}", default="{default}")
+    args = parser.parse_args()
+    net = Net().cuda()
+    optimizer = torch.optim.Adam(net.parameters())
+    for x, y in loader:
+        loss = F.cross_entropy(net(x.cuda()), y.cuda())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+"""
+NET = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, width=512):
+        super().__init__()
+        self.body = nn.Conv2d(3, width, 3)
+        self.out = nn.Linear(width, 10)
+
+    def forward(self, x):
+        return self.out(self.body(x).mean((2, 3)))
+"""
+
+
+def found(folder: Path, files: dict[str, str]) -> list[tuple[int, str]]:
+    """Lines and confidences of MPA101."""
+    (folder / ".git").mkdir()
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    settings = Settings(root=str(folder), codes=("MPA101",), min_confidence=Confidence.POSSIBLE)
+    audit = lint(["."], settings, cwd=folder, use_cache=False)
+    return [(finding.line, finding.confidence.value) for finding in audit.findings]
+
+
+def confidences(folder: Path, files: dict[str, str]) -> list[str]:
+    return [confidence for _, confidence in found(folder, files)]
+
+
+@pytest.mark.parametrize(
+    ("option", "default", "confidence"),
+    [
+        ("--device", "cpu", "possible"),
+        ("--device", "cuda", "likely"),
+        ("--backend", "cpu", "possible"),
+        ("--map-location", "cpu", "likely"),
+    ],
+)
+def test_an_option_that_stays_on_the_cpu_by_default(option: str, default: str, confidence: str, tmp_path: Path) -> None:
+    script = TRAIN.format(option=option, default=default)
+    assert confidences(tmp_path, {"train.py": script, "net.py": NET}) == [confidence]
+
+
+REGULARISED = """
+import torch
+from torch import nn
+import torch.nn.functional as F
+
+class Scores(nn.Module):
+    def __init__(self, entities):
+        super().__init__()
+        self.entities = nn.Parameter(torch.zeros(entities, 500))
+
+    def forward(self, pairs):
+        return (self.entities[pairs[:, 0]] * self.entities[pairs[:, 1]]).sum(1)
+
+    @staticmethod
+    def step(model, optimizer, batches, args):
+        model.train()
+        loss = F.softplus(model(next(batches).cuda())).mean()
+        loss = loss + model.entities.norm(p=3).norm(p=3) ** 3
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+"""
+REGULARISE = """
+import torch
+from scores import Scores
+
+def main(batches, args):
+    model = Scores(1000).cuda()
+    optimizer = torch.optim.Adam(model.parameters())
+    for _ in range(args.steps):
+        Scores.step(model, optimizer, batches, args)
+"""
+
+
+def test_a_norm_of_weights_is_no_forward(tmp_path: Path) -> None:
+    assert confidences(tmp_path, {"scores.py": REGULARISED, "train.py": REGULARISE}) == ["possible"]
+
+
+FACTORY = """
+from bodies import *
+
+def get_model(name, **kwargs):
+    models = {"a": get_a, "b": get_b}
+    return models[name.lower()](**kwargs)
+"""
+BODIES = """
+from torch import nn
+
+def get_a(width=512):
+    return nn.Sequential(nn.Conv2d(3, width, 3), nn.Conv2d(width, width, 3))
+
+get_b = get_a
+"""
+FROM_FACTORY = """
+import torch
+import torch.nn.functional as F
+from factory import get_model
+
+def main(args, loader):
+    model = get_model(args.model, width=args.width).cuda()
+    optimizer = torch.optim.Adam(model.parameters())
+    for x, y in loader:
+        loss = F.cross_entropy(model(x.cuda()), y.cuda())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+"""
+
+
+def test_what_a_factory_of_a_table_makes_is_not_run_there(tmp_path: Path) -> None:
+    files = {"factory.py": FACTORY, "bodies.py": BODIES, "train.py": FROM_FACTORY}
+    assert found(tmp_path, files) == [(10, "likely")]
+
+
+TRIAL = """
+import torch
+from net import Net
+
+def find_memory():
+    net = Net().cuda()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    x = torch.rand(2, 3, 64, 64).cuda()
+    for _ in range({steps}):
+        optimizer.zero_grad()
+        loss = net(x).square().mean()
+        loss.backward()
+        optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(("steps", "confidence"), [(20, "possible"), (20_000, "likely")])
+def test_a_few_steps_on_random_tensors_are_a_trial(steps: int, confidence: str, tmp_path: Path) -> None:
+    assert confidences(tmp_path, {"net.py": NET, "trial.py": TRIAL.format(steps=steps)}) == [confidence]
+
+
+SMALL_DATA = """
+import torchvision
+
+def get_data():
+    return torchvision.datasets.CIFAR10("data")
+"""
+WIDE = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, {factor}):
+        super().__init__()
+        channels = [16, 16 * widen, 32 * widen, 64 * widen]
+        self.body = nn.Sequential(*[nn.Conv2d(a, b, 3) for a, b in zip(channels, channels[1:])])
+        self.out = nn.Linear(channels[-1], 10)
+
+    def forward(self, x):
+        return self.out(self.body(x).mean((2, 3)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("factor", "confidence"), [("widen=2", "possible"), ("widen=10", "likely"), ("widen", "likely")]
+)
+def test_a_narrow_network_on_small_images_that_another_file_loads(factor: str, confidence: str, tmp_path: Path) -> None:
+    script = "import small_data\n" + TRAIN.format(option="--lr", default="0.1")
+    files = {"small_data.py": SMALL_DATA, "net.py": WIDE.format(factor=factor), "train.py": script}
+    assert confidences(tmp_path, files) == [confidence]
+
+
+@pytest.mark.parametrize(
+    ("default", "confidence"),
+    [("resnet8", "possible"), ("wrn-16-2", "possible"), ("resnet50", "likely"), ("wrn-28-10", "likely")],
+)
+def test_a_network_for_small_images_by_default(default: str, confidence: str, tmp_path: Path) -> None:
+    script = "import small_data\n" + TRAIN.format(option="--model", default=default)
+    assert confidences(tmp_path, {"small_data.py": SMALL_DATA, "net.py": NET, "train.py": script}) == [confidence]
+
+
+def test_small_data_by_default_of_a_package_that_is_imported_as_a_whole(tmp_path: Path) -> None:
+    script = """
+import argparse
+import agents
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--dataset", default="MNIST")
+args = parser.parse_args()
+agent = agents.__dict__[args.kind](args)
+agent.learn(args.loader)
+"""
+    agent = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+class Agent(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.model = config.make().cuda()
+        self.optimizer = torch.optim.Adam(self.model.parameters())
+
+    def learn(self, loader):
+        for x, y in loader:
+            loss = F.cross_entropy(self.model(x.cuda()), y.cuda())
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+"""
+    files = {"main.py": script, "agents/__init__.py": "from . import agent\n", "agents/agent.py": agent}
+    assert confidences(tmp_path, {**files, "net.py": NET}) == []
+
+
+SOLVED = """
+from torch import nn
+from solvers import broyden
+
+class Equilibrium(nn.Module):
+    def __init__(self, width=512):
+        super().__init__()
+        self.body = nn.Conv2d(3, width, 3)
+
+    def forward(self, x):
+        return broyden(self.body, x)
+"""
+WRAPPED = """
+import torch
+from equilibria import Equilibrium
+from wrapper import Wrapper
+
+def main(args, loader):
+    net = Wrapper(args.kinds[args.kind](Equilibrium)).cuda()
+    optimizer = torch.optim.Adam(net.parameters())
+    for x in loader:
+        loss = net(x.cuda()).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+"""
+WRAPPER = """
+from torch import nn
+
+class Wrapper(nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return self.net(x)
+"""
+
+
+def test_a_wrapper_says_nothing_of_what_is_solved_inside(tmp_path: Path) -> None:
+    files = {"equilibria.py": SOLVED, "solvers.py": "def broyden(f, x):\n    return f(x)\n", "wrapper.py": WRAPPER}
+    assert confidences(tmp_path, {**files, "train.py": WRAPPED}) == ["possible"]
+
+
+CLASS_BY_NAME = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, kind="gru", width=2048):
+        super().__init__()
+        self.kind = nn.LSTM if kind == "lstm" else nn.GRU
+        self.rnn = self.kind(width, width)
+
+    def forward(self, x):
+        state = None
+        for i in range(len(x)):
+            x, state = self.rnn(x, state)
+        return x
+"""
+
+
+def test_a_recurrent_layer_that_is_named_and_made_later(tmp_path: Path) -> None:
+    script = TRAIN.format(option="--lr", default="0.1")
+    assert confidences(tmp_path, {"net.py": CLASS_BY_NAME, "train.py": script}) == ["possible"]
+
+
+COMPILED = """
+from torch.autograd import Function
+from _ext import points
+
+class Gather(Function):
+    @staticmethod
+    def forward(ctx, x):
+        return points.gather(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return points.gather_grad(grad)
+"""
+
+
+@pytest.mark.parametrize(
+    "ops",
+    [
+        COMPILED,
+        COMPILED.replace("_ext import points", ". import _ext as points"),
+        COMPILED.replace("from _ext import points", "import tvm\nfrom tvm.contrib import points"),
+    ],
+)
+def test_kernels_that_were_compiled_elsewhere(ops: str, tmp_path: Path) -> None:
+    net = NET.replace("from torch import nn", "from torch import nn\nfrom ops import Gather")
+    net = net.replace("self.body(x)", "Gather.apply(self.body(x))")
+    files = {"ops.py": ops, "net.py": net, "train.py": TRAIN.format(option="--lr", default="0.1")}
+    assert confidences(tmp_path, files) == ["possible"]
+
+
+@pytest.mark.parametrize("package", ["sparseconvnet", "MinkowskiEngine", "pointnet2_ops.pointnet2_utils"])
+def test_layers_of_a_package_with_kernels_for_float32(package: str, tmp_path: Path) -> None:
+    net = NET.replace("from torch import nn", f"from torch import nn\nfrom {package} import Layer")
+    files = {"net.py": net, "train.py": TRAIN.format(option="--lr", default="0.1")}
+    assert confidences(tmp_path, files) == ["possible"]
+
+
+SEARCH = """
+import torch
+import torch.nn.functional as F
+from net import Net
+
+class Learner:
+    def __init__(self, loader):
+        self.loader = loader
+        self.net = Net().cuda()
+        self.optimizer = torch.optim.SGD(self.net.parameters(), lr=1e-8)
+
+    def {name}(self):
+        for x, y in self.loader:
+            loss = F.cross_entropy(self.net(x.cuda()), y.cuda())
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            self.optimizer.param_groups[0]["lr"] *= 1.1
+"""
+
+
+@pytest.mark.parametrize(("name", "expected"), [("find_lr", []), ("lr_range_test", []), ("fit", ["likely"])])
+def test_a_search_for_a_learning_rate(name: str, expected: list[str], tmp_path: Path) -> None:
+    assert confidences(tmp_path, {"net.py": NET, "learner.py": SEARCH.format(name=name)}) == expected
+
+
+@pytest.mark.parametrize(("data", "expected"), [("FashionMNIST", []), ("ImageNet", ["likely"])])
+def test_small_data_by_a_constant(data: str, expected: list[str], tmp_path: Path) -> None:
+    script = f'DATASET = "{data}"\n' + TRAIN.format(option="--lr", default="0.1")
+    assert confidences(tmp_path, {"net.py": NET, "train.py": script}) == expected
+
+
+def test_what_a_script_for_small_data_shares_with_another(tmp_path: Path) -> None:
+    small = 'DATASET = "MNIST"\n' + TRAIN.format(option="--lr", default="0.1")
+    files = {"net.py": NET, "small.py": small, "train.py": TRAIN.format(option="--lr", default="0.1")}
+    assert confidences(tmp_path, files) == ["likely"]
+
+
+@pytest.mark.parametrize(
+    ("solved", "confidence"),
+    [("torch.inverse(x)", "possible"), ("torch.linalg.svd(x)[1]", "possible"), ("torch.linalg.norm(x)", "likely")],
+)
+def test_inverses_of_matrices_have_no_sixteen_bits(solved: str, confidence: str, tmp_path: Path) -> None:
+    net = NET.replace("self.out(self.body(x)", f"self.out(self.body({solved})").replace(
+        "from torch", "import torch\nfrom torch"
+    )
+    files = {"net.py": net, "train.py": TRAIN.format(option="--lr", default="0.1")}
+    assert confidences(tmp_path, files) == [confidence]
+
+
+@pytest.mark.parametrize(("width", "confidence"), [(150, "possible"), (450, "likely")])
+def test_convolutions_over_sequences_alone(width: int, confidence: str, tmp_path: Path) -> None:
+    net = NET.replace("Conv2d", "Conv1d").replace("width=512", f"width={width}").replace("(2, 3)", "2")
+    files = {"net.py": net, "train.py": TRAIN.format(option="--lr", default="0.1")}
+    assert confidences(tmp_path, files) == [confidence]
+
+
+SHALLOW = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(1, 32, 5), nn.ReLU(), nn.Conv2d(32, 64, 5), nn.ReLU())
+        self.out = nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.out(self.body(x).mean((2, 3)))
+"""
+DEEP = SHALLOW.replace("nn.Conv2d(32, 64, 5), nn.ReLU()", "*[nn.Conv2d(64, 64, 5) for _ in range(17)]")
+
+
+@pytest.mark.parametrize(("net", "confidence"), [(SHALLOW, "possible"), (DEEP, "likely")])
+def test_a_few_narrow_convolutions(net: str, confidence: str, tmp_path: Path) -> None:
+    files = {"net.py": net, "train.py": TRAIN.format(option="--lr", default="0.1")}
+    assert confidences(tmp_path, files) == [confidence]
+
+
+LOOKED_UP_IN_A_PACKAGE = """
+import torch
+import torch.nn.functional as F
+import lib
+
+def main(args, loader):
+    if args.small:
+        model = lib.models.small_unet(size=args.size, channels=3)
+    else:
+        model = lib.models.large_unet(size=args.size, channels=3)
+    model.to("cuda")
+    optimizer = torch.optim.Adam(model.parameters())
+    for x, y in loader:
+        loss = F.cross_entropy(model(x.cuda()), y.cuda())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+"""
+
+
+def test_what_a_package_of_models_makes_is_not_run_there(tmp_path: Path) -> None:
+    lib = {"lib/__init__.py": "", "lib/models/__init__.py": "from .unets import *\n", "lib/models/unets.py": NET}
+    assert found(tmp_path, {**lib, "train.py": LOOKED_UP_IN_A_PACKAGE}) == [(14, "likely")]
+
+
+def test_vectors_that_an_embedding_is_made_of(tmp_path: Path) -> None:
+    net = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, vectors, hidden=50):
+        super().__init__()
+        self.embed = nn.Embedding(num_embeddings=9, embedding_dim=50).from_pretrained(vectors)
+        self.body = nn.GRU(50, hidden, bidirectional=True)
+
+    def forward(self, x):
+        return self.body(self.embed(x))[0]
+"""
+    files = {
+        "net.py": net,
+        "train.py": TRAIN.format(option="--lr", default="0.1").replace("Net()", "Net(loader.vectors)"),
+    }
+    assert confidences(tmp_path, files) == ["possible"]
+
+
+def test_a_network_that_is_widened_little_by_default(tmp_path: Path) -> None:
+    script = "import small_data\n" + TRAIN.format(option="--widen-factor", default="2").replace('"2"', "2")
+    net = WIDE.format(factor="widen=1")
+    assert confidences(tmp_path, {"small_data.py": SMALL_DATA, "net.py": net, "train.py": script}) == ["possible"]
+
+
+SPEED = """
+import torch
+import torch.nn.functional as F
+
+def {name}(net, x, y):
+    net = net.cuda()
+    scaler = torch.cuda.amp.GradScaler()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    for i in range(1000):
+        with torch.autocast("cuda", dtype=torch.float16):
+            loss = F.cross_entropy(net(x), y)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+"""
+
+
+@pytest.mark.parametrize(("name", "codes"), [("model_speed_test", []), ("fit", ["MPA228"])])
+def test_gradients_that_add_up_in_a_measurement(name: str, codes: list[str], tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "net.py").write_text(SPEED.format(name=name), encoding="utf-8")
+    settings = Settings(root=str(tmp_path), codes=("MPA228",))
+    assert [f.code for f in lint(["."], settings, cwd=tmp_path, use_cache=False).findings] == codes
+
+
+@pytest.mark.parametrize(("made", "confidence"), [("resnet20_cifar", "possible"), ("resnet50_cifar", "likely")])
+def test_a_network_for_small_images_that_a_script_makes(made: str, confidence: str, tmp_path: Path) -> None:
+    script = "import small_data\n" + TRAIN.format(option="--lr", default="0.1")
+    script = script.replace("import Net", f"import Net as {made}").replace("Net()", f"{made}()")
+    assert confidences(tmp_path, {"small_data.py": SMALL_DATA, "net.py": NET, "train.py": script}) == [confidence]
+
+
+@pytest.mark.parametrize(("data", "expected"), [("MNIST", []), ("CelebA", ["likely"])])
+def test_small_data_in_a_table_of_settings(data: str, expected: list[str], tmp_path: Path) -> None:
+    script = "from config import params\n" + TRAIN.format(option="--lr", default="0.1")
+    files = {"net.py": NET, "train.py": script, "config.py": f"params = {{'lr': 0.1, 'dataset': '{data}'}}\n"}
+    assert confidences(tmp_path, files) == expected
