@@ -25,7 +25,16 @@ def protocol(seen: Seen) -> Iterator[Draft]:
         key = (draft.code, draft.site)
         if key not in best or draft.confidence.rank > best[key].confidence.rank:
             best[key] = draft
-    yield from _last_steps(seen.trace, list(best.values()))
+    yield from _last_steps(seen.trace, one_per_exit(list(best.values())))
+
+
+def one_per_exit(drafts: list[Draft]) -> list[Draft]:
+    """An unscale_ that is reached again by itself, where it is said which exit leaves its iteration too early."""
+    left = {
+        site for draft in drafts if draft.code == "MPA207" and draft.confidence is not Confidence.POSSIBLE
+        for site, _ in draft.related
+    }  # fmt: skip
+    return [draft for draft in drafts if draft.code != "MPA206" or draft.related or draft.site not in left]
 
 
 def _last_steps(trace: Trace, drafts: list[Draft]) -> Iterator[Draft]:

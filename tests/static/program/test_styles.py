@@ -37,6 +37,59 @@ def main(loader):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     Trainer(model=model, optimizer=optimizer).train(loader)
 """,
+    "a counter that begins where a checkpoint ended": """
+def main(loader, every, total, path, skips):
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = GradScaler("cuda")
+    done = torch.load(path)["step"]
+    batches = iter(loader)
+    while done <= total:
+        with autocast("cuda"):
+            loss = model(next(batches)).mean()
+        due = (done + 1) % every == 0 or done == total
+        scaler.scale(loss).backward()
+        done += 1
+        skip = False
+        if torch.isnan(loss):
+            skip = True
+        if due and (not skip):
+            scaler.unscale_(optimizer)
+            if skips:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            scaler.step(optimizer)  # right
+            optimizer.step()  # wrong MPA203
+            scaler.update()
+            optimizer.zero_grad()
+""",
+    "a step that is left out for a large gradient, without a word to the scaler": """
+def main(loader, every, total, path, limit):
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = GradScaler("cuda")
+    done = torch.load(path)["step"]
+    batches = iter(loader)
+    while done <= total:
+        with autocast("cuda"):
+            loss = model(next(batches)).mean()
+        due = (done + 1) % every == 0 or done == total
+        scaler.scale(loss).backward()
+        done += 1
+        skip = False
+        if torch.isnan(loss) or torch.isinf(loss):
+            skip = True
+        if due and (not skip):
+            scaler.unscale_(optimizer)  # MPA206
+            if limit > 0:
+                norm = torch.nn.utils.clip_grad_norm_(model.parameters(), limit).item()
+                if norm > limit * 5:
+                    skip = True
+                    scaler.update()  # right
+            if not skip:
+                scaler.step(optimizer)
+                scaler.update()
+            optimizer.zero_grad()
+""",
     "a step that is left out for a large gradient, where it is due and the loss is finite": """
 def main(loader, every, limit):
     model = nn.Linear(2, 2)
