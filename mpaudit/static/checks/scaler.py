@@ -419,7 +419,7 @@ def _dtype_of_loss(loss: Tensor | None, on: set[bool | Key], alone: bool) -> str
         inner = use.casts[-1] if use.casts else None
         if inner is None:
             continue
-        if not inner.dtype or not (_is_on(inner.enabled, on) or (alone and _may_be_on(inner.enabled, on))):
+        if not inner.dtype or "|" in inner.dtype or not (_is_on(inner.enabled, on) or (alone and _may_be_on(inner.enabled, on))):
             return "?"
         found.add(inner.dtype)
     return found.pop() if len(found) == 1 else "none" if not found else "?"
@@ -466,12 +466,16 @@ def fp16_without_scaler(seen: Seen) -> Iterator[Draft]:
         confidence = Confidence.LIKELY if sure else Confidence.POSSIBLE
         done[step.backward] = Draft(
             "MPA201", step.backward,
-            "backward of a loss from float16 autocast without loss scaling: gradients below 6e-8 become zero, and "
+            f"backward of a loss from {_named(cast)} without loss scaling: gradients below 6e-8 become zero, and "
             f"{name} never sees them",
             "scale the loss with torch.amp.GradScaler, or use dtype=torch.bfloat16", confidence,
             ((cast.site, "float16 autocast"), (step.site, "the step")),
         )  # fmt: skip
     yield from done.values()
+
+
+def _named(cast: Cast) -> str:
+    return "float16 autocast" if cast.dtype == "float16" else "autocast that the script also runs in float16"
 
 
 def _forwards(loss: Tensor | None) -> frozenset[Site]:
@@ -486,14 +490,15 @@ def _in_two_ways(loss: Tensor) -> bool:
 
 
 def _fp16_cast(loss: Tensor, guards: dict[Key, bool], undecided: bool) -> Cast | None:
-    """A float16 autocast that the loss came from; `undecided`: one that a flag may turn on counts."""
+    """A float16 autocast that the loss came from; `undecided`: one that a flag may turn on counts, or whose dtype is
+    chosen."""
     for use in sorted(loss.some_uses, key=repr):
         if not use.casts:
             continue
         cast = use.casts[-1]
         on = cast.enabled if isinstance(cast.enabled, bool) else guards.get(cast.enabled)
         if (
-            cast.dtype == "float16"
+            (cast.dtype == "float16" or (undecided and "float16" in cast.dtype.split("|")))
             and cast.device in ("cuda", "xpu", "mps", "")  # unknown: float16 was asked for by name
             and (on is True or (on is None and undecided))
         ):

@@ -72,8 +72,7 @@ def make_autocast(
     elif dtype is None or dtype == NONE:
         named = torch_api.DEFAULT_AUTOCAST_DTYPE.get(device, "")
     else:
-        settled = st.settle(dtype)
-        named = settled.name if isinstance(settled, Dtype) else ""
+        named = _dtype_name(st.settle(dtype))
     on: bool | Key = True
     if enabled is not None:
         on = classes.truth_key(st.settle(enabled))
@@ -85,6 +84,16 @@ def make_autocast(
     if on is not False:
         run.trace.casts_on.add(site)
     return Ref("autocast", Cast(device, named, on, site))
+
+
+def _dtype_name(dtype: Value) -> str:
+    """'float16', 'bfloat16|float16' where the source chooses between them, '' where it is not known."""
+    found = list(options(dtype))
+    return "|".join(sorted({d.name for d in found if isinstance(d, Dtype)})) if _all_dtypes(found) else ""
+
+
+def _all_dtypes(values: Sequence[Value]) -> bool:
+    return all(isinstance(value, Dtype) for value in values)
 
 
 def device_name(value: Value | None, st: PathState) -> str:

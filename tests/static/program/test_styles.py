@@ -90,6 +90,45 @@ def main(loader, every, total, path, limit):
                 scaler.update()
             optimizer.zero_grad()
 """,
+    "a dtype that is looked up by what the GPU can do": """
+dtype = "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float16"
+device = "cuda"
+exec(open("configurator.py").read())
+kind = "cuda" if "cuda" in device else "cpu"
+lowered = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[dtype]
+context = nullcontext() if kind == "cpu" else autocast(device_type=kind, dtype=lowered)
+model = nn.Linear(2, 2).to(device)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+scaler = GradScaler("cuda", enabled=(dtype == "float16"))  # right
+scaler = GradScaler("cuda", enabled=False)  # wrong
+for x in batches():
+    with context:
+        loss = model(x).mean()
+    scaler.scale(loss).backward()  # MPA201
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad()
+""",
+    "a branch for each of two dtypes": """
+def main(loader, half):
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = GradScaler("cuda")  # right
+    dtype = torch.float16 if half else torch.bfloat16
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast("cuda", dtype=dtype):
+            loss = model(x).mean()
+        if half:  # right
+            scaler.scale(loss).backward()  # right
+            scaler.step(optimizer)  # right
+            scaler.update()  # right
+        else:  # right
+            loss.backward()  # right
+            optimizer.step()  # right
+        loss.backward()  # wrong MPA201
+        optimizer.step()  # wrong
+""",
     "a step that is left out for a large gradient, where it is due and the loss is finite": """
 def main(loader, every, limit):
     model = nn.Linear(2, 2)
