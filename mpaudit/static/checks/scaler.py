@@ -419,7 +419,8 @@ def _dtype_of_loss(loss: Tensor | None, on: set[bool | Key], alone: bool) -> str
         inner = use.casts[-1] if use.casts else None
         if inner is None:
             continue
-        if not inner.dtype or "|" in inner.dtype or not (_is_on(inner.enabled, on) or (alone and _may_be_on(inner.enabled, on))):
+        known = inner.dtype and "|" not in inner.dtype
+        if not known or not (_is_on(inner.enabled, on) or (alone and _may_be_on(inner.enabled, on))):
             return "?"
         found.add(inner.dtype)
     return found.pop() if len(found) == 1 else "none" if not found else "?"
