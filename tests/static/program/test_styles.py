@@ -129,6 +129,33 @@ def main(loader, half):
         loss.backward()  # wrong MPA201
         optimizer.step()  # wrong
 """,
+    "a list of optimizers that those there are are appended to": """
+class Optimizers:
+    def __init__(self, args, encoder, unet):
+        self.optimizers = []
+        self.encoder = torch.optim.AdamW(encoder.parameters()) if args.encoder else None
+        self.unet = torch.optim.AdamW(unet.parameters()) if args.unet else None
+        self.optimizers.append(self.encoder) if self.encoder is not None else None
+        self.optimizers.append(self.unet) if self.unet is not None else None
+        self.scaler = GradScaler("cuda", enabled=args.amp)
+
+    def step(self, loss, step):
+        self.scaler.scale(loss).backward()
+        if (step + 1) % 4 == 0:
+            for optimizer in self.optimizers:
+                self.scaler.step(optimizer)  # MPA204
+            self.scaler.update()  # right
+            for optimizer in self.optimizers:
+                optimizer.zero_grad(set_to_none=True)
+
+
+def main(args, encoder, unet, loader):
+    optimizers = Optimizers(args, encoder, unet)
+    for step, x in enumerate(loader):
+        with autocast("cuda", enabled=args.amp):
+            loss = unet(encoder(x)).mean()
+        optimizers.step(loss, step)
+""",
     "a step that is left out for a large gradient, where it is due and the loss is finite": """
 def main(loader, every, limit):
     model = nn.Linear(2, 2)
