@@ -59,7 +59,7 @@ def _script(project: Project, module: ModuleInfo, trace: Trace, number: int) -> 
     except OutOfBudget:
         trace.unfinished.add(number)
         _finish(run)
-        return run.completed | _given_up(run)
+        return _done_with(run)
     _finish(run)
     return run.reached
 
@@ -88,7 +88,7 @@ def _function(project: Project, info: FunctionInfo, trace: Trace, number: int) -
     except OutOfBudget:
         trace.unfinished.add(number)
         _finish(run)
-        return run.completed | _given_up(run) | {info}
+        return _done_with(run) | {info}
     _finish(run)
     return run.reached | {info}
 
@@ -166,15 +166,17 @@ def _is_big(shape: object) -> bool:
     return isinstance(info, FunctionInfo) and info.node is not None and len(info.node.body) > 12
 
 
-def _given_up(run: Run) -> set[FunctionInfo]:
-    """Of the calls in which the budget ran out, the drivers round the innermost one that trains: on its own that one
-    may still be followed, unless it took nearly all of the budget already. For the others nothing is gained by coming
-    back."""
-    training = [(info, steps) for info, steps in run.exhausted if info.node is not None and run.project.trains(info)]
-    kept = {info for info, steps in training[-1:] if steps < run.limit * HOPELESS}
+def _done_with(run: Run) -> set[FunctionInfo]:
+    """What need not be followed on its own after a run whose budget ran out: what was followed to its end, and of the
+    calls in which the budget ran out the drivers round the innermost one that trains. On its own that one may still be
+    followed, and so may a function whose scaler was None, or off, on every path that the budget sufficed for; unless
+    it took nearly all of the budget already. For the others nothing is gained by coming back."""
     exhausted = {info for info, _ in run.exhausted}
+    short = {info for info, steps in run.exhausted if steps < run.limit * HOPELESS}
+    training = [info for info, _ in run.exhausted if info.node is not None and run.project.trains(info)]
     run.project.exhausting |= exhausted
-    return exhausted - kept
+    unscaled = ((run.completed - exhausted) | short) & run.may_scale - run.scaling
+    return (run.completed | exhausted) - (short & set(training[-1:])) - unscaled
 
 
 def _limit(project: Project, module: ModuleInfo) -> int:

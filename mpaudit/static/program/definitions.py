@@ -50,6 +50,12 @@ class FunctionInfo:
         return any(isinstance(n, ir.Attr) and n.name in ("update", "step") for n in walk_nodes(body))
 
     @cached_property
+    def scales(self) -> bool:
+        """Whether its body calls what may be a scaler's `scale` or `unscale_`."""
+        calls = (n.func for n in walk_nodes(() if self.node is None else self.node.body) if isinstance(n, ir.Call))
+        return any(isinstance(func, ir.Attr) and func.name in ("scale", "unscale_") for func in calls)
+
+    @cached_property
     def rebinds(self) -> frozenset[str]:
         """Names that it, or a function inside of it, says are not its own."""
         statements = (n for n in walk_nodes(self.node) if isinstance(n, ir.Global | ir.Nonlocal))
