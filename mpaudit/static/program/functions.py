@@ -210,8 +210,13 @@ def _looks_into(value: Value, frame: Frame) -> bool:
 
 
 def _worth_following(info: FunctionInfo) -> bool:
-    """A small helper that only hands values on, or what a network that it is given makes of a batch."""
-    if info.node is None or len(info.node.body) > 6:
+    """A small helper that only hands values on, what a network that it is given makes of a batch, or a method that
+    gives the parameters of its own parts in groups, as optimizers take them."""
+    if info.node is None:
+        return False
+    if info.cls is not None and "parameters" in info.names:
+        return any(isinstance(node, ir.Return) and node.value is not None for node in walk_nodes(info.node.body))
+    if len(info.node.body) > 6:
         return False
     return (
         bool(info.rebinds)

@@ -52,6 +52,8 @@ def as_params(value: Value, st: PathState) -> Value:
         lists = [option for option in options(st.heap.get((value, "[]")) or value) if isinstance(option, Tup)]
         items = tuple(dict.fromkeys(item for one in lists for item in one.items))
         return as_params(Tup(items), st) if lists else value
+    if isinstance(value, Phi):
+        return Phi(value.key, as_params(value.yes, st), as_params(value.no, st))
     return value
 
 

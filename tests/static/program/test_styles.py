@@ -156,6 +156,50 @@ def main(args, encoder, unet, loader):
             loss = unet(encoder(x)).mean()
         optimizers.step(loss, step)
 """,
+    "an optimizer of groups that the model gives": """
+class Net(nn.Module):
+    def __init__(self, emb):
+        super().__init__()
+        self.encoder = nn.Linear(512, 512).to("cuda", torch.float32)
+        self.color = nn.Linear(512, 512)
+        self.emb = emb
+
+    def forward(self, x):
+        return self.color(self.encoder(x.half().float()))
+
+    def get_params(self, lr, decay=0):
+        if self.emb < 0:
+            return [{"params": self.color.parameters(), "lr": lr}]
+        params = [{"params": self.encoder.parameters(), "lr": lr}]
+        lr = lr * 10
+        lr = lr + 1
+        lr = lr - 1
+        params.append({"params": self.color.parameters(), "lr": lr})
+        return params
+
+
+class Trainer:
+    def __init__(self, model, optimizer):
+        self.model = model
+        self.optimizer = optimizer(self.model)
+        self.scaler = GradScaler("cuda")
+
+    def train(self, loader):
+        self.model.half().train()  # wrong MPA221
+        for x in loader:
+            self.optimizer.zero_grad()
+            with autocast("cuda"):
+                loss = self.model(x).mean()
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+
+
+def main(args, loader):
+    model = Net(args.emb)
+    optimizer = lambda model: torch.optim.Adam(model.get_params(args.lr))
+    Trainer(model, optimizer).train(loader)
+""",
     "a step that is left out for a large gradient, where it is due and the loss is finite": """
 def main(loader, every, limit):
     model = nn.Linear(2, 2)
