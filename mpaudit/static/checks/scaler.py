@@ -476,7 +476,7 @@ def fp16_without_scaler(seen: Seen) -> Iterator[Draft]:
 
 
 def _named(cast: Cast) -> str:
-    return "float16 autocast" if cast.dtype == "float16" else "autocast that the script also runs in float16"
+    return "float16 autocast" if cast.dtype == "float16" else "autocast that is float16 where the GPU has no bfloat16"
 
 
 def _forwards(loss: Tensor | None) -> frozenset[Site]:

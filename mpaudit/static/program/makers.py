@@ -74,7 +74,7 @@ def make_autocast(
     elif dtype is None or dtype == NONE:
         named = torch_api.DEFAULT_AUTOCAST_DTYPE.get(device, "")
     else:
-        named = _dtype_name(st.settle(dtype))
+        named = _dtype_name(st.settle(dtype), fr)
     on: bool | Key = True
     if enabled is not None:
         on = classes.truth_key(st.settle(enabled))
@@ -88,14 +88,15 @@ def make_autocast(
     return Ref("autocast", Cast(device, named, on, site))
 
 
-def _dtype_name(dtype: Value) -> str:
-    """'float16', 'bfloat16|float16' where the source chooses between them, '' where it is not known."""
-    found = list(options(dtype))
-    return "|".join(sorted({d.name for d in found if isinstance(d, Dtype)})) if _all_dtypes(found) else ""
+_ASKS_DEVICE = frozenset(("is_bf16_supported", "is_bfloat16_supported", "get_device_capability"))
 
 
-def _all_dtypes(values: Sequence[Value]) -> bool:
-    return all(isinstance(value, Dtype) for value in values)
+def _dtype_name(dtype: Value, fr: Frame) -> str:
+    """'float16', 'bfloat16|float16' where the source chooses between them by what the GPU can do, '' where it is not
+    known: what an option chooses is not what the script does when it is left alone."""
+    names = {option.name if isinstance(option, Dtype) else "" for option in options(dtype)}
+    by_device = not _ASKS_DEVICE.isdisjoint(fr.module.names)
+    return "|".join(sorted(names)) if "" not in names and (len(names) == 1 or by_device) else ""
 
 
 def device_name(value: Value | None, st: PathState) -> str:

@@ -110,9 +110,10 @@ for x in batches():
     optimizer.zero_grad()
 """,
     "a branch for each of two dtypes": """
-def main(loader, half):
+def main(loader):
     model = nn.Linear(2, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    half = not torch.cuda.is_bf16_supported()
     scaler = GradScaler("cuda")  # right
     dtype = torch.float16 if half else torch.bfloat16
     for x in loader:
@@ -128,6 +129,20 @@ def main(loader, half):
             optimizer.step()  # right
         loss.backward()  # wrong MPA201
         optimizer.step()  # wrong
+""",
+    "a dtype that an option chooses": """
+def main(loader, args):
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    dtype = torch.bfloat16 if args.dtype == "bfloat16" else torch.float16  # right
+    dtype = torch.float16  # wrong
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast("cuda", dtype=dtype):
+            loss = model(x).mean()
+        loss.backward()  # wrong MPA201
+        loss.backward()  # right
+        optimizer.step()
 """,
     "a list of optimizers that those there are are appended to": """
 class Optimizers:
