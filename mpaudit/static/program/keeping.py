@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from .linker import Project
 from .nodes import walk_nodes
 
 _SCALER = re.compile(r"(?i)scaler")
+_GRAD_SCALER = re.compile(r"(?i)^_?((grad|loss|amp|native|fp16|[a-z]{1,3})_?)?scaler$")
 _OPTIMIZER = re.compile(r"(?i)opt")
 _OTHER_SCALER = re.compile(r"(?i)(?<!grad)(?<!loss)(?<!amp)(?<!native)(?<!state)scaler$")
 """`StandardScaler`, `MinMaxScaler`: those of data."""
@@ -66,6 +68,32 @@ def never_loaded(project: Project) -> tuple[Kept, ...]:
     if any(call.method == "load_state_dict" and not call.name for call in calls):
         return ()
     return _without(project, calls, "state_dict", "load_state_dict")
+
+
+def given_in_vain(project: Project) -> tuple[tuple[Kept, Kept], ...]:
+    """Where the state of an optimizer is loaded by a function that gets the scaler and does nothing with it but ask
+    whether there is one; and where the state of such a scaler is saved."""
+    calls = list(_calls(project))
+    saved = [call.kept for call in calls if call.method == "state_dict" and _is_grad_scaler(call.name)]
+    found = []
+    for call in calls:
+        function = call.kept.function
+        if saved and call.method == "load_state_dict" and call.of_training and function is not None:
+            for name in _unused_scalers(function):
+                found.append((Kept(name, call.kept.site, function), saved[0]))
+    return tuple(found)
+
+
+def _unused_scalers(function: FunctionInfo) -> list[str]:
+    assert function.node is not None
+    tests = [node.test for node in walk_nodes(function.node.body) if isinstance(node, ir.If | ir.IfExp)]
+    asked = Counter(node.id for test in tests for node in walk_nodes(test) if isinstance(node, ir.Name))
+    names = [param.name for param in function.node.params if _is_grad_scaler(param.name)]
+    return [name for name in names if function.occurrences[name] == asked[name]]
+
+
+def _is_grad_scaler(name: str) -> bool:
+    return _GRAD_SCALER.search(name) is not None
 
 
 def _without(project: Project, calls: list[_Call], method: str, other: str) -> tuple[Kept, ...]:

@@ -215,6 +215,43 @@ def main(args, loader):
     optimizer = lambda model: torch.optim.Adam(model.get_params(args.lr))
     Trainer(model, optimizer).train(loader)
 """,
+    "one of two functions that resume leaves the scaler aside": """
+def save(model, optimizer, scaler, path):
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}, path)
+
+
+def resume(model, optimizer, path, scaler=None):
+    state = torch.load(path)
+    optimizer.load_state_dict(state["optimizer"])  # MPA214
+    if scaler is not None and "scaler" in state:
+        scaler.load_state_dict(state["scaler"])  # right
+        model.train()  # wrong
+    model.load_state_dict(state["model"])
+
+
+def resume_elsewhere(model, optimizer, path, scaler):
+    state = torch.load(path)
+    optimizer.load_state_dict(state["optimizer"])
+    scaler.load_state_dict(state["scaler"])
+
+
+def main(loader, path, other):
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = GradScaler("cuda")
+    if other:
+        resume_elsewhere(model, optimizer, path, scaler)
+    else:
+        resume(model, optimizer, path, scaler)
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast("cuda"):
+            loss = model(x).mean()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    save(model, optimizer, scaler, path)
+""",
     "a step that is left out for a large gradient, where it is due and the loss is finite": """
 def main(loader, every, limit):
     model = nn.Linear(2, 2)
