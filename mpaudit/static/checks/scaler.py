@@ -375,6 +375,9 @@ def without_low_precision(seen: Seen) -> Iterator[Draft]:
         by_scaler.setdefault(scaled.scaler, []).append(scaled)
     for scaler, events in by_scaler.items():
         made = trace.made.get(scaler)
+        if not trace.casts_on and not seen.modules_cast:
+            # nothing is ever lowered: a loss that is lost track of on one path is what it is on the others
+            events = [event for event in events if event.loss is not None and event.loss.uses] or events
         if (made is not None and made.enabled is False) or not all(_in_float32(event, seen) for event in events):
             continue
         name = name_of(trace, scaler, "the scaler")
