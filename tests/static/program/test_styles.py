@@ -252,23 +252,6 @@ def main(loader, path, other):
         scaler.update()
     save(model, optimizer, scaler, path)
 """,
-    "a loss that is lost track of on one of two paths, where nothing is ever lowered": """
-def main(loader, kind):
-    model = nn.Linear(2, 2)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    scaler = GradScaler("cuda")  # MPA216
-    for x in loader:
-        optimizer.zero_grad()
-        if kind == "other":
-            scaler.scale(other_objective(x)).backward()
-        else:
-            with autocast("cuda"):  # right
-                loss = model(x).mean()  # right
-            loss = model(x).mean()  # wrong
-            scaler.scale(loss).backward()
-        scaler.step(optimizer)
-        scaler.update()
-""",
     "a step that is left out for a large gradient, where it is due and the loss is finite": """
 def main(loader, every, limit):
     model = nn.Linear(2, 2)
