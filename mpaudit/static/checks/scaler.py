@@ -460,7 +460,8 @@ def fp16_without_scaler(seen: Seen) -> Iterator[Draft]:
         other_arm = step.optimizer in stepped or (step.basis.root, _forwards(step.loss)) in scaled_too
         scaled_elsewhere = other_arm or step.basis.root in with_scaler
         cast = _fp16_cast(step.loss, dict(step.basis.guards), undecided=not scaled_elsewhere)
-        if cast is None or step.backward in done:
+        backward = _backward_of(step, trace)
+        if cast is None or backward in done:
             continue
         if scaled_elsewhere and _in_two_ways(step.loss):
             continue  # with a flag that the scaler hangs on, and without: which of them is scaled is not known here
@@ -468,14 +469,27 @@ def fp16_without_scaler(seen: Seen) -> Iterator[Draft]:
         # where a scaler scales the loss or steps the optimizer too, the raw arm is most likely the one without autocast
         sure = not other_arm and is_feasible(step.basis, trace)
         confidence = Confidence.LIKELY if sure else Confidence.POSSIBLE
-        done[step.backward] = Draft(
-            "MPA201", step.backward,
+        done[backward] = Draft(
+            "MPA201", backward,
             f"backward of a loss from {_named(cast)} without loss scaling: gradients below 6e-8 become zero, and "
             f"{name} never sees them",
             "scale the loss with torch.amp.GradScaler, or use dtype=torch.bfloat16", confidence,
             ((cast.site, "float16 autocast"), (step.site, "the step")),
         )  # fmt: skip
     yield from done.values()
+
+
+def _backward_of(step: Step, trace: Trace) -> Site:
+    """The backward on the step's own path: where paths through two of them have met, either may stand for both."""
+    assert step.backward is not None
+    guards = dict(step.basis.guards)
+    of_this_loss = [
+        event for event in trace.backwards
+        if event.basis.root == step.basis.root and _forwards(event.loss) == _forwards(step.loss)
+        and all(guards.get(key, taken) == taken for key, taken in event.basis.guards)
+    ]  # fmt: skip
+    sites = sorted({event.site for event in of_this_loss})
+    return sites[0] if sites and step.backward not in sites else step.backward
 
 
 def _named(cast: Cast) -> str:

@@ -252,6 +252,28 @@ def main(loader, path, other):
         scaler.update()
     save(model, optimizer, scaler, path)
 """,
+    "two arms for a scaler that is there or not": """
+def main(args, model, loader):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    if args.amp:
+        scaler = GradScaler("cuda", enabled=True)  # right
+        scaler = GradScaler("cuda", enabled=False)  # wrong
+    else:
+        scaler = None
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast("cuda", enabled=scaler is not None):
+            loss = model(x).mean()
+        if scaler is None:
+            loss.backward()
+        else:
+            scaler.scale(loss).backward()  # MPA201
+        if scaler is None:
+            optimizer.step()
+        else:
+            scaler.step(optimizer)
+            scaler.update()
+""",
     "a step that is left out for a large gradient, where it is due and the loss is finite": """
 def main(loader, every, limit):
     model = nn.Linear(2, 2)
