@@ -94,12 +94,14 @@ def _violation(trace: Trace, hit: Hit) -> Draft:
 
 
 def _applied_elsewhere(trace: Trace, hit: Hit) -> bool:
-    """Whether another step applies the gradients that were emptied before this one."""
+    """Whether another step of the same iteration applies the gradients that were emptied before this one."""
     optimizer = hit.violation.optimizer
-    lost = {step.backward for step in trace.steps if step.site == hit.event and step.optimizer == optimizer} - {None}
+    own = [step for step in trace.steps if step.site == hit.event and step.optimizer == optimizer]
+    lost = {(step.backward, step.loops) for step in own if step.backward is not None}
     emptied = {other.event for other in trace.hits.values() if other.violation.code == "MPA211"}
     return any(
-        step.optimizer == optimizer and step.backward in lost and step.site not in emptied for step in trace.steps
+        step.optimizer == optimizer and (step.backward, step.loops) in lost and step.site not in emptied
+        for step in trace.steps
     )
 
 

@@ -301,7 +301,8 @@ def is_feasible(basis: Basis, trace: Trace) -> bool:
         plain, truth = _unnegated(key, taken)
         asked.setdefault(plain, set()).add(truth)
     whole = {key: truths for key, truths in asked.items() if not any(_is_part(other, key) for other in asked)}
-    if len({_question(key, truths) for key, truths in whole.items()}) < 2:
+    questions = {_question(key, truths) for key, truths in whole.items()}
+    if len(questions) < 2 or len(_without_order(questions)) < 2:
         return True
     return bool(_common_places(basis, set(whole)))
 
@@ -328,6 +329,12 @@ def _question(key: Key, truths: set[bool]) -> Key:
             return ("remainder", k)
         case _:
             return key
+
+
+def _without_order(questions: set[Key]) -> set[Key]:
+    """Of remainders and one more question, the remainders: how far the loop has come leaves every remainder open."""
+    rest = {key for key in questions if key[0] != "truth" or key[1][:2] != ("cmp", "<")}
+    return rest if all(key[0] == "remainder" or key[1][:2] == ("op", "%") for key in rest) else questions
 
 
 def _is_part(part: Key, key: Key) -> bool:

@@ -274,6 +274,65 @@ def main(args, model, loader):
             scaler.step(optimizer)
             scaler.update()
 """,
+    "a step after the loop for the rest of the batches": """
+def train(model, loader, optimizer, scaler, start, every):
+    last = start
+    for step, x in enumerate(loader, start=start + 1):
+        last = step
+        with autocast("cuda"):
+            loss = model(x).mean() / every
+        scaler.scale(loss).backward()
+        if step % every == 0:
+            scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            model.train()
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad(set_to_none=True)
+    if last > start and last % every != 0:
+        scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        scaler.step(optimizer)
+        scaler.step(optimizer)  # wrong MPA209
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+
+
+def main(loader, start, every):
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = GradScaler("cuda")
+    train(model, loader, optimizer, scaler, start, every)
+""",
+    "gradients emptied before the step for the rest of the batches": """
+def train(model, loader, optimizer, scaler, start, every):
+    last = start
+    for step, x in enumerate(loader, start=start + 1):
+        last = step
+        with autocast("cuda"):
+            loss = model(x).mean() / every
+        scaler.scale(loss).backward()
+        if step % every == 0:
+            scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad(set_to_none=True)
+    if last > start and last % every != 0:
+        scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.zero_grad()  # wrong MPA211
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+
+
+def main(loader, start, every):
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = GradScaler("cuda")
+    train(model, loader, optimizer, scaler, start, every)
+""",
     "a step that is left out for a large gradient, where it is due and the loss is finite": """
 def main(loader, every, limit):
     model = nn.Linear(2, 2)
