@@ -94,7 +94,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
         homes={saved.site: project.function_at(saved.site) for saved in trace.saved},
         never_saved=never_saved(project) if trace.saved else (),
         never_loaded=never_loaded(project) if trace.saved else (),
-        in_vain=given_in_vain(project) if trace.saved else (),
+        in_vain=given_in_vain(project) if any(made.kind == "scaler" for made in trace.made.values()) else (),
         resuming_loads=resuming_loads(project) if trace.saved else (),
         for_a_while=set_for_a_while(project, trace),
     )

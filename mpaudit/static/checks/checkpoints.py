@@ -123,7 +123,7 @@ def _never_loaded(seen: Seen) -> Iterator[Draft]:
 def _in_vain(seen: Seen) -> Iterator[Draft]:
     """What resumes gets the scaler and loads only the optimizer's state, although the checkpoint has the scaler's."""
     for load, kept in seen.in_vain:
-        if any(saved.scalers for saved in seen.trace.saved):
+        if _has_scaler(seen.trace):
             yield Draft(
                 "MPA214", load.site,
                 f"loads the optimizer's state and leaves {load.text} as it is, whose state is saved: a resumed run "

@@ -20,6 +20,7 @@ _OTHER_SCALER = re.compile(r"(?i)(?<!grad)(?<!loss)(?<!amp)(?<!native)(?<!state)
 """`StandardScaler`, `MinMaxScaler`: those of data."""
 _KEEPS = re.compile(r"(?i)save|checkpoint|ckpt|snapshot|dump|resum|restor|load|regist")
 """A callee with such a name may keep the state of what it gets, under any other name."""
+_LOADS = re.compile(r"(?i)load|resum|restor|regist")
 _STATE = ("state_dict", "load_state_dict")
 
 
@@ -81,7 +82,43 @@ def given_in_vain(project: Project) -> tuple[tuple[Kept, Kept], ...]:
         if saved and call.method == "load_state_dict" and call.of_training and function is not None:
             for name in _unused_scalers(function):
                 found.append((Kept(name, call.kept.site, function), saved[0]))
-    return tuple(found)
+    return (*found, *_left_aside(project, calls))
+
+
+def _left_aside(project: Project, calls: list[_Call]) -> Iterator[tuple[Kept, Kept]]:
+    """Where a file that makes a scaler loads the state of the optimizer and never that of the scaler, although it gives
+    the scaler to what saves."""
+    for module in project.modules.values():
+        code = [(root, shift) for root, _, path, shift in _code(project) if path == module.path]
+        here = [call for call in calls if call.kept.site.path == module.path and call.method == "load_state_dict"]
+        loads = [call.kept for call in here if call.of_training and not _SCALER.search(call.name)]
+        for name in _made_scalers([root for root, _ in code]) if loads else ():
+            given = list(_given(code, module.path, name))
+            if any(call.name in (name, "") for call in here) or any(_may_load(kept.text) for kept in given):
+                continue
+            yield from ((Kept(name, loads[0].site, loads[0].function), saved) for saved in given[:1])
+
+
+def _made_scalers(roots: list[object]) -> set[str]:
+    """Names that are given a GradScaler."""
+    assigned = [node for node in walk_nodes(tuple(roots)) if isinstance(node, ir.Assign)]
+    makes = [stmt for stmt in assigned if isinstance(stmt.value, ir.Call) and _name(stmt.value.func) == "GradScaler"]
+    return {_name(target) for stmt in makes for target in stmt.targets} - {""}
+
+
+def _given(code: list[tuple[object, int]], path: str, name: str) -> Iterator[Kept]:
+    """Calls that get the scaler and may keep it, by the name of what is called."""
+    for root, shift in code:
+        for node in walk_nodes(root):
+            if isinstance(node, ir.Call) and _KEEPS.search(text_of(node.func)):
+                if any(_name(value) == name for value in (*node.args, *(value for _, value in node.keywords))):
+                    line, column, end_line, end_column = node.span
+                    yield Kept(text_of(node.func), Site(path, line + shift, column, end_line + shift, end_column), None)
+
+
+def _may_load(callee: str) -> bool:
+    """By its name; what makes an object may do anything with it."""
+    return _LOADS.search(callee) is not None or callee.rsplit(".", 1)[-1][:1].isupper()
 
 
 def _unused_scalers(function: FunctionInfo) -> list[str]:

@@ -333,6 +333,47 @@ def main(loader, start, every):
     scaler = GradScaler("cuda")
     train(model, loader, optimizer, scaler, start, every)
 """,
+    "one of two scripts does not load what its saver got": {
+        "keep.py": """
+def checkpoint(path, model=None, optimizer=None, **more):
+    if model is None:
+        return torch.load(path)
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    for key, value in more.items():
+        state[key] = value.state_dict() if hasattr(value, "state_dict") else value
+    torch.save(state, path)
+""",
+        "train.py": """
+from keep import checkpoint
+
+model = nn.Linear(2, 2)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+scaler = GradScaler("cuda")
+state = checkpoint("last.pt")
+model.load_state_dict(state["model"])
+optimizer.load_state_dict(state["optimizer"])  # MPA214
+scaler.load_state_dict(state["scaler"])  # right
+for x in loader():
+    optimizer.zero_grad()
+    with autocast("cuda"):
+        loss = model(x).mean()
+    scaler.scale(loss).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    checkpoint("last.pt", model=model, optimizer=optimizer, scaler=scaler)
+""",
+        "other.py": """
+from keep import checkpoint
+
+model = nn.Linear(2, 2)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+scaler = GradScaler("cuda")
+state = checkpoint("last.pt")
+optimizer.load_state_dict(state["optimizer"])
+scaler.load_state_dict(state["scaler"])
+checkpoint("last.pt", model=model, optimizer=optimizer, scaler=scaler)
+""",
+    },
     "a step that is left out for a large gradient, where it is due and the loss is finite": """
 def main(loader, every, limit):
     model = nn.Linear(2, 2)
