@@ -8,13 +8,14 @@ from ..facts import ir
 from . import classes, functions, generators
 from .definitions import ClassInfo, FunctionInfo, ModuleInfo
 from .flow import execute
-from .frame import MAX_ALL_STEPS, MAX_STEPS, MAX_TEST_STEPS, Frame, OutOfBudget, Run
+from .frame import MAX_ALL_STEPS, MAX_STEPS, MAX_TEST_STEPS, Frame, OutOfBudget, Run, text_of
 from .linker import Project
+from .nodes import walk_nodes
 from .objects import find_method
 from .shapes import Args, Keywords
 from .state import PathState, merge
 from .trace import Trace
-from .values import Cls, Func, Ref, Sym, Value
+from .values import Cls, Func, Ref, Sym, Tensor, Value
 
 MAX_AGAIN = 4
 """States of a function's end that are followed into its next call."""
@@ -103,15 +104,30 @@ def _once_more(run: Run, frame: Frame, func: Func, ends: list[PathState]) -> Non
 
 
 def _unknown(info: FunctionInfo) -> tuple[Args, Keywords]:
-    """Arguments of which nothing is known, defaults included: there is a caller somewhere, and it may pass them."""
+    """Arguments of which nothing is known, defaults included: there is a caller somewhere, and it may pass them. What
+    the function scales itself is a loss that nothing has scaled before."""
     assert info.node is not None
     params = [p.name for p in info.node.params if p.kind in ("pos", "kw")]
     static = any(isinstance(d, ir.Name) and d.id == "staticmethod" for d, _ in info.node.decorators)
     own = 1 if info.cls is not None and not static else 0
-    given = {name: Sym(("param", repr(info), name)) for name in params[own:]}
+    losses = _scaled_names(info)
+    unscaled = Tensor(uses=None)
+    given = {name: unscaled if name in losses else Sym(("param", repr(info), name)) for name in params[own:]}
     more = {p.kind: Sym(("param", repr(info), p.name)) for p in info.node.params if p.kind in ("*", "**")}
     rest = (Sym(("star", more["*"].key)),) if "*" in more else ()
     return rest, (*given.items(), *((("", more["**"]),) if "**" in more else ()))
+
+
+def _scaled_names(info: FunctionInfo) -> set[str]:
+    """Names in `scaler.scale(loss)` that the function does not bind anew."""
+    inside = list(walk_nodes(info.node.body if info.node is not None else ()))
+    calls = (node for node in inside if isinstance(node, ir.Call) and isinstance(node.func, ir.Attr) and node.args)
+    scaled = {
+        call.args[0].id for call in calls
+        if text_of(call.func).lower().endswith("scaler.scale") and isinstance(call.args[0], ir.Name)
+    }  # fmt: skip
+    bound = (target for node in inside if isinstance(node, ir.Assign) for target in node.targets)
+    return scaled - {node.id for target in bound for node in walk_nodes(target) if isinstance(node, ir.Name)}
 
 
 def _instance(run: Run, frame: Frame, cls: ClassInfo, info: FunctionInfo, state: PathState) -> tuple[Value, PathState]:

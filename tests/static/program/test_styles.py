@@ -374,6 +374,33 @@ scaler.load_state_dict(state["scaler"])
 checkpoint("last.pt", model=model, optimizer=optimizer, scaler=scaler)
 """,
     },
+    "a wrapper whose caller is not in sight": """
+class NativeScaler:
+    def __init__(self):
+        self._scaler = GradScaler("cuda")
+
+    def __call__(self, loss, optimizer, parameters, clip):
+        loss.backward(retain_graph=True)  # wrong
+        self._scaler.scale(loss).backward()  # MPA224
+        self._scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(parameters, clip)
+        self._scaler.step(optimizer)
+        self._scaler.update()
+""",
+    "a wrapper that scales a loss and lets go of it": """
+class NativeScaler:
+    def __init__(self):
+        self._scaler = GradScaler("cuda")
+
+    def __call__(self, loss, optimizer, parameters, clip):
+        self._scaler.scale(loss).backward()  # right
+        self._scaler.scale(loss)  # wrong
+        loss.backward()  # wrong MPA202
+        self._scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(parameters, clip)
+        self._scaler.step(optimizer)
+        self._scaler.update()
+""",
     "a step that is left out for a large gradient, where it is due and the loss is finite": """
 def main(loader, every, limit):
     model = nn.Linear(2, 2)
