@@ -152,11 +152,9 @@ def execute_one(run: Run, fr: Frame, stmt: ir.Stmt, st: PathState) -> list[PathS
 def _expression_statement(run: Run, fr: Frame, stmt: ir.ExprStmt, st: PathState) -> list[PathState]:
     out = []
     for s, value in expressions.evaluate(run, fr, stmt.value, st):
-        if isinstance(value, Ref) and value.kind == "autocast" and isinstance(stmt.value, ir.Call):
-            cast = value.id
-            if isinstance(cast, Cast) and cast.site in run.trace.casts_made and cast.site == fr.site(stmt.value.span):
-                run.trace.casts_dropped.add(cast.site)
         made = _made(run, value)
+        if isinstance(stmt.value, ir.Call):
+            run.trace.casts_dropped |= made & {fr.site(stmt.value.span)}
         if made and isinstance(stmt.value, ir.Call):
             run.trace.contexts_dropped.setdefault(fr.site(stmt.value.span), (text_of(stmt.value.func), made))
         out.append(s)

@@ -9,6 +9,35 @@ import pytest
 from tests.static.program.test_flow import reported, variant
 
 SURVIVORS: dict[str, str | dict[str, str]] = {
+    "an autocast or nothing, whichever the precision asks for": """
+from contextlib import suppress
+from functools import partial
+
+
+def get_autocast(precision, device_type="cuda", sharded=False):
+    if sharded:
+        return suppress
+    if precision == "amp":
+        dtype = torch.float16
+    elif precision == "amp_bfloat16":
+        dtype = torch.bfloat16
+    else:
+        return suppress
+    return partial(torch.amp.autocast, device_type=device_type, dtype=dtype)
+
+
+def train(model, loader, args):
+    context = get_autocast(args.precision, device_type=torch.device(args.device).type)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for x in loader:
+        optimizer.zero_grad()
+        with context():  # right
+            loss = model(x).mean()  # right
+        context()  # wrong MPA105
+        loss = model(x).mean()  # wrong
+        loss.backward()
+        optimizer.step()
+""",
     "a counter that begins where a checkpoint ended": """
 def main(loader, every, total, path, skips):
     model = nn.Linear(2, 2)
