@@ -9,6 +9,36 @@ import pytest
 from tests.static.program.test_flow import reported, variant
 
 SURVIVORS: dict[str, str | dict[str, str]] = {
+    "a step under an autocast or nothing, whichever the precision asks for": """
+from contextlib import suppress
+from functools import partial
+
+
+def get_autocast(precision, sharded=False):
+    if sharded or precision == "fp32":
+        return suppress
+    dtype = torch.float16 if precision == "amp" else torch.bfloat16
+    return partial(torch.amp.autocast, device_type="cuda", dtype=dtype)
+
+
+def train(model, loader, optimizer, scaler, args):
+    context = get_autocast(args.precision, args.sharded)
+    for x in loader:
+        optimizer.zero_grad()
+        with context():
+            loss = model(x).mean()
+        scaler.scale(loss).backward()
+        with context():  # wrong
+            scaler.step(optimizer)  # wrong MPA104
+        scaler.step(optimizer)  # right
+        scaler.update()
+
+
+def main(args, loader):
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    train(model, loader, optimizer, GradScaler("cuda"), args)
+""",
     "an autocast or nothing, whichever the precision asks for": """
 from contextlib import suppress
 from functools import partial
