@@ -2,12 +2,15 @@
 at a time, and each broken project must give a new finding of the right code at the right place.
 
     python benchmarks/mutations.py [--operators a,b] [--limit-per-operator N] [--seed S] [--json FILE] [--again FILE]
-        TREES...
+        [--minutes-per-tree M] TREES...
 
 The trees are copied and never changed. `--again` takes what an earlier run caught from its JSON file, and runs what it
-did not catch or did not come to. Sites are found by syntax alone (operators.py); a site in a function that has a
-finding before anything is broken is left out and counted as «not clean». `equivalent_mutants.json` lists, by hand and
-with the reason, the mutants that break nothing.
+did not catch or did not come to. Under `--minutes-per-tree` the sites come in a random order, the same for a seed, and
+those that time did not suffice for are counted as not reached.
+
+Sites are found by syntax alone (operators.py); a site in a function that has a finding before anything is broken is
+left out and counted as «not clean». `equivalent_mutants.json` lists, by hand and with the reason, the mutants that
+break nothing.
 """
 
 from __future__ import annotations
@@ -77,6 +80,8 @@ class Report:
     not_clean: Counter[tuple[bool, str]] = field(default_factory=Counter)
     left_out: dict[str, str] = field(default_factory=dict)
     """Trees that were not run, and why."""
+    not_reached: dict[str, int] = field(default_factory=dict)
+    """Sites by tree that there was no time for."""
 
 
 class OutOfTime(BaseException):
@@ -94,7 +99,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     caught = _caught(options.again) if options.again else {}
     for tree in options.trees:
         with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
-            audit_mutants(tree.resolve(), Path(folder), names, report, options.limit_per_operator, options.seed, caught)
+            until = time.monotonic() + 60 * options.minutes_per_tree if options.minutes_per_tree else None
+            chosen = options.limit_per_operator, options.seed, caught, until
+            audit_mutants(tree.resolve(), Path(folder), names, report, *chosen)
         _say(f"{tree.name}: {_counts(r for r in report.results if r.tree == tree.name)}", options.quiet)
         if options.json:
             options.json.write_text(as_json(report))
@@ -108,6 +115,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--operators", help="comma-separated; all by default")
     parser.add_argument("--limit-per-operator", type=int, help="at most so many mutants of each operator per tree")
     parser.add_argument("--seed", type=int, default=0, help="which ones, under a limit")
+    parser.add_argument("--minutes-per-tree", type=float, help="begin no mutant of a tree after so long")
     parser.add_argument("--json", type=Path, help="every mutant with its outcome")
     parser.add_argument("--again", type=Path, help="the JSON file of an earlier run")
     parser.add_argument("--quiet", action="store_true", help="no line for each tree")
@@ -143,6 +151,7 @@ def audit_mutants(
     limit: int | None = None,
     seed: int = 0,
     caught: Mapping[_Site, Result] = MappingProxyType({}),
+    until: float | None = None,
 ) -> None:
     """Breaks a copy of `tree` in `folder` in every place, and adds what was reported to `report`."""
     copy = folder / (_repository(tree).rpartition("/")[2] or "tree")  # some import themselves by this name
@@ -157,6 +166,7 @@ def audit_mutants(
     by_path = {source.path: source for source in sources}
     dirty = _dirty(by_path, before)
     equivalent = _equivalent(tree)
+    every: list[Mutant] = []
     for name in operators:
         mutants = []
         for mutant in OPERATORS[name](Tree(sources)):
@@ -173,9 +183,15 @@ def audit_mutants(
         if limit is not None and len(mutants) > limit:
             chosen = random.Random(f"{seed} {tree.name} {name}").sample(range(len(mutants)), limit)
             mutants = [mutants[number] for number in sorted(chosen)]
-        for mutant in mutants:
-            known = caught.get((tree.name, name, mutant.path, mutant.line))
-            report.results.append(known or _judged(mutant, by_path, audited, before, tree.name, sample))
+        every += mutants
+    if until is not None:
+        random.Random(f"{seed} {tree.name}").shuffle(every)
+    for number, mutant in enumerate(every):
+        if until is not None and time.monotonic() > until:
+            report.not_reached[tree.name] = len(every) - number
+            break
+        known = caught.get((tree.name, mutant.operator, mutant.path, mutant.line))
+        report.results.append(known or _judged(mutant, by_path, audited, before, tree.name, sample))
 
 
 def _copied(tree: Path, copy: Path) -> list[Source]:
@@ -375,6 +391,7 @@ def as_text(report: Report) -> str:
         ]
         parts.append("Not caught\n\n" + "\n".join(lines))
     parts += [f"{tree}: not run, {why}" for tree, why in sorted(report.left_out.items())]
+    parts += [f"{tree}: {sites} sites not reached" for tree, sites in sorted(report.not_reached.items())]
     return "\n\n".join(parts)
 
 
@@ -402,6 +419,7 @@ def as_json(report: Report) -> str:
                 for (sample, name), number in sorted(report.not_clean.items())
             ],
             "left_out": report.left_out,
+            "not_reached": report.not_reached,
         },
         indent=1,
     )

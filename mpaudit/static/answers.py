@@ -46,7 +46,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
     from .checks import CODES, Seen, Target, check
     from .program.analysis import follow
     from .program.definitions import ModuleInfo, Site
-    from .program.keeping import never_loaded, never_saved, resuming_loads
+    from .program.keeping import given_in_vain, never_loaded, never_saved, resuming_loads
     from .program.linker import Project
     from .program.networks import Networks
     from .program.resuming import resumable
@@ -100,6 +100,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
         homes={saved.site: project.function_at(saved.site) for saved in trace.saved},
         never_saved=never_saved(project) if trace.saved else (),
         never_loaded=never_loaded(project) if trace.saved else (),
+        in_vain=given_in_vain(project) if any(made.kind == "scaler" for made in trace.made.values()) else (),
         resuming_loads=resuming_loads(project) if trace.saved else (),
         for_a_while=set_for_a_while(project, trace),
     )

@@ -338,3 +338,12 @@ def test_command_line(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert [r["outcome"] for r in json.loads(out.read_text())["results"]] == ["caught"]
     assert mutations.main([str(tree), "--operators", "step-thrice"]) == 2
     assert "no such operator: step-thrice" in capsys.readouterr().err
+
+
+def test_sites_that_time_does_not_suffice_for_are_counted(tree: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mutants.json"
+    options = ["--operators", "step-twice,raw-step", "--minutes-per-tree", "1e-9", "--json", str(out), "--quiet"]
+    assert mutations.main([str(tree), *options]) == 0
+    report = json.loads(out.read_text())
+    assert report["results"] == []
+    assert report["not_reached"] == {tree.name: 2}

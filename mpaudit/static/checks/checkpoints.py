@@ -17,7 +17,7 @@ from .scaler import created_in_loop
 def state_not_kept(seen: Seen) -> Iterator[Draft]:
     """One finding per checkpoint, by the surest of the reasons."""
     done: set[Site] = set()
-    for drafts in (_never_saved(seen), _not_saved(seen), _of_accelerate(seen), _never_loaded(seen)):
+    for drafts in (_never_saved(seen), _not_saved(seen), _of_accelerate(seen), _never_loaded(seen), _in_vain(seen)):
         for draft in drafts:
             if draft.site not in done:
                 done.add(draft.site)
@@ -117,6 +117,18 @@ def _never_loaded(seen: Seen) -> Iterator[Draft]:
                 f"the state of {kept.text} is saved and never loaded: a resumed run starts at scale 65536 again, and "
                 "skips steps or loses small gradients until it has found its scale",
                 f"load it into {kept.text} beside the optimizer's", Confidence.LIKELY, ((kept.site, "saved here"),),
+            )  # fmt: skip
+
+
+def _in_vain(seen: Seen) -> Iterator[Draft]:
+    """What resumes gets the scaler and loads only the optimizer's state, although the checkpoint has the scaler's."""
+    for load, kept in seen.in_vain:
+        if _has_scaler(seen.trace):
+            yield Draft(
+                "MPA214", load.site,
+                f"loads the optimizer's state and leaves {load.text} as it is, whose state is saved: a resumed run "
+                "starts at scale 65536 again, and skips steps or loses small gradients until it has found its scale",
+                f"load it into {load.text} beside the optimizer's", Confidence.LIKELY, ((kept.site, "saved here"),),
             )  # fmt: skip
 
 

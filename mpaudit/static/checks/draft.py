@@ -77,6 +77,8 @@ class Seen(Struct, frozen=True, gc=False):
     """Scalers whose state is loaded and never saved."""
     never_loaded: tuple[Kept, ...] = ()
     """Scalers whose state is saved and never loaded."""
+    in_vain: tuple[tuple[Kept, Kept], ...] = ()
+    """Loads of an optimizer's state by what gets the scaler too and leaves it aside, and where that is saved."""
     resuming_loads: tuple[Kept, ...] = ()
     """Where the state of an optimizer or a scaler is loaded."""
     for_a_while: frozenset[Site] = frozenset()

@@ -25,7 +25,16 @@ def protocol(seen: Seen) -> Iterator[Draft]:
         key = (draft.code, draft.site)
         if key not in best or draft.confidence.rank > best[key].confidence.rank:
             best[key] = draft
-    yield from _last_steps(seen.trace, list(best.values()))
+    yield from _last_steps(seen.trace, one_per_exit(list(best.values())))
+
+
+def one_per_exit(drafts: list[Draft]) -> list[Draft]:
+    """An unscale_ that is reached again by itself, where it is said which exit leaves its iteration too early."""
+    left = {
+        site for draft in drafts if draft.code == "MPA207" and draft.confidence is not Confidence.POSSIBLE
+        for site, _ in draft.related
+    }  # fmt: skip
+    return [draft for draft in drafts if draft.code != "MPA206" or draft.related or draft.site not in left]
 
 
 def _last_steps(trace: Trace, drafts: list[Draft]) -> Iterator[Draft]:
@@ -90,12 +99,14 @@ def _violation(trace: Trace, hit: Hit) -> Draft:
 
 
 def _applied_elsewhere(trace: Trace, hit: Hit) -> bool:
-    """Whether another step applies the gradients that were emptied before this one."""
+    """Whether another step of the same iteration applies the gradients that were emptied before this one."""
     optimizer = hit.violation.optimizer
-    lost = {step.backward for step in trace.steps if step.site == hit.event and step.optimizer == optimizer} - {None}
+    own = [step for step in trace.steps if step.site == hit.event and step.optimizer == optimizer]
+    lost = {(step.backward, step.loops) for step in own if step.backward is not None}
     emptied = {other.event for other in trace.hits.values() if other.violation.code == "MPA211"}
     return any(
-        step.optimizer == optimizer and step.backward in lost and step.site not in emptied for step in trace.steps
+        step.optimizer == optimizer and (step.backward, step.loops) in lost and step.site not in emptied
+        for step in trace.steps
     )
 
 
@@ -371,6 +382,9 @@ def without_low_precision(seen: Seen) -> Iterator[Draft]:
         by_scaler.setdefault(scaled.scaler, []).append(scaled)
     for scaler, events in by_scaler.items():
         made = trace.made.get(scaler)
+        if not trace.casts_on and not seen.modules_cast:
+            # nothing is ever lowered: a loss that is lost track of on one path is what it is on the others
+            events = [event for event in events if event.loss is not None and event.loss.uses] or events
         if (made is not None and made.enabled is False) or not all(_in_float32(event, seen) for event in events):
             continue
         name = name_of(trace, scaler, "the scaler")
@@ -415,7 +429,8 @@ def _dtype_of_loss(loss: Tensor | None, on: set[bool | Key], alone: bool) -> str
         inner = use.casts[-1] if use.casts else None
         if inner is None:
             continue
-        if not inner.dtype or not (_is_on(inner.enabled, on) or (alone and _may_be_on(inner.enabled, on))):
+        known = inner.dtype and "|" not in inner.dtype
+        if not known or not (_is_on(inner.enabled, on) or (alone and _may_be_on(inner.enabled, on))):
             return "?"
         found.add(inner.dtype)
     return found.pop() if len(found) == 1 else "none" if not found else "?"
@@ -452,7 +467,8 @@ def fp16_without_scaler(seen: Seen) -> Iterator[Draft]:
         other_arm = step.optimizer in stepped or (step.basis.root, _forwards(step.loss)) in scaled_too
         scaled_elsewhere = other_arm or step.basis.root in with_scaler
         cast = _fp16_cast(step.loss, dict(step.basis.guards), undecided=not scaled_elsewhere)
-        if cast is None or step.backward in done:
+        backward = _backward_of(step, trace)
+        if cast is None or backward in done:
             continue
         if scaled_elsewhere and _in_two_ways(step.loss):
             continue  # with a flag that the scaler hangs on, and without: which of them is scaled is not known here
@@ -460,14 +476,31 @@ def fp16_without_scaler(seen: Seen) -> Iterator[Draft]:
         # where a scaler scales the loss or steps the optimizer too, the raw arm is most likely the one without autocast
         sure = not other_arm and is_feasible(step.basis, trace)
         confidence = Confidence.LIKELY if sure else Confidence.POSSIBLE
-        done[step.backward] = Draft(
-            "MPA201", step.backward,
-            "backward of a loss from float16 autocast without loss scaling: gradients below 6e-8 become zero, and "
+        done[backward] = Draft(
+            "MPA201", backward,
+            f"backward of a loss from {_named(cast)} without loss scaling: gradients below 6e-8 become zero, and "
             f"{name} never sees them",
             "scale the loss with torch.amp.GradScaler, or use dtype=torch.bfloat16", confidence,
             ((cast.site, "float16 autocast"), (step.site, "the step")),
         )  # fmt: skip
     yield from done.values()
+
+
+def _backward_of(step: Step, trace: Trace) -> Site:
+    """The backward on the step's own path: where paths through two of them have met, either may stand for both."""
+    assert step.backward is not None
+    guards = dict(step.basis.guards)
+    of_this_loss = [
+        event for event in trace.backwards
+        if event.basis.root == step.basis.root and _forwards(event.loss) == _forwards(step.loss)
+        and all(guards.get(key, taken) == taken for key, taken in event.basis.guards)
+    ]  # fmt: skip
+    sites = sorted({event.site for event in of_this_loss})
+    return sites[0] if sites and step.backward not in sites else step.backward
+
+
+def _named(cast: Cast) -> str:
+    return "float16 autocast" if cast.dtype == "float16" else "autocast that is float16 where the GPU has no bfloat16"
 
 
 def _forwards(loss: Tensor | None) -> frozenset[Site]:
@@ -482,14 +515,15 @@ def _in_two_ways(loss: Tensor) -> bool:
 
 
 def _fp16_cast(loss: Tensor, guards: dict[Key, bool], undecided: bool) -> Cast | None:
-    """A float16 autocast that the loss came from; `undecided`: one that a flag may turn on counts."""
+    """A float16 autocast that the loss came from; `undecided`: one that a flag may turn on counts, or whose dtype is
+    chosen."""
     for use in sorted(loss.some_uses, key=repr):
         if not use.casts:
             continue
         cast = use.casts[-1]
         on = cast.enabled if isinstance(cast.enabled, bool) else guards.get(cast.enabled)
         if (
-            cast.dtype == "float16"
+            (cast.dtype == "float16" or (undecided and "float16" in cast.dtype.split("|")))
             and cast.device in ("cuda", "xpu", "mps", "")  # unknown: float16 was asked for by name
             and (on is True or (on is None and undecided))
         ):

@@ -8,13 +8,14 @@ from ..facts import ir
 from . import classes, functions, generators
 from .definitions import ClassInfo, FunctionInfo, ModuleInfo
 from .flow import execute
-from .frame import MAX_ALL_STEPS, MAX_STEPS, MAX_TEST_STEPS, Frame, OutOfBudget, Run
+from .frame import MAX_ALL_STEPS, MAX_STEPS, MAX_TEST_STEPS, Frame, OutOfBudget, Run, text_of
 from .linker import Project
+from .nodes import walk_nodes
 from .objects import find_method
 from .shapes import Args, Keywords
 from .state import PathState, merge
 from .trace import Trace
-from .values import Cls, Func, Ref, Sym, Value
+from .values import Cls, Func, Ref, Sym, Tensor, Value
 
 MAX_AGAIN = 4
 """States of a function's end that are followed into its next call."""
@@ -59,7 +60,7 @@ def _script(project: Project, module: ModuleInfo, trace: Trace, number: int) -> 
     except OutOfBudget:
         trace.unfinished.add(number)
         _finish(run)
-        return run.completed | _given_up(run)
+        return _done_with(run)
     _finish(run)
     return run.reached
 
@@ -88,7 +89,7 @@ def _function(project: Project, info: FunctionInfo, trace: Trace, number: int) -
     except OutOfBudget:
         trace.unfinished.add(number)
         _finish(run)
-        return run.completed | _given_up(run) | {info}
+        return _done_with(run) | {info}
     _finish(run)
     return run.reached | {info}
 
@@ -103,15 +104,30 @@ def _once_more(run: Run, frame: Frame, func: Func, ends: list[PathState]) -> Non
 
 
 def _unknown(info: FunctionInfo) -> tuple[Args, Keywords]:
-    """Arguments of which nothing is known, defaults included: there is a caller somewhere, and it may pass them."""
+    """Arguments of which nothing is known, defaults included: there is a caller somewhere, and it may pass them. What
+    the function scales itself is a loss that nothing has scaled before."""
     assert info.node is not None
     params = [p.name for p in info.node.params if p.kind in ("pos", "kw")]
     static = any(isinstance(d, ir.Name) and d.id == "staticmethod" for d, _ in info.node.decorators)
     own = 1 if info.cls is not None and not static else 0
-    given = {name: Sym(("param", repr(info), name)) for name in params[own:]}
+    losses = _scaled_names(info)
+    unscaled = Tensor(uses=None)
+    given = {name: unscaled if name in losses else Sym(("param", repr(info), name)) for name in params[own:]}
     more = {p.kind: Sym(("param", repr(info), p.name)) for p in info.node.params if p.kind in ("*", "**")}
     rest = (Sym(("star", more["*"].key)),) if "*" in more else ()
     return rest, (*given.items(), *((("", more["**"]),) if "**" in more else ()))
+
+
+def _scaled_names(info: FunctionInfo) -> set[str]:
+    """Names in `scaler.scale(loss)` that the function does not bind anew."""
+    inside = list(walk_nodes(info.node.body if info.node is not None else ()))
+    calls = (node for node in inside if isinstance(node, ir.Call) and isinstance(node.func, ir.Attr) and node.args)
+    scaled = {
+        call.args[0].id for call in calls
+        if text_of(call.func).lower().endswith("scaler.scale") and isinstance(call.args[0], ir.Name)
+    }  # fmt: skip
+    bound = (target for node in inside if isinstance(node, ir.Assign) for target in node.targets)
+    return scaled - {node.id for target in bound for node in walk_nodes(target) if isinstance(node, ir.Name)}
 
 
 def _instance(run: Run, frame: Frame, cls: ClassInfo, info: FunctionInfo, state: PathState) -> tuple[Value, PathState]:
@@ -166,15 +182,17 @@ def _is_big(shape: object) -> bool:
     return isinstance(info, FunctionInfo) and info.node is not None and len(info.node.body) > 12
 
 
-def _given_up(run: Run) -> set[FunctionInfo]:
-    """Of the calls in which the budget ran out, the drivers round the innermost one that trains: on its own that one
-    may still be followed, unless it took nearly all of the budget already. For the others nothing is gained by coming
-    back."""
-    training = [(info, steps) for info, steps in run.exhausted if info.node is not None and run.project.trains(info)]
-    kept = {info for info, steps in training[-1:] if steps < run.limit * HOPELESS}
+def _done_with(run: Run) -> set[FunctionInfo]:
+    """What need not be followed on its own after a run whose budget ran out: what was followed to its end, and of the
+    calls in which the budget ran out the drivers round the innermost one that trains. On its own that one may still be
+    followed, and so may a function whose scaler was None, or off, on every path that the budget sufficed for; unless
+    it took nearly all of the budget already. For the others nothing is gained by coming back."""
     exhausted = {info for info, _ in run.exhausted}
+    short = {info for info, steps in run.exhausted if steps < run.limit * HOPELESS}
+    training = [info for info, _ in run.exhausted if info.node is not None and run.project.trains(info)]
     run.project.exhausting |= exhausted
-    return exhausted - kept
+    unscaled = ((run.completed - exhausted) | short) & run.may_scale - run.scaling
+    return (run.completed | exhausted) - (short & set(training[-1:])) - unscaled
 
 
 def _limit(project: Project, module: ModuleInfo) -> int:

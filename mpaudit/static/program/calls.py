@@ -205,7 +205,7 @@ def _call_choice(
     if any(isinstance(value, Tensor) for value in receivers):
         tensor = join_tensors([value for value in receivers if isinstance(value, Tensor)])
         return torch_methods.tensor_method(run, fr, expr, tensor, last, args, keywords, st)
-    refs = [v for v in known if isinstance(v, Ref | Func)]
+    refs = [v for v in known if isinstance(v, Ref | Func) or (isinstance(v, Ext) and v.name in _CONTEXTS)]
     if len(refs) == len(known) <= 3:
         out: Results = []
         for i, option in enumerate(known):
@@ -215,6 +215,10 @@ def _call_choice(
     methods = [v for v in known if isinstance(v, Method) and isinstance(v.base, Ref)]
     events.havoc(run, [v.base for v in methods], st)
     return unknown.opaque(run, fr, expr, callee, args, keywords, st)
+
+
+_CONTEXTS = torch_api.NULL_CONTEXT | torch_api.AUTOCAST.keys()
+"""`partial(autocast, dtype=...)` or `suppress`, whichever a precision asks for."""
 
 
 def _receiver(callee: Value) -> Value:

@@ -35,6 +35,11 @@ def new_sequence(kind: str, items: tuple[Value, ...]) -> Value:
 
 
 def subscript(run: Run, base: Value, index: Value, st: PathState) -> Value:
+    if isinstance(index, Phi) and isinstance(base, Ref | Tup):
+        return Phi(index.key, subscript(run, base, index.yes, st), subscript(run, base, index.no, st))
+    if isinstance(index, Choice) and isinstance(base, Ref | Tup):
+        each = [subscript(run, base, key, st) for key in sorted(index.options, key=repr)]
+        return choice(each, ("sub", operators.key_of(base), operators.key_of(index)))
     match base:
         case Phi():
             return Phi(base.key, subscript(run, base.yes, index, st), subscript(run, base.no, index, st))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from ..facts import ir
 from . import containers, events, expressions, flow, functions, generators, objects, torch_api
 from .frame import Frame, Run, text_of
@@ -170,6 +172,10 @@ def enter_context(run: Run, fr: Frame, context: Value, expr: ir.Expr, st: PathSt
         return context
     if isinstance(context, Choice):
         casts = [o for o in context.options if isinstance(o, Ref) and o.kind == "autocast"]
+        only = casts[0].id if len(casts) == 1 and all(map(_is_known, context.options)) else None
+        if isinstance(only, Cast):
+            events.enter(run, replace(only, enabled=only.enabled and ("truth", ("call", only.site))), st)
+            return context
         for cast in casts:
             if isinstance(cast.id, Cast):
                 run.trace.casts_entered.add(cast.id.site)
@@ -182,6 +188,11 @@ def enter_context(run: Run, fr: Frame, context: Value, expr: ir.Expr, st: PathSt
     if isinstance(context, Sym) and context.key not in run.cold and _maybe_autocast(text_of(expr)):
         st.casts = (*st.casts, None)
     return Sym(("call", fr.id, "as", text_of(expr))) if not isinstance(context, Sym) else context
+
+
+def _is_known(context: Value) -> bool:
+    """An autocast, or what stands in its place where there is none."""
+    return isinstance(context, Ref) and context.kind in ("autocast", "null")
 
 
 def _mentions_autocast(func: Func) -> bool:

@@ -54,6 +54,12 @@ class FunctionInfo:
         return any(isinstance(n, ir.Attr) and n.name in ("update", "step") for n in self.nodes)
 
     @cached_property
+    def scales(self) -> bool:
+        """Whether its body calls what may be a scaler's `scale` or `unscale_`."""
+        calls = (n.func for n in walk_nodes(() if self.node is None else self.node.body) if isinstance(n, ir.Call))
+        return any(isinstance(func, ir.Attr) and func.name in ("scale", "unscale_") for func in calls)
+
+    @cached_property
     def rebinds(self) -> frozenset[str]:
         """Names that it, or a function inside of it, says are not its own."""
         statements = (n for n in self.nodes if isinstance(n, ir.Global | ir.Nonlocal))
@@ -61,8 +67,13 @@ class FunctionInfo:
 
     @cached_property
     def hands_on(self) -> bool:
-        """A small helper that only hands values on, or what a network that it is given makes of a batch."""
-        if self.node is None or len(self.node.body) > 6:
+        """A small helper that only hands values on, what a network that it is given makes of a batch, or a method that
+        gives the parameters of its own parts in groups, as optimizers take them."""
+        if self.node is None:
+            return False
+        if self.cls is not None and "parameters" in self.names:
+            return any(isinstance(node, ir.Return) and node.value is not None for node in self.nodes)
+        if len(self.node.body) > 6:
             return False
         return (
             bool(self.rebinds)

@@ -74,6 +74,7 @@ def note(run: Run, st: PathState) -> None:
 def mark_arm(run: Run, st: PathState) -> None:
     """The scaler's protocol runs under the decisions that hold now."""
     note(run, st)
+    run.scaling.update(run.stack)
     for key, taken in st.guards.items():
         run.trace.arms.setdefault(key, {})[taken] = True
 

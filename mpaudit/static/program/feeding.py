@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
 
 from .frame import Run
 from .state import PathState
@@ -44,7 +44,7 @@ def all_params(value: Value) -> list[Params]:
 
 def related(run: Run, a: Id, b: Id) -> bool:
     """The same module, or one inside the other."""
-    return a == b or b in _inside(run, a) or a in _inside(run, b)
+    return covers(run, a, b) or covers(run, b, a)
 
 
 def _inside(run: Run, module: Id) -> set[Id]:
@@ -95,4 +95,15 @@ def may_own(run: Run, optimizer: Id, modules: frozenset[Id]) -> bool:
 
 
 def covers(run: Run, module: Id, other: Id) -> bool:
-    return module == other or other in _inside(run, module)
+    """Whether `other` is the module or a part of it; `model.encoder` is a part of the model that it is asked of."""
+    inside = _inside(run, module) | {module}
+    return any(holder in inside for holder in _holders(other))
+
+
+def _holders(part: Id) -> Iterator[Id]:
+    """`model.encoder.layers`, `model.encoder` and the model."""
+    yield part
+    while isinstance(part, tuple) and len(part) == 3 and part[0] == "attr":
+        base = part[1]
+        part = base[1] if base[:1] == ("obj",) else base
+        yield part

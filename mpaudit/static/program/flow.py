@@ -22,6 +22,7 @@ from .frame import Frame, Run, text_of
 from .liveness import Lives, lives
 from .nodes import walk_statements
 from .state import Decision, PathState, is_counter, merge
+from .trace import CastMade
 from .values import (
     GRADIENT_NORM,
     NONE,
@@ -152,15 +153,22 @@ def execute_one(run: Run, fr: Frame, stmt: ir.Stmt, st: PathState) -> list[PathS
 def _expression_statement(run: Run, fr: Frame, stmt: ir.ExprStmt, st: PathState) -> list[PathState]:
     out = []
     for s, value in expressions.evaluate(run, fr, stmt.value, st):
-        if isinstance(value, Ref) and value.kind == "autocast" and isinstance(stmt.value, ir.Call):
-            cast = value.id
-            if isinstance(cast, Cast) and cast.site in run.trace.casts_made and cast.site == fr.site(stmt.value.span):
-                run.trace.casts_dropped.add(cast.site)
+        if isinstance(stmt.value, ir.Call):
+            _lets_go_of_framework_cast(run, value, fr.site(stmt.value.span), text_of(stmt.value.func))
         made = _made(run, value)
+        if isinstance(stmt.value, ir.Call):
+            run.trace.casts_dropped |= made & {fr.site(stmt.value.span)}
         if made and isinstance(stmt.value, ir.Call):
             run.trace.contexts_dropped.setdefault(fr.site(stmt.value.span), (text_of(stmt.value.func), made))
         out.append(s)
     return out
+
+
+def _lets_go_of_framework_cast(run: Run, value: Value, site: Site, text: str) -> None:
+    """`accelerator.autocast()` as a statement of its own."""
+    own = isinstance(value, Ref) and isinstance(value.id, Cast) and value.id.site == site
+    if own and site in run.trace.casts_owned:
+        run.trace.casts_made.setdefault(site, CastMade(site, text, False))
 
 
 def _made(run: Run, value: Value) -> frozenset[Site]:

@@ -67,6 +67,10 @@ class Run:
     """The calls that were open when the budget ran out, and the steps that each of them had taken by then."""
     completed: set[FunctionInfo] = field(default_factory=set)
     """Functions that were followed to their end."""
+    scaling: set[FunctionInfo] = field(default_factory=set)
+    """Functions in which, or below which, a scaler that is on was used."""
+    may_scale: set[FunctionInfo] = field(default_factory=set)
+    """Functions that speak of scaling themselves, or that called one which does."""
     shapes: set[Hashable] = field(default_factory=set)
     """Calls followed to their end that got no object: another root need not follow them again."""
     cold: set[Key] = field(default_factory=set)

@@ -78,6 +78,8 @@ def call_function(
     finally:
         run.leave()
     run.completed.add(info)
+    if info.scales:
+        run.may_scale |= {info, *run.stack}
     if func.self_value is None and not run.lazy and all(_is_plain(value) for value in everything):
         run.shapes.add(shape)
     results: Results = [*frame.returns, *((s, NONE) for s in done)]

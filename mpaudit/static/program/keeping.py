@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ..facts import ir
-from .code import code_of
+from .code import Code, code_of
 from .definitions import FunctionInfo, Site
 from .frame import text_of
 from .linker import Project
 from .nodes import walk_nodes
 
 _SCALER = re.compile(r"(?i)scaler")
+_GRAD_SCALER = re.compile(r"(?i)^_?((grad|loss|amp|native|fp16|[a-z]{1,3})_?)?scaler$")
 _OPTIMIZER = re.compile(r"(?i)opt")
 _OTHER_SCALER = re.compile(r"(?i)(?<!grad)(?<!loss)(?<!amp)(?<!native)(?<!state)scaler$")
 """`StandardScaler`, `MinMaxScaler`: those of data."""
 _KEEPS = re.compile(r"(?i)save|checkpoint|ckpt|snapshot|dump|resum|restor|load|regist")
 """A callee with such a name may keep the state of what it gets, under any other name."""
+_LOADS = re.compile(r"(?i)load|resum|restor|regist")
 _STATE = ("state_dict", "load_state_dict")
 
 
@@ -67,6 +70,69 @@ def never_loaded(project: Project) -> tuple[Kept, ...]:
     if any(call.method == "load_state_dict" and not call.name for call in calls):
         return ()
     return _without(project, calls, "state_dict", "load_state_dict")
+
+
+def given_in_vain(project: Project) -> tuple[tuple[Kept, Kept], ...]:
+    """Where the state of an optimizer is loaded by a function that gets the scaler and does nothing with it but ask
+    whether there is one; and where the state of such a scaler is saved."""
+    calls = list(_calls(project))
+    saved = [call.kept for call in calls if call.method == "state_dict" and _is_grad_scaler(call.name)]
+    found = []
+    for call in calls:
+        function = call.kept.function
+        if saved and call.method == "load_state_dict" and call.of_training and function is not None:
+            for name in _unused_scalers(function):
+                found.append((Kept(name, call.kept.site, function), saved[0]))
+    return (*found, *_left_aside(project, calls))
+
+
+def _left_aside(project: Project, calls: list[_Call]) -> Iterator[tuple[Kept, Kept]]:
+    """Where a file that makes a scaler loads the state of the optimizer and never that of the scaler, although it gives
+    the scaler to what saves."""
+    by_path: dict[str, list[Code]] = {}
+    for code in code_of(project):
+        by_path.setdefault(code.path, []).append(code)
+    for path, pieces in by_path.items():
+        here = [call for call in calls if call.kept.site.path == path and call.method == "load_state_dict"]
+        loads = [call.kept for call in here if call.of_training and not _SCALER.search(call.name)]
+        for name in _made_scalers(pieces) if loads else ():
+            given = list(_given(pieces, name))
+            if any(call.name in (name, "") for call in here) or any(_may_load(kept.text) for kept in given):
+                continue
+            yield from ((Kept(name, loads[0].site, loads[0].function), saved) for saved in given[:1])
+
+
+def _made_scalers(pieces: list[Code]) -> set[str]:
+    """Names that are given a GradScaler."""
+    assigned = [node for code in pieces for node in code.nodes if isinstance(node, ir.Assign)]
+    makes = [stmt for stmt in assigned if isinstance(stmt.value, ir.Call) and _name(stmt.value.func) == "GradScaler"]
+    return {_name(target) for stmt in makes for target in stmt.targets} - {""}
+
+
+def _given(pieces: list[Code], name: str) -> Iterator[Kept]:
+    """Calls that get the scaler and may keep it, by the name of what is called."""
+    for code in pieces:
+        for node in code.nodes:
+            if isinstance(node, ir.Call) and _KEEPS.search(text_of(node.func)):
+                if any(_name(value) == name for value in (*node.args, *(value for _, value in node.keywords))):
+                    yield Kept(text_of(node.func), code.site(node.span), None)
+
+
+def _may_load(callee: str) -> bool:
+    """By its name; what makes an object may do anything with it."""
+    return _LOADS.search(callee) is not None or callee.rsplit(".", 1)[-1][:1].isupper()
+
+
+def _unused_scalers(function: FunctionInfo) -> list[str]:
+    assert function.node is not None
+    tests = [node.test for node in walk_nodes(function.node.body) if isinstance(node, ir.If | ir.IfExp)]
+    asked = Counter(node.id for test in tests for node in walk_nodes(test) if isinstance(node, ir.Name))
+    names = [param.name for param in function.node.params if _is_grad_scaler(param.name)]
+    return [name for name in names if function.occurrences[name] == asked[name]]
+
+
+def _is_grad_scaler(name: str) -> bool:
+    return _GRAD_SCALER.search(name) is not None
 
 
 def _without(project: Project, calls: list[_Call], method: str, other: str) -> tuple[Kept, ...]:

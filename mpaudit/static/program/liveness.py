@@ -8,6 +8,7 @@ of them splits a path or keeps a loop from its fixed point.
 from __future__ import annotations
 
 import builtins
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -42,6 +43,7 @@ _METHODS = frozenset(
 )  # fmt: skip
 """Methods of texts, tensors, paths, loggers and progress bars that only give a value or write something out."""
 
+_OPTIMIZERS = re.compile(r"(?i)optim|(^|_)opts?$|scalers?$")
 _PARAMETERS = frozenset(("parameters", "named_parameters"))
 
 _BUILTINS = frozenset(dir(builtins)) - {"eval", "exec", "next", "setattr", "super", "globals", "locals", "vars"}
@@ -102,11 +104,18 @@ class _Scope:
         return known
 
     def gathers(self, expr: ir.Expr, out: Names) -> bool:
-        """Whether a list that is read later gets parameters, by what the function asks of modules."""
-        if not self._of_parameters or not isinstance(expr, ir.Call) or not isinstance(expr.func, ir.Attr):
-            return False
-        base = expr.func.base
-        return expr.func.name == "append" and isinstance(base, ir.Name) and base.id in out | self.always
+        """Whether a list that is read later gets parameters, by what the function asks of modules, or optimizers or
+        scalers, by its name: `self.optimizers.append(encoder) if encoder is not None else None`."""
+        return any(
+            isinstance(node, ir.Call) and isinstance(node.func, ir.Attr) and node.func.name in ("append", "extend")
+            and self._is_gathered(node.func.base, out)
+            for node in walk_nodes(expr)
+        )  # fmt: skip
+
+    def _is_gathered(self, base: ir.Expr, out: Names) -> bool:
+        if isinstance(base, ir.Name):
+            return base.id in out | self.always and (self._of_parameters or _OPTIMIZERS.search(base.id) is not None)
+        return isinstance(base, ir.Attr) and _OPTIMIZERS.search(base.name) is not None
 
     def _has_no_effect(self, node: object) -> bool:
         if isinstance(node, ir.Call):

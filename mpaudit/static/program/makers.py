@@ -52,6 +52,8 @@ def as_params(value: Value, st: PathState) -> Value:
         lists = [option for option in options(st.heap.get((value, "[]")) or value) if isinstance(option, Tup)]
         items = tuple(dict.fromkeys(item for one in lists for item in one.items))
         return as_params(Tup(items), st) if lists else value
+    if isinstance(value, Phi):
+        return Phi(value.key, as_params(value.yes, st), as_params(value.no, st))
     return value
 
 
@@ -72,8 +74,7 @@ def make_autocast(
     elif dtype is None or dtype == NONE:
         named = torch_api.DEFAULT_AUTOCAST_DTYPE.get(device, "")
     else:
-        settled = st.settle(dtype)
-        named = settled.name if isinstance(settled, Dtype) else ""
+        named = _dtype_name(st.settle(dtype), fr)
     on: bool | Key = True
     if enabled is not None:
         on = classes.truth_key(st.settle(enabled))
@@ -85,6 +86,17 @@ def make_autocast(
     if on is not False:
         run.trace.casts_on.add(site)
     return Ref("autocast", Cast(device, named, on, site))
+
+
+_ASKS_DEVICE = frozenset(("is_bf16_supported", "is_bfloat16_supported", "get_device_capability"))
+
+
+def _dtype_name(dtype: Value, fr: Frame) -> str:
+    """'float16', 'bfloat16|float16' where the source chooses between them by what the GPU can do, '' where it is not
+    known: what an option chooses is not what the script does when it is left alone."""
+    names = {option.name if isinstance(option, Dtype) else "" for option in options(dtype)}
+    by_device = not _ASKS_DEVICE.isdisjoint(fr.module.names)
+    return "|".join(sorted(names)) if "" not in names and (len(names) == 1 or by_device) else ""
 
 
 def device_name(value: Value | None, st: PathState) -> str:

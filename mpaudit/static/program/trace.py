@@ -288,6 +288,7 @@ def is_feasible(basis: Basis, trace: Trace) -> bool:
     Two doubts make a path unlikely: it takes the branch with the scaler of one mode switch and the branch without it
     of another (the switches are set together in practice, which the source does not show); or it rests on two
     different conditions on a loop counter (`i % k == 0` here, `(i + 1) % k == 0` there), whose relation is arithmetic.
+    One condition that is asked again in a later iteration, when the counter has another value, is no other condition.
     """
     with_scaler: set[Key] = set()
     without: set[Key] = set()
@@ -304,7 +305,20 @@ def is_feasible(basis: Basis, trace: Trace) -> bool:
         plain, truth = _unnegated(key, taken)
         asked.setdefault(plain, set()).add(truth)
     whole = {key: truths for key, truths in asked.items() if not any(_is_part(other, key) for other in asked)}
-    return len({_question(key, truths) for key, truths in whole.items()}) < 2
+    questions = {_question(key, truths) for key, truths in whole.items()}
+    if len(questions) < 2 or len(_without_order(questions)) < 2:
+        return True
+    return bool(_common_places(basis, set(whole)))
+
+
+def _common_places(basis: Basis, keys: set[Key]) -> set[Hashable]:
+    """Places in the source where all of `keys` are asked."""
+    places: dict[Key, set[Hashable]] = {key: set() for key in keys}
+    for decision in basis.trail:
+        plain, _ = _unnegated(decision.key)
+        if plain in places:
+            places[plain].add(decision.node)
+    return set.intersection(*places.values())
 
 
 def _unnegated(key: Key, taken: bool = True) -> tuple[Key, bool]:
@@ -321,13 +335,19 @@ def _question(key: Key, truths: set[bool]) -> Key:
             return key
 
 
+def _without_order(questions: set[Key]) -> set[Key]:
+    """Of remainders and one more question, the remainders: how far the loop has come leaves every remainder open."""
+    rest = {key for key in questions if key[0] != "truth" or key[1][:2] != ("cmp", "<")}
+    return rest if all(key[0] == "remainder" or key[1][:2] == ("op", "%") for key in rest) else questions
+
+
 def _is_part(part: Key, key: Key) -> bool:
     """Whether `key` is `part and something`, which is no other condition on a counter than `part` is. What is nested
     deeper may contradict another condition in ways that are not seen."""
     if not _is_compound(key):
         return False
     parts = [_unnegated(own)[0] for own in key[1:] if isinstance(own, tuple)]
-    return part in parts and not any(map(_is_compound, parts))
+    return part in parts and not any(_is_compound(other) for other in parts if other != part)
 
 
 def _is_compound(key: Key) -> bool:

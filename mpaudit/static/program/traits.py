@@ -290,7 +290,7 @@ _RANDOM = frozenset(("rand", "randn", "randint", "rand_like", "randn_like"))
 def _names_around(project: Project, site: Site) -> frozenset[str]:
     """The names in the function around a place, or in all of its file."""
     home = project.function_at(site)
-    return names_in(home.node) if home is not None else project.modules[site.path].names
+    return home.names if home is not None else project.modules[site.path].names
 
 
 _REHEARSES = re.compile(

@@ -98,8 +98,9 @@ class Choice(Struct, frozen=True, gc=False, cache_hash=True):
 class Cast(Struct, frozen=True, gc=False, cache_hash=True):
     """An autocast that was on (or may have been) when a forward ran.
 
-    `device` and `dtype` are names ('cuda', 'float16') or '' where unknown; `enabled` is True, False or the key of
-    the decision that says so; `site` is the call that made the context.
+    `device` and `dtype` are names ('cuda', 'float16') or '' where unknown; 'bfloat16|float16' is one of the two, by
+    what the GPU can do. `enabled` is True, False or the key of the decision that says so; `site` is the call that
+    made the context.
     """
 
     device: str

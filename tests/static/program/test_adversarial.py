@@ -176,3 +176,39 @@ def test_a_function_that_took_the_whole_budget_gets_no_second_one(
     monkeypatch.setattr(analysis, "MAX_STEPS", 80)
     lint(["."], Settings(root=str(tmp_path), codes=("MPA209",)), cwd=tmp_path, jobs=1, use_cache=False)
     assert len(followed) == roots
+
+
+def test_a_function_is_looked_at_again_where_the_budget_ended_before_its_scaler_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = """
+import torch
+from torch.amp import GradScaler, autocast
+
+def finish(optimizer, scaler):
+    if scaler is not None:
+        scaler.unscale_(optimizer)
+        scaler.step(optimizer)
+        optimizer.step()
+        scaler.update()
+    else:
+        optimizer.step()
+
+def train(model, loader, optimizer, scaler):
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast("cuda"):
+            loss = model(x).mean()
+        (loss if scaler is None else scaler.scale(loss)).backward()
+        finish(optimizer, scaler)
+
+def main(args, model, loader):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    train(model, loader, optimizer, None)
+"""
+    text += "".join(f"    if args.option{number}:\n        optimizer.zero_grad()\n" for number in range(100))
+    text += "    train(model, loader, optimizer, GradScaler('cuda'))\n\nmain(1, 2, 3)\n"
+    (tmp_path / "a.py").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(analysis, "MAX_STEPS", 120)
+    audit = lint(["."], Settings(root=str(tmp_path), codes=("MPA209",)), cwd=tmp_path, jobs=1, use_cache=False)
+    assert [finding.line for finding in audit.findings] == [9]

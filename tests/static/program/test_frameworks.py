@@ -340,6 +340,28 @@ def main(model, loader, **options):{LOOP}
     assert found(tmp_path, files) == marks(files)
 
 
+def test_an_autocast_of_accelerate_that_is_not_entered_is_reported(tmp_path: Path) -> None:
+    text = """
+from accelerate import Accelerator
+
+
+class Trainer:
+    def __init__(self, model):
+        self.accelerator = Accelerator(mixed_precision="fp16")
+        self.model, self.optimizer = self.accelerator.prepare(model, torch.optim.SGD(model.parameters(), lr=0.1))
+
+    def train(self, loader):
+        for batch, target in loader:
+            self.accelerator.autocast()  # MPA105
+            loss = nn.functional.cross_entropy(self.model(batch), target)
+            self.accelerator.backward(loss)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+"""
+    files = {"train.py": HEAD + text}
+    assert found(tmp_path, files) == marks(files)
+
+
 @pytest.mark.parametrize(
     ("told", "kept", "mark"),
     [
