@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from statistics import median
 
 from mpaudit.audit import Audit
-from mpaudit.measured import LEAST_ROUNDS, Comparison, Place, Profile, Run
+from mpaudit.measured import LEAST_ROUNDS, PERTURBED, Comparison, Place, Profile, Run
 from mpaudit.render import batch_size, evidence
 from mpaudit.render.blocks import Block, Heading, Items, Sentence, Style, Table, Verbatim
 
@@ -51,14 +51,18 @@ def _headline(audit: Audit, profile: Profile) -> str:
 def _verdicts(audit: Audit, profile: Profile) -> Iterator[Block]:
     if not profile.variants:
         yield Sentence("nothing could be measured", style="bad")
-    elif not audit.comparisons:
+    elif len(profile.variants) == 1:
         only = profile.variants[0]
         yield Sentence(f"{_ms(only.step_ms)} ms per step; no other precision to compare with", only.variant)
+    measured = {variant.variant for variant in profile.variants}
+    nothing = {run.variant: run.nothing for run in audit.runs if run.nothing and run.variant in measured}
+    for variant, why in nothing.items():
+        beside = "; it is not compared" if len(profile.variants) > 1 else ""
+        yield Sentence(f"{why}{beside}", variant, "doubt")
     unfaithful = {run.variant for run in audit.runs if run.kind == "timing" and run.unfaithful}
     for comparison in audit.comparisons:
         doubt = "; not faithfully in this precision: see below" if comparison.variant in unfaithful else ""
         yield Sentence(verdict(comparison, profile.device) + doubt, comparison.variant, _style(comparison))
-    measured = {variant.variant for variant in profile.variants}
     timed = [run for run in audit.runs if run.kind != "evidence"]
     for run in {run.variant: run for run in timed if run.variant not in measured}.values():
         yield Sentence(f"not measured: {run.sentence}", run.variant, "bad")
@@ -260,6 +264,11 @@ def _losses(audit: Audit) -> Iterator[Block]:
 def _noise_floor(runs: Iterable[Run]) -> str:
     """Between which runs it was measured."""
     fp32 = [run for run in runs if run.variant == "fp32" and run.kind != "evidence" and run.losses]
+    if any(run.run == PERTURBED and not run.perturbed for run in fp32):
+        return (
+            "Noise floor: the same between fp32 runs, repeated alone: there is no optimizer whose parameters could be "
+            "moved."
+        )
     if len(fp32) < 2:
         return "fp32 ran once, so that there is no noise floor."
     perturbed = sum(run.perturbed for run in fp32)

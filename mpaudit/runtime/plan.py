@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from mpaudit.measured import LEAST_ROUNDS
+from mpaudit.measured import LEAST_ROUNDS, PERTURBED
 from mpaudit.runtime.evidence import EVIDENCE_STEPS, EVIDENCE_WARMUP
 from mpaudit.runtime.hardware import Device
 from mpaudit.runtime.protocol import ChildPlan, Kind, Stop, Target, Variant
@@ -55,7 +55,7 @@ def plan(options: Options, variants: Sequence[Variant]) -> list[Planned]:
     if "fp32" in variants:
         if options.rounds == 1:
             runs.append(Planned(_run(options, "fp32-again", "floor", "fp32"), 0))
-        runs.append(Planned(_run(options, "fp32-perturbed", "floor", "fp32", perturb=True), 0))
+        runs.append(Planned(_run(options, PERTURBED, "floor", "fp32", perturb=True), 0))
     for number in range(1, options.evidence + 1):
         runs += [Planned(_evidence(_run(options, f"{v}-evidence-{number}", "evidence", v)), 0) for v in variants]
     for variant in options.emulate:

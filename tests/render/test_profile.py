@@ -199,6 +199,30 @@ def test_unfaithful_places_name_their_precisions() -> None:
     assert "faithfully" not in shown(audited())
 
 
+def test_a_precision_in_which_nothing_was_computed_is_not_praised() -> None:
+    def double(run: ChildPlan) -> RunRecord:
+        name = "fp32" if run.variant == "fp32" else "bf16"
+        nothing = f"nothing was computed in {name}: the model's weights are float64"
+        return record(run, control=Control("as-is", unfaithful=(protocol.Place("", 0, nothing),), nothing=nothing))
+
+    text = shown(audited(double), width=200)
+    assert text.splitlines()[1:3] == [
+        "fp32  nothing was computed in fp32: the model's weights are float64; it is not compared",
+        "amp-bf16  nothing was computed in bf16: the model's weights are float64; it is not compared",
+    ]
+    assert "nothing was computed in bf16: the model's weights are float64 (amp-bf16)" in text
+    assert not re.search("agree|differ|speedup|Losses|faster|slower", text)
+
+
+def test_where_no_weight_could_be_moved_repeats_alone_are_the_floor() -> None:
+    def unmoved(run: ChildPlan) -> RunRecord:
+        return record(run, control=Control("as-is"))
+
+    text = " ".join(shown(audited(unmoved)).split())
+    assert "between fp32 runs, repeated alone: there is no optimizer whose parameters could be moved." in text
+    assert "faithfully" not in text
+
+
 def test_long_lists_are_cut_in_the_table_only() -> None:
     def many(run: ChildPlan) -> RunRecord:
         return record(run, redirected=tuple(place(line, "writes") for line in range(1, 41)))

@@ -204,3 +204,12 @@ def test_a_plan_of_which_nothing_could_be_measured() -> None:
     audit = audited(dead)
     assert audit.comparisons == () and audit.profile is not None and audit.profile.variants == ()
     assert {run.outcome for run in audit.runs} == {"exit"}
+
+
+def test_a_precision_in_which_nothing_was_computed_is_compared_with_nothing() -> None:
+    def double(run: ChildPlan) -> RunRecord:
+        return record(run, control=Control("injected", nothing="nothing was computed in it" * (run.variant != "tf32")))
+
+    audit = audited(double, ("fp32", "tf32", "amp-bf16"))
+    assert [(c.baseline, c.variant) for c in audit.comparisons] == [("fp32", "tf32")]
+    assert {run.nothing for run in audit.runs if run.variant == "amp-bf16"} == {"nothing was computed in it"}
