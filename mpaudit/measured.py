@@ -22,7 +22,7 @@ Verdict = Literal["faster", "slower", "no measurable difference", "too few runs"
 LossVerdict = Literal["within the noise floor", "within rounding", "beyond rounding", "not finite", "unknown"]
 """How far a loss curve is from that of the baseline: no further than runs of the baseline are from each other; no
 further, on average, than one rounding to the variant's precision moves a number; further; it became NaN or infinite
-where the baseline's did not; there is nothing to compare."""
+where the baseline's did not; there is nothing to compare, or no noise floor to judge by."""
 
 
 BatchFate = Literal["fits", "too large", "no larger", "failed"]

@@ -153,10 +153,11 @@ def verdict(ratio: Ratio | None) -> Verdict:
 
 
 def loss_verdict(deviation: float | None, floor: float | None, variant: str) -> LossVerdict:
-    """What a deviation of losses says beside the noise floor and the rounding of the variant's precision."""
-    if deviation is None:
+    """What a deviation of losses says beside the noise floor and the rounding of the variant's precision. Without a
+    floor nothing: a training may be so chaotic that any rounding moves it as far."""
+    if deviation is None or floor is None:
         return "unknown"
-    if floor is not None and deviation <= floor:
+    if deviation <= floor:
         return "within the noise floor"
     return "within rounding" if deviation <= ROUNDING.get(variant, 0.0) else "beyond rounding"
 

@@ -141,7 +141,8 @@ def test_rounding_is_what_torch_says() -> None:
     assert ROUNDING["amp-bf16"] == torch.finfo(torch.bfloat16).eps / 2
     assert ROUNDING["amp-fp16"] == torch.finfo(torch.float16).eps / 2
     assert loss_verdict(ROUNDING["amp-fp16"], 0.0, "amp-fp16") == "within rounding"
-    assert loss_verdict(1e-3, None, "fp32") == "beyond rounding"
+    assert loss_verdict(1e-3, 0.0, "fp32") == "beyond rounding"
+    assert loss_verdict(1e-3, None, "amp-bf16") == "unknown"
 
 
 def test_memory() -> None:
