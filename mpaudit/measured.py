@@ -13,13 +13,16 @@ import msgspec
 LEAST_ROUNDS = 3
 """For an interval. Of two rounds Student's t makes one of 14 standard errors to each side: honest, and no use."""
 
+PERTURBED = "fp32-perturbed"
+"""The run whose parameters are moved by one unit in the last place, where an optimizer takes them."""
+
 Verdict = Literal["faster", "slower", "no measurable difference", "too few runs"]
 """What the interval of a speedup says: it lies above 1, below 1, holds 1, or there is none."""
 
 LossVerdict = Literal["within the noise floor", "within rounding", "beyond rounding", "not finite", "unknown"]
 """How far a loss curve is from that of the baseline: no further than runs of the baseline are from each other; no
 further, on average, than one rounding to the variant's precision moves a number; further; it became NaN or infinite
-where the baseline's did not; there is nothing to compare."""
+where the baseline's did not; there is nothing to compare, or no noise floor to judge by."""
 
 
 BatchFate = Literal["fits", "too large", "no larger", "failed"]
@@ -103,6 +106,9 @@ class Run(msgspec.Struct, frozen=True):
     output: str
     """The end of what a run that went wrong printed; empty for the others."""
     wall_s: float
+    nothing: str = ""
+    """Why nothing was computed in this precision, so that the run is compared with no other; empty where something
+    was."""
 
 
 class Variant(msgspec.Struct, frozen=True):

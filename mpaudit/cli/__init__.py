@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -58,9 +59,10 @@ def _run(arguments: Sequence[str] | None) -> int:
     except UsageError as error:
         click.echo(f"mpaudit: {error}", err=True)
         return FAILURE
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as interrupt:
         click.echo("mpaudit: interrupted", err=True)
-        return 130
+        cause = interrupt.__cause__ or interrupt  # click raises an Abort from what came
+        return 128 + getattr(cause, "number", signal.SIGINT)
     except Exception as error:
         if os.environ.get("MPAUDIT_DEBUG"):
             raise

@@ -16,14 +16,14 @@ from typing import Literal, get_args
 import click
 
 from mpaudit.audit import to_json
-from mpaudit.cli import output
+from mpaudit.cli import output, signals
 from mpaudit.errors import UsageError, nearest
 from mpaudit.render import REPORT_FORMATS, report
 from mpaudit.render.evidence import BY
 from mpaudit.runtime.plan import ROUNDS, STEPS, WARMUP
 from mpaudit.runtime.protocol import VARIANTS, Stop, Target, Variant
 
-OK, SCRIPT_FAILED, INTERRUPTED = 0, 1, 130
+OK, SCRIPT_FAILED = 0, 1
 AUDIT_FILE = "audit.json"
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
 
@@ -114,7 +114,7 @@ def command(
     from mpaudit.runtime.session import carry_out
 
     cwd = Path.cwd()
-    with _folder(out) as folder:
+    with signals.as_interrupts() as heeded, _folder(out) as folder:
         hardware = probe(device)
         chosen, left_out = choose(hardware, variants)
         if not chosen:
@@ -148,7 +148,7 @@ def command(
     colour = output.has_colour()
     click.echo(report(audit, format_, lines=lines, width=output.width(), colour=colour, by=by), nl=False)
     if session.interrupted:
-        return INTERRUPTED
+        return heeded.status
     return OK if audit.profile is not None and audit.profile.variants else SCRIPT_FAILED
 
 

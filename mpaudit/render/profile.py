@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from statistics import median
 
 from mpaudit.audit import Audit
-from mpaudit.measured import LEAST_ROUNDS, Comparison, Place, Profile, Run
+from mpaudit.measured import LEAST_ROUNDS, PERTURBED, Comparison, Place, Profile, Run
 from mpaudit.render import batch_size, evidence
 from mpaudit.render.blocks import Block, Heading, Items, Sentence, Style, Table, Verbatim
 
@@ -51,17 +51,24 @@ def _headline(audit: Audit, profile: Profile) -> str:
 def _verdicts(audit: Audit, profile: Profile) -> Iterator[Block]:
     if not profile.variants:
         yield Sentence("nothing could be measured", style="bad")
-    elif not audit.comparisons:
+    elif len(profile.variants) == 1:
         only = profile.variants[0]
         yield Sentence(f"{_ms(only.step_ms)} ms per step; no other precision to compare with", only.variant)
+    measured = {variant.variant for variant in profile.variants}
+    nothing = {run.variant: run.nothing for run in audit.runs if run.nothing and run.variant in measured}
+    for variant, why in nothing.items():
+        beside = "; it is not compared" if len(profile.variants) > 1 else ""
+        yield Sentence(f"{why}{beside}", variant, "doubt")
     unfaithful = {run.variant for run in audit.runs if run.kind == "timing" and run.unfaithful}
     for comparison in audit.comparisons:
         doubt = "; not faithfully in this precision: see below" if comparison.variant in unfaithful else ""
         yield Sentence(verdict(comparison, profile.device) + doubt, comparison.variant, _style(comparison))
-    measured = {variant.variant for variant in profile.variants}
     timed = [run for run in audit.runs if run.kind != "evidence"]
+    failed: dict[str, list[str]] = {}
     for run in {run.variant: run for run in timed if run.variant not in measured}.values():
-        yield Sentence(f"not measured: {run.sentence}", run.variant, "bad")
+        failed.setdefault(run.sentence, []).append(run.variant)
+    for sentence, variants in failed.items():
+        yield Sentence(f"not measured: {sentence}", ", ".join(variants), "bad")
     for left in profile.left_out:
         yield Sentence(f"left out: {left.reason}", left.variant, "dim")
 
@@ -102,7 +109,9 @@ _LOSSES: dict[str, Callable[[Comparison], str]] = {
         else f"losses differ by {_percent(c.loss_deviation)}, more than one rounding does"
     ),
     "not finite": lambda c: "the loss becomes infinite or NaN",
-    "unknown": lambda c: "",
+    "unknown": lambda c: (
+        "" if c.loss_deviation is None else f"losses differ by {_percent(c.loss_deviation)}, with no noise floor beside"
+    ),
 }
 
 
@@ -156,8 +165,8 @@ def _timing(audit: Audit, profile: Profile) -> Iterator[Block]:
     made = max(variant.runs for variant in profile.variants)
     yield Sentence(
         f"{'' if made == profile.rounds else f'{made} of '}{_count(profile.rounds, 'round')}, "
-        f"neighbours in time, each with {profile.warmup} warm-up and {profile.steps} measured steps; a run counts by "
-        "its median step. "
+        f"neighbours in time, each with {profile.warmup} warm-up and {_measured_steps(audit, profile)}; a run counts "
+        "by its median step. "
         + ("Noise: identical variants would differ by less in 95 % of cases. " if has_noise else "")
         + ("Outside: the share of a step that is not forward, backward or optimizer." if has_outside else ""),
         style="dim",
@@ -168,19 +177,31 @@ def _timing(audit: Audit, profile: Profile) -> Iterator[Block]:
             "passes in a single step.",
             style="dim",
         )
-    yield from _unsteady(audit)
+    yield from _unsteady(audit, profile)
     yield from _data_bound(profile)
 
 
-def _unsteady(audit: Audit) -> Iterator[Block]:
+def _measured_steps(audit: Audit, profile: Profile) -> str:
+    """Of the timing runs; a script may end by itself, or reach a limit, before the planned ones are made."""
+    went_on = ("bounded", "completed", "time-limit")
+    made = [len(r.step_ms) for r in audit.runs if r.kind == "timing" and r.outcome in went_on and r.step_ms]
+    least, most = min(made), max(made)
+    if least == profile.steps:
+        return f"{profile.steps} measured steps"
+    return f"{least if least == most else f'{least} to {most}'} measured steps ({profile.steps} were planned)"
+
+
+def _unsteady(audit: Audit, profile: Profile) -> Iterator[Block]:
     """Runs of one precision that differ so much that no interval between precisions can be narrow."""
+    has_threads = profile.device == "cpu" and audit.environment.get("threads", 1) != 1
+    fewer = ", fewer threads (OMP_NUM_THREADS=1, or the cores that are idle)" if has_threads else ""
     for variant, runs in _by_variant(audit.runs).items():
         medians = [median(run.step_ms) for run in runs if run.kind == "timing" and run.step_ms]
         if len(medians) > 1 and max(medians) > UNSTEADY * min(medians):
             yield Sentence(
                 f"its runs took from {_ms(min(medians))} to {_ms(max(medians))} ms per step: the machine was busy with "
-                "something else, or the script does different work in each run. A quiet machine and more --runs make "
-                "the interval narrower.",
+                f"something else, or the script does different work in each run. A quiet machine{fewer} and more "
+                "--runs make the interval narrower.",
                 variant,
                 "doubt",
             )
@@ -260,6 +281,11 @@ def _losses(audit: Audit) -> Iterator[Block]:
 def _noise_floor(runs: Iterable[Run]) -> str:
     """Between which runs it was measured."""
     fp32 = [run for run in runs if run.variant == "fp32" and run.kind != "evidence" and run.losses]
+    if any(run.run == PERTURBED and not run.perturbed for run in fp32):
+        return (
+            "Noise floor: the same between fp32 runs, repeated alone: there is no optimizer whose parameters could be "
+            "moved."
+        )
     if len(fp32) < 2:
         return "fp32 ran once, so that there is no noise floor."
     perturbed = sum(run.perturbed for run in fp32)
@@ -277,7 +303,7 @@ def _loss_sentence(comparison: Comparison) -> str:
         "beyond rounding": f"more than one rounding to {name}"
         + (", but fp32 runs differ about as much" if _chaotic(comparison) else ""),
         "not finite": "a loss that becomes infinite or NaN",
-        "unknown": "",
+        "unknown": "not judged: there is no noise floor",
     }[comparison.loss_verdict]
 
 

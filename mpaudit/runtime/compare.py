@@ -109,12 +109,14 @@ def _summary(variant: str, runs: Sequence[Run]) -> Variant:
 
 
 def comparisons(runs: Sequence[Run]) -> tuple[Comparison, ...]:
-    """Every variant against fp32, or against the first that was measured where fp32 was not; AMP against TF32 too."""
+    """Every variant against fp32, or against the first that was measured where fp32 was not; AMP against TF32 too.
+    Nothing is said of one in whose precision nothing was computed."""
     measured = [variant for variant in VARIANTS if _timing(runs, variant)]
     pairs = [(baseline, variant) for baseline in measured[:1] for variant in measured[1:]]
     if "tf32" in measured[1:]:
         pairs += [("tf32", variant) for variant in measured if variant.startswith("amp-")]
-    return tuple(_comparison(runs, baseline, variant) for baseline, variant in pairs)
+    named_only = {run.variant for run in runs if run.kind == "timing" and run.nothing}
+    return tuple(_comparison(runs, baseline, variant) for baseline, variant in pairs if variant not in named_only)
 
 
 def _comparison(runs: Sequence[Run], baseline: str, variant: str) -> Comparison:
@@ -151,10 +153,11 @@ def verdict(ratio: Ratio | None) -> Verdict:
 
 
 def loss_verdict(deviation: float | None, floor: float | None, variant: str) -> LossVerdict:
-    """What a deviation of losses says beside the noise floor and the rounding of the variant's precision."""
-    if deviation is None:
+    """What a deviation of losses says beside the noise floor and the rounding of the variant's precision. Without a
+    floor nothing: a training may be so chaotic that any rounding moves it as far."""
+    if deviation is None or floor is None:
         return "unknown"
-    if floor is not None and deviation <= floor:
+    if deviation <= floor:
         return "within the noise floor"
     return "within rounding" if deviation <= ROUNDING.get(variant, 0.0) else "beyond rounding"
 
@@ -231,6 +234,7 @@ def _run(done: Done, cwd: Path) -> Run:
         else Failure(error.type, error.message, relative(error.path, cwd), error.line, error.traceback),
         output=_end(record.stderr) or _end(record.stdout) if failed else "",
         wall_s=record.wall_s,
+        nothing=control.nothing,
     )
 
 

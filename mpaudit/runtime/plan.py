@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from mpaudit.measured import LEAST_ROUNDS
+from mpaudit.measured import LEAST_ROUNDS, PERTURBED
 from mpaudit.runtime.evidence import EVIDENCE_STEPS, EVIDENCE_WARMUP
 from mpaudit.runtime.hardware import Device
 from mpaudit.runtime.protocol import ChildPlan, Kind, Stop, Target, Variant
@@ -55,7 +55,7 @@ def plan(options: Options, variants: Sequence[Variant]) -> list[Planned]:
     if "fp32" in variants:
         if options.rounds == 1:
             runs.append(Planned(_run(options, "fp32-again", "floor", "fp32"), 0))
-        runs.append(Planned(_run(options, "fp32-perturbed", "floor", "fp32", perturb=True), 0))
+        runs.append(Planned(_run(options, PERTURBED, "floor", "fp32", perturb=True), 0))
     for number in range(1, options.evidence + 1):
         runs += [Planned(_evidence(_run(options, f"{v}-evidence-{number}", "evidence", v)), 0) for v in variants]
     for variant in options.emulate:
@@ -114,14 +114,16 @@ def without(runs: Sequence[Planned], variant: str) -> list[Planned]:
 
 def cut(runs: Sequence[Planned], seconds: Callable[[Planned], float], budget_s: float) -> list[Planned]:
     """As much of the rest of a plan as fits into `budget_s`: first whole rounds go, down to the three of an interval,
-    then the evidence runs, then the floor. Where three rounds do not fit, two, else one, with the floor or without;
-    what is left of a first round is kept as far as it fits."""
+    then the evidence runs, then the floor, as repeated runs of fp32 are one too. Where three rounds do not fit, two
+    with the floor, else one, with the floor or without; what is left of a first round is kept as far as it fits."""
     timing = [run for run in runs if run.round]
     rest = [run for run in runs if not run.round]
     floor = [run for run in rest if run.plan.kind != "evidence"]
     last = max((run.round for run in timing), default=0)
     whole = [(rounds, rest) for rounds in range(last, LEAST_ROUNDS, -1)]
-    for rounds, more in (*whole, *((r, m) for r in (LEAST_ROUNDS, 2) for m in (rest, floor, [])), (1, floor), (1, [])):
+    alone: list[Planned] = [] if last >= LEAST_ROUNDS else floor
+    three = [(LEAST_ROUNDS, more) for more in (rest, floor, alone)]
+    for rounds, more in (*whole, *three, (2, rest), (2, floor), (1, floor), (1, [])):
         kept = [run for run in timing if run.round <= rounds] + more
         if sum(map(seconds, kept)) <= budget_s:
             return kept

@@ -103,6 +103,8 @@ class Control(msgspec.Struct, frozen=True):
     """Steps left out because of non-finite gradients."""
     moved: int = 0
     """Parameters that were perturbed (`ChildPlan.perturb`)."""
+    nothing: str = ""
+    """Why nothing was computed in this precision; empty where something was."""
 
 
 class Memory(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
+from statistics import fmean, median
 from typing import Union
 
 import msgspec
@@ -150,6 +150,10 @@ def carry_out(
                     session.done.clear()
                     session.planned_runs = len(queue)
                     continue
+                if len(session.done) == 1 and _fails_by_itself(done):
+                    watch(Ended(done, 0.0))
+                    change("nothing else was run: the script ends before its first step by itself, in any precision")
+                    break
             rest = queue if done.usable else without(queue, planned.plan.variant)
             kept = rest if budget_s is None else cut(rest, _expected(session), budget_s - (clock() - begin))
             left_s = sum(map(_expected(session), kept))
@@ -185,11 +189,32 @@ def _shorter(session: Session) -> Options | None:
     return shortened(session.options, record.result.steps)
 
 
+def _fails_by_itself(done: Done) -> bool:
+    """Before its first step, with nothing in it that the precision of the run has changed. Where memory ran out,
+    autocast may need less."""
+    result = done.record.result
+    return (
+        done.record.outcome in ("exception", "exit", "no-steps")
+        and result is not None
+        and not result.steps
+        and result.control.mode == "as-is"
+    )
+
+
 def _expected(session: Session) -> Callable[[Planned], float]:
     """How long a run will take: as the last one of its variant, else as all did on average."""
-    last = {done.planned.plan.variant: done.record.wall_s for done in session.done}
+    last = {done.planned.plan.variant: _again_s(done) for done in session.done}
     average = fmean(last.values()) if last else 0.0
     return lambda planned: last.get(planned.plan.variant, average)
+
+
+def _again_s(done: Done) -> float:
+    """How long the run would take now: without the backward passes by which it found that they are its steps."""
+    result, plan, wall_s = done.record.result, done.planned.plan, done.record.wall_s
+    if result is None or result.counted != "backward" or plan.counted is not None or not result.step_ms:
+        return wall_s
+    more = max(result.steps - max(plan.warmup, 1) - plan.steps, 0)
+    return max(wall_s - more * median(result.step_ms) / 1000, 0.0)
 
 
 def _over_budget(session: Session, budget_s: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
@@ -9,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import termios
 import textwrap
 import time
 from contextlib import suppress
@@ -131,7 +133,8 @@ def test_a_script_that_fails_exits_with_1(tmp_path: Path) -> None:
     assert "  | ValueError: no data\n" in out
 
 
-def test_an_interrupt_keeps_what_was_measured_and_leaves_no_process(tmp_path: Path) -> None:
+def hanging(tmp_path: Path, *arguments: str, **options: Any) -> tuple[subprocess.Popen[str], int]:
+    """A plan of three runs whose second hangs, and the process that does."""
     slow = "import os, time\nopen(f'started-{os.getpid()}', 'w').close()\ntime.sleep(600)\n"
     # the second run hangs: the first leaves a mark
     script(
@@ -140,21 +143,73 @@ def test_an_interrupt_keeps_what_was_measured_and_leaves_no_process(tmp_path: Pa
         + "open('first', 'w').close()\n" + textwrap.dedent(COUNTED),
     )  # fmt: skip
     process = start(
-        *SHORT, "--allow-writes", "--variants", "fp32", "--runs", "2", "--out", "kept", "train.py",
-        cwd=tmp_path, start_new_session=True, preexec_fn=heeds_interrupts,
+        *SHORT, "--allow-writes", "--variants", "fp32", "--runs", "2", *arguments, "train.py",
+        cwd=tmp_path, start_new_session=True, **options,
     )  # fmt: skip
     deadline = time.monotonic() + 300
     while not (marks := list(tmp_path.glob("started-*"))):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)
+    return process, int(marks[0].name.rpartition("-")[2])
+
+
+@pytest.mark.parametrize("ended", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_keeps_what_was_measured_and_leaves_no_process(tmp_path: Path, ended: signal.Signals) -> None:
+    process, child = hanging(tmp_path, "--out", "kept", preexec_fn=heeds_interrupts)
+    os.killpg(process.pid, ended)
+    if ended != signal.SIGINT:  # as `timeout` sends it: to the process, and to its group
+        os.killpg(process.pid, ended)
     out, err = process.communicate(timeout=120)
-    assert process.returncode == 130, err
+    assert process.returncode == 128 + ended, err
     assert "interrupted after 1 of 3 runs" in out
     audit = from_json((tmp_path / "kept" / "audit.json").read_bytes())
     assert [run.run for run in audit.runs] == ["fp32-1"]
+    assert os.listdir(tmp_path / "tmp") == []
     with pytest.raises(ProcessLookupError):
-        os.kill(int(marks[0].name.rpartition("-")[2]), 0)
+        os.kill(child, 0)
+
+
+def test_a_terminal_that_goes_away_takes_nothing_with_it(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+
+    def takes_the_terminal() -> None:
+        fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
+
+    process, child = hanging(tmp_path, "--out", "kept", stdout=theirs, stderr=theirs, preexec_fn=takes_the_terminal)
+    os.close(theirs)
+    os.close(ours)
+    assert process.wait(timeout=120) == 128 + signal.SIGHUP
+    audit = from_json((tmp_path / "kept" / "audit.json").read_bytes())
+    assert audit.profile is not None and audit.profile.interrupted
+    assert os.listdir(tmp_path / "tmp") == []
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+
+
+def test_a_hangup_that_is_ignored_on_entry_stays_so(tmp_path: Path) -> None:
+    process, child = hanging(tmp_path, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    os.killpg(process.pid, signal.SIGHUP)
+    time.sleep(0.5)
+    assert process.poll() is None
+    os.kill(child, 0)
+    os.killpg(process.pid, signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM
+
+
+def test_a_signal_before_the_first_run_leaves_nothing(tmp_path: Path) -> None:
+    """The device is asked in a process of its own."""
+    script(tmp_path, COUNTED)
+    process = start(*SHORT, "train.py", cwd=tmp_path, start_new_session=True)
+    deadline = time.monotonic() + 300
+    while len(os.listdir(tmp_path / "tmp")) < 2:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert err.strip() == "mpaudit: interrupted"
+    assert os.listdir(tmp_path / "tmp") == []
 
 
 def test_without_torch_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -131,6 +131,7 @@ def compared(**changes: Any) -> str:
                 "verdict": "too few runs",
                 "memory_ratio": None,
                 "loss_verdict": "unknown",
+                "loss_deviation": None,
             },
             "1.63× faster than fp32 in 1 round: too few for an interval, which takes 3",
         ),
@@ -172,7 +173,7 @@ def test_a_script_that_fails() -> None:
     audit = audited(dead)
     text = shown(audit)
     assert "nothing could be measured" in text
-    assert "fp32  not measured: ended with exit code 2 after 0 of 25 steps" in text
+    assert "fp32, amp-bf16  not measured: ended with exit code 2 after 0 of 25 steps" in text
     assert text.count("  | usage: train.py\n") == 1
     for heading in ("Steps", "At best on this device", "Precision"):
         assert heading not in text
@@ -197,6 +198,30 @@ def test_unfaithful_places_name_their_precisions() -> None:
     assert "engine.py:41  model.half() (fp32, amp-bf16)" in text
     assert "; not faithfully in this precision: see below" in " ".join(text.split())
     assert "faithfully" not in shown(audited())
+
+
+def test_a_precision_in_which_nothing_was_computed_is_not_praised() -> None:
+    def double(run: ChildPlan) -> RunRecord:
+        name = "fp32" if run.variant == "fp32" else "bf16"
+        nothing = f"nothing was computed in {name}: the model's weights are float64"
+        return record(run, control=Control("as-is", unfaithful=(protocol.Place("", 0, nothing),), nothing=nothing))
+
+    text = shown(audited(double), width=200)
+    assert text.splitlines()[1:3] == [
+        "fp32  nothing was computed in fp32: the model's weights are float64; it is not compared",
+        "amp-bf16  nothing was computed in bf16: the model's weights are float64; it is not compared",
+    ]
+    assert "nothing was computed in bf16: the model's weights are float64 (amp-bf16)" in text
+    assert not re.search("agree|[Ll]osses|speedup|faster|slower", text)
+
+
+def test_where_no_weight_could_be_moved_repeats_alone_are_the_floor() -> None:
+    def unmoved(run: ChildPlan) -> RunRecord:
+        return record(run, control=Control("as-is"))
+
+    text = " ".join(shown(audited(unmoved)).split())
+    assert "between fp32 runs, repeated alone: there is no optimizer whose parameters could be moved." in text
+    assert "faithfully" not in text
 
 
 def test_long_lists_are_cut_in_the_table_only() -> None:
@@ -276,6 +301,34 @@ def test_runs_that_differ_much_are_told() -> None:
     text = " ".join(shown(audited(unsteady)).split())
     assert "fp32 its runs took from 10 to 20 ms per step" in text and "amp-bf16 its runs took" in text
     assert "its runs took" not in shown(audited())
+    assert "A quiet machine, fewer threads (OMP_NUM_THREADS=1, or the cores that are idle) and more --runs" in text
+
+    def on_one(run: ChildPlan) -> RunRecord:
+        return record(run, [10.0 * (1 + run.run.endswith("-2"))] * 20, environment={"threads": 1})
+
+    assert "A quiet machine and more --runs make" in " ".join(shown(audited(on_one)).split())
+
+
+def test_the_steps_that_were_measured_are_told() -> None:
+    def ended_early(run: ChildPlan, bf16: int = 6) -> RunRecord:
+        return record(run, [10.0] * (6 if run.variant == "fp32" else bf16), outcome="completed")
+
+    assert "each with 5 warm-up and 20 measured steps; a run counts by its median step" in (
+        " ".join(shown(audited()).split())
+    )
+    assert "each with 5 warm-up and 6 measured steps (20 were planned);" in (
+        " ".join(shown(audited(ended_early)).split())
+    )
+    assert "and 6 to 7 measured steps (20 were planned);" in (
+        " ".join(shown(audited(lambda run: ended_early(run, 7))).split())
+    )
+
+
+def test_losses_without_a_noise_floor_are_not_judged() -> None:
+    audit = audited(lambda run: usual(run) if run.run.endswith("-1") else dead(run), rounds=2)
+    text = " ".join(shown(audit, width=200).split())
+    assert "losses differ by 0.1 %, with no noise floor beside" in text
+    assert "0.1 % not judged: there is no noise floor" in text and "rounding" not in text
 
 
 def test_no_column_for_what_is_outside_where_nothing_is_known_of_it() -> None:

@@ -141,7 +141,8 @@ def test_rounding_is_what_torch_says() -> None:
     assert ROUNDING["amp-bf16"] == torch.finfo(torch.bfloat16).eps / 2
     assert ROUNDING["amp-fp16"] == torch.finfo(torch.float16).eps / 2
     assert loss_verdict(ROUNDING["amp-fp16"], 0.0, "amp-fp16") == "within rounding"
-    assert loss_verdict(1e-3, None, "fp32") == "beyond rounding"
+    assert loss_verdict(1e-3, 0.0, "fp32") == "beyond rounding"
+    assert loss_verdict(1e-3, None, "amp-bf16") == "unknown"
 
 
 def test_memory() -> None:
@@ -204,3 +205,12 @@ def test_a_plan_of_which_nothing_could_be_measured() -> None:
     audit = audited(dead)
     assert audit.comparisons == () and audit.profile is not None and audit.profile.variants == ()
     assert {run.outcome for run in audit.runs} == {"exit"}
+
+
+def test_a_precision_in_which_nothing_was_computed_is_compared_with_nothing() -> None:
+    def double(run: ChildPlan) -> RunRecord:
+        return record(run, control=Control("injected", nothing="nothing was computed in it" * (run.variant != "tf32")))
+
+    audit = audited(double, ("fp32", "tf32", "amp-bf16"))
+    assert [(c.baseline, c.variant) for c in audit.comparisons] == [("fp32", "tf32")]
+    assert {run.nothing for run in audit.runs if run.variant == "amp-bf16"} == {"nothing was computed in it"}

@@ -69,7 +69,7 @@ def test_nothing_more_of_a_variant() -> None:
         (7, ["fp32-1", "amp-bf16-1", "amp-bf16-2", "fp32-2", "fp32-3", "amp-bf16-3", "fp32-perturbed"]),
         (6, ["fp32-1", "amp-bf16-1", "amp-bf16-2", "fp32-2", "fp32-3", "amp-bf16-3"]),
         (5, ["fp32-1", "amp-bf16-1", "amp-bf16-2", "fp32-2", "fp32-perturbed"]),
-        (4, ["fp32-1", "amp-bf16-1", "amp-bf16-2", "fp32-2"]),
+        (4, ["fp32-1", "amp-bf16-1", "fp32-perturbed"]),
         (3, ["fp32-1", "amp-bf16-1", "fp32-perturbed"]),
         (2, ["fp32-1", "amp-bf16-1"]),
         (1, ["fp32-1"]),
@@ -94,6 +94,12 @@ def test_the_third_round_makes_an_interval_and_goes_before_evidence_and_floor() 
     assert names(runs) == ["amp-bf16-3", "fp32-perturbed", "fp32-evidence-1", "amp-bf16-evidence-1"]
     assert names(cut(runs, lambda run: 1.0, 3)) == ["amp-bf16-3", "fp32-perturbed"]
     assert names(cut(runs, lambda run: 1.0, 1)) == ["amp-bf16-3"]
+
+
+def test_the_floor_goes_before_a_second_round_that_makes_no_interval() -> None:
+    for rounds in (2, 3, 5):
+        assert names(cut(planned(rounds=rounds), lambda run: 1.0, 4)) == ["fp32-1", "amp-bf16-1", "fp32-perturbed"]
+        assert names(cut(planned(rounds=rounds)[2:], lambda run: 1.0, 2)) == ["fp32-perturbed"]
 
 
 @given(st.integers(1, 5), st.floats(0, 30), st.integers(0, 10))

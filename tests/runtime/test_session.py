@@ -112,6 +112,39 @@ def test_a_script_that_always_fails_is_run_once_per_variant() -> None:
     assert not any(done.usable for done in session.done)
 
 
+def fails_early(plan: ChildPlan, mode: str = "as-is", outcome: str = "exception", steps: int = 0) -> RunRecord:
+    return record(plan, [], steps=steps, outcome=outcome, sentence="raised", control=Control(mode))  # type: ignore
+
+
+def test_a_script_that_fails_by_itself_before_its_first_step_is_run_once() -> None:
+    for outcome in ("exception", "exit", "no-steps"):
+        asked, session, events = carried(lambda plan, outcome=outcome: fails_early(plan, outcome=outcome))
+        assert asked == ["fp32-1"] and len(session.done) == 1
+        note = "nothing else was run: the script ends before its first step by itself, in any precision"
+        assert session.notes == [note]
+        assert [type(event) for event in events[-2:]] == [Ended, Changed]
+        assert not any(isinstance(event, Estimated) for event in events)
+
+
+def test_what_another_precision_may_mend_is_run() -> None:
+    """The script's own autocast, switched off for fp32; memory, of which autocast may need less; later steps."""
+    for changes in ({"mode": "neutralised"}, {"outcome": "out-of-memory"}, {"steps": 1}):
+        asked, _, _ = carried(lambda plan, changes=changes: fails_early(plan, **changes))
+        assert asked == ["fp32-1", "amp-bf16-1"], changes
+
+
+def test_passes_by_which_a_step_was_found_are_not_expected_again() -> None:
+    """The first run of an L-BFGS makes 350 passes of 100 ms, all others 25."""
+
+    def answer(plan: ChildPlan) -> RunRecord:
+        passes = 350 if plan.counted is None else 25
+        return record(plan, [100.0] * 20, steps=passes, counted="backward", wall_s=2 + passes / 10)
+
+    asked, session, events = carried(answer, budget_s=60)
+    assert [event.total_s for event in events if isinstance(event, Estimated)] == [37 + 4 * 4.5]
+    assert asked == PLAN and not session.notes
+
+
 def test_a_run_that_failed_late_does_not_count() -> None:
     _, session, _ = carried(lambda plan: record(plan, outcome="exception", sentence="raised ValueError after 9 steps"))
     assert not any(done.usable for done in session.done)

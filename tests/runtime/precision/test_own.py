@@ -270,4 +270,21 @@ def test_a_scaler_without_autocast_is_named(drive: Drive, script: Script) -> Non
     assert answers["none:amp-bf16"]["losses"] == answers["none:fp32"]["losses"]
     named = [place["what"] for place in answers["none:amp-bf16"]["control"]["unfaithful"]]
     assert named == ["nothing was computed in autocast: the script has a scaler or a region of its own, and none is on"]
+    assert answers["none:amp-bf16"]["control"]["nothing"] == named[0]
     assert answers["none:fp32"]["control"]["unfaithful"] == []
+
+
+@pytest.mark.parametrize(
+    "scaler",
+    ["torch.amp.GradScaler('cuda')", "torch.cuda.amp.GradScaler(enabled=True)", "torch.amp.GradScaler(enabled=False)"],
+)
+def test_a_scaler_that_is_off_is_none(drive: Drive, script: Script, by_hand: dict[str, list[str]], scaler: str) -> None:
+    """As torch switches one off whose device is not there, and the script its autocast with it."""
+    body = loop("with contextlib.nullcontext():\n    loss = objective(x, y)", f"scaler = {scaler}")
+    body = body.replace("loss.backward()\n    optimizer.step()", SCALED)
+    answers = drive(script(body), "none:fp32", "none:amp-bf16")
+    assert answers["none:fp32"]["losses"] == by_hand["fp32"]
+    assert not answers["none:fp32"]["control"]["own_amp"]
+    injected = answers["none:amp-bf16"]
+    assert injected["losses"] == by_hand["bf16"] != by_hand["fp32"]
+    assert (injected["control"]["mode"], injected["control"]["nothing"]) == ("injected", "")

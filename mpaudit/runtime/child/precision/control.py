@@ -16,6 +16,7 @@ from ..patches import Patches
 from . import functional, tf32
 from .half import Half
 from .local import Local
+from .lowered import Lowered
 from .own import Own
 from .perturb import Perturbation
 from .record import Record
@@ -33,12 +34,14 @@ class Controller:
         self,
         record: Record,
         own: Own,
+        lowered: Lowered,
         span: Span | None = None,
         scaling: Scaling | None = None,
         perturbation: Perturbation | None = None,
     ) -> None:
         self._record = record
         self._own = own
+        self._lowered = lowered
         self._span = span
         self._scaling = scaling
         self._perturbation = perturbation
@@ -48,10 +51,8 @@ class Controller:
         own, scaling = self._own, self._scaling
         unfaithful = dict(self._record.unfaithful)
         unfaithful.update(dict.fromkeys(_foreign()))
-        if self._span is not None and self._span.trained and not (self._span.opened or own.on or own.recast):
-            unfaithful[Place("", 0, _NEVER_ON)] = None
-        if self._perturbation is not None and not self._perturbation.moved:
-            unfaithful[Place("", 0, "no optimizer took a parameter: no weight was moved")] = None
+        if nothing := self._nothing():
+            unfaithful[Place("", 0, nothing)] = None
         scaled = scaling is not None and scaling.used
         return Control(
             mode=self._mode(),
@@ -61,7 +62,14 @@ class Controller:
             scale=scaling.scale if scaling is not None and scaled else own.scale(),
             skipped=scaling.skipped if scaling is not None and scaled else own.skipped,
             moved=self._perturbation.moved if self._perturbation is not None else 0,
+            nothing=nothing,
         )
+
+    def _nothing(self) -> str:
+        never_on = self._span is not None and not (self._span.opened or self._own.on or self._own.recast)
+        if self._span is not None and self._span.trained and never_on:
+            return _NEVER_ON
+        return self._lowered.nothing()
 
     def loss_scale(self) -> float:
         """By which the backward pass that is under way was scaled here; 1 where it was not."""
@@ -97,11 +105,12 @@ def install(plan: ChildPlan, events: Events, patches: Patches) -> Controller:
             scaling.install(events, patches)
     own.install(events, patches)
     Half(target, record).install(events, patches)
+    lowered = Lowered(target, events)
     perturbation = Perturbation(plan.seed, events) if plan.perturb else None
     # its entries do not know that a region of the script was changed
     os.environ["TORCHINDUCTOR_AUTOGRAD_CACHE"] = "0"
     patches.note("os.environ['TORCHINDUCTOR_AUTOGRAD_CACHE']")
-    return Controller(record, own, span, scaling, perturbation)
+    return Controller(record, own, lowered, span, scaling, perturbation)
 
 
 def _scales(own: Own) -> bool:

@@ -170,15 +170,16 @@ class Own:
             original(scaler, *args, **kwargs)
             if not kwargs.get("enabled", args[5] if len(args) > 5 else True):
                 return
+            if not scaler._enabled:  # by torch, and so as one that is switched off by the script: it is not there
+                self.scaler_missed = True
+                return
             self._meet("GradScaler", sys._getframe(1))
-            if self.target is not torch.float16:
-                self.changed = self.changed or scaler._enabled
-                scaler._enabled = False
-            elif scaler._enabled:
+            if self.target is torch.float16:
                 self.scaling = True
                 self.scalers.add(scaler)
             else:
-                self.scaler_missed = True
+                self.changed = True
+                scaler._enabled = False
 
         return __init__
 
