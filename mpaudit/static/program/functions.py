@@ -89,9 +89,8 @@ def call_function(
         s.casts, s.no_grad = outer
         fr.raises.append(s)
     plain = all(isinstance(value, Sym | Const | Tensor | Tup) for _, value in results)
-    if closed and any(s.protocol.optimizers for s, _ in results):
-        if all(_is_equipment(option) for _, value in results for option in options(value)):
-            run.project.closed.add(_switches(func, everything))
+    if closed and _trained_with_its_own(results):
+        run.project.closed.add(_switches(func, everything))
     results = conditions.join_results(results, ("return", frame.id, site))
     if (run.events, run.withheld, run.notable) == before and plain and not run.lazy:
         values = [value for _, value in results]
@@ -222,6 +221,14 @@ def _brings_nothing(func: Func, everything: Args, st: PathState) -> bool:
         return False
     held = [v for value in everything if isinstance(value, Ref) for _, v in st.heap.held(value)]
     return all(_is_equipment(option) for value in (*everything, *held) for option in options(value))
+
+
+def _trained_with_its_own(results: Results) -> bool:
+    """Whether a call that began with nothing has made an optimizer, and gives back nothing that is trained."""
+    ends = [state.protocol for state, _ in results]
+    met = [ident for protocol in ends for ident in (*protocol.optimizers, *protocol.scalers)]
+    made = any(protocol.optimizers for protocol in ends) and all(isinstance(ident, Ref) for ident in met)
+    return made and all(_is_equipment(option) for _, value in results for option in options(value))
 
 
 def _is_equipment(value: Value) -> bool:
