@@ -58,17 +58,16 @@ def call_function(
     shape = _call_shape(func, args, keywords)
     outline = _call_outline(func, args, keywords)
     given_up = bool(run.stack) and info in run.project.exhausting
-    done_before = (
-        given_up or shape in run.project.followed or _switches(func, everything) in run.project.closed
-        or run.project.inert.get(outline, 0) >= INERT
-    )  # fmt: skip
+    closed = not run.again and _switches(func, everything) in run.project.closed
+    inert = run.project.inert.get(outline, 0) >= INERT
+    done_before = given_up or closed or inert or shape in run.project.followed
     if done_before and not run.lazy and not _only_returns(node):
         _forget_rebound(func, st)
         if outline in run.project.cuts:
             return [(st, Tensor(frozenset(), grad=False))]
         return [(st, _result_of_cold(run, info, everything, site, st))]
     before = (run.events, run.withheld, run.notable)
-    closed = not info.rebinds and not run.lazy and _brings_nothing(func, everything, st)
+    alone = not info.rebinds and not run.lazy and _brings_nothing(func, everything, st)
     frame = open_frame(run, fr, func, args, keywords, st)
     outer = (st.casts, st.no_grad)
     enter_decorators(run, frame, node, st)
@@ -89,7 +88,7 @@ def call_function(
         s.casts, s.no_grad = outer
         fr.raises.append(s)
     plain = all(isinstance(value, Sym | Const | Tensor | Tup) for _, value in results)
-    if closed and _trained_with_its_own(results):
+    if alone and _trained_with_its_own(results):
         run.project.closed.add(_switches(func, everything))
     results = conditions.join_results(results, ("return", frame.id, site))
     if (run.events, run.withheld, run.notable) == before and plain and not run.lazy:
