@@ -152,7 +152,7 @@ def carry_out(
                     continue
                 if len(session.done) == 1 and _fails_by_itself(done):
                     watch(Ended(done, 0.0))
-                    change("nothing else was run: the script ends before its first step by itself, in any precision")
+                    change("nothing else was run: the script ended by itself before its first step")
                     break
             rest = queue if done.usable else without(queue, planned.plan.variant)
             kept = rest if budget_s is None else cut(rest, _expected(session), budget_s - (clock() - begin))

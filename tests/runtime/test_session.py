@@ -120,7 +120,7 @@ def test_a_script_that_fails_by_itself_before_its_first_step_is_run_once() -> No
     for outcome in ("exception", "exit", "no-steps"):
         asked, session, events = carried(lambda plan, outcome=outcome: fails_early(plan, outcome=outcome))
         assert asked == ["fp32-1"] and len(session.done) == 1
-        note = "nothing else was run: the script ends before its first step by itself, in any precision"
+        note = "nothing else was run: the script ended by itself before its first step"
         assert session.notes == [note]
         assert [type(event) for event in events[-2:]] == [Ended, Changed]
         assert not any(isinstance(event, Estimated) for event in events)
