@@ -97,6 +97,7 @@ def split_enabled(run: Run, scaler: Id, st: PathState) -> list[tuple[PathState, 
 
 
 def make_scaler(run: Run, ref: Ref, site: Site, enabled: bool | Key, text: str, st: PathState) -> None:
+    run.notable += 1
     if not isinstance(enabled, bool) and varies(enabled):
         enabled = ("truth", ("enabled", ref))  # decided once, when the scaler was made, however it was
     run.enabled[ref] = enabled
@@ -122,6 +123,7 @@ def _says_more(enabled: bool | Key, known: bool | Key) -> bool:
 
 
 def make_optimizer(run: Run, ref: Ref, site: Site, params: list[Value], text: str, st: PathState) -> None:
+    run.notable += 1
     modules = parameter_modules(params)
     if modules is not None:
         run.choices.setdefault(ref, set()).add(modules)

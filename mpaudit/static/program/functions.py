@@ -94,7 +94,8 @@ def call_function(
     if (run.events, run.withheld, run.notable) == before and plain and not run.lazy:
         values = [value for _, value in results]
         used = not outer[1] and any(tensor.uses for tensor in calls.tensors_in(values))
-        run.project.inert[outline] = run.project.inert.get(outline, 0) + (1 if used else INERT)
+        twice = used or info.name == "__init__"  # which has filled the attributes of one object only
+        run.project.inert[outline] = run.project.inert.get(outline, 0) + (1 if twice else INERT)
         if all(isinstance(value, Tensor) and value.uses == frozenset() and not value.grad for value in values):
             run.project.cuts.add(outline)
     out: Results = []
