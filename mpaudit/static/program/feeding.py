@@ -73,7 +73,10 @@ def fed_by(run: Run, loss: Tensor | None, st: PathState) -> list[tuple[Id, Sure]
         }
         if any(matches.values()):
             unknown = [o for o in known if owners[o] is None]
-            return [(o, Sure.PROVEN) for o in known if matches[o]] + [(o, Sure.GUESS) for o in unknown]
+            fed = [o for o in known if matches[o]]
+            # where one has what is left of a network, its parts may be trained by losses of their own
+            parted = len(fed) > 1 and not run.filtered.isdisjoint(fed)
+            return [(o, Sure.GUESS if parted else Sure.PROVEN) for o in fed] + [(o, Sure.GUESS) for o in unknown]
     return [(o, Sure.ONLY_ONE if len(known) == 1 else Sure.GUESS) for o in known]
 
 

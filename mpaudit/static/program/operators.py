@@ -50,8 +50,10 @@ def _side(value: Value, key: Key, truth: bool) -> Value:
 
 def _binary(op: str, a: Value, b: Value) -> Value:
     if isinstance(a, Params) and isinstance(b, Params):
+        if op == "-":
+            return Params(a.modules, a.optimizer, filtered=True)
         both = None if a.modules is None or b.modules is None else a.modules | b.modules
-        return Params(both, filtered=a.filtered or b.filtered)
+        return Params(both, filtered=a.filtered or b.filtered or op == "&")
     if isinstance(a, Tup) and isinstance(b, Tup) and op == "+":
         return Tup(a.items + b.items)
     tensors = [v for v in (a, b) if isinstance(v, Tensor)]

@@ -395,7 +395,7 @@ def step(p: Protocol, s: Id, o: Id, site: Site, report: Report) -> None:
                 report(Violation("MPA212", state.backward or site, "scaled", s, o, site, sure))
             case Kind.UNSCALED if divides and pair.stage is Stage.READY and state.fed:
                 report(Violation("MPA228", site, "divided-twice", s, o, state.step, sure))
-            case Kind.STALE:
+            case Kind.STALE if not _distinct(grad.scaler, s):
                 report(Violation("MPA210", grad.site or site, "stale", s, o, site, sure))
             case Kind.MIXED:
                 report(Violation(grad.code, grad.site or site, "mixed", s, o, site, sure))

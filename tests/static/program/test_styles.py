@@ -358,6 +358,50 @@ class Driver:
         for batch in self.loader:
             self.trainer.step(batch)
 """,
+    "two optimizers and two scalers for two parts of one network": """
+def make(params):
+    params = list(params)
+    return torch.optim.SGD(params, lr=0.1)
+
+
+class Trainer:
+    def __init__(self, network):
+        self.network = network
+        every = set(network.parameters())
+        judge = set(network.judge.parameters())
+        self.optimizer, self.judge_optimizer = make(every - judge), make(judge)
+        self.scaler, self.judge_scaler = GradScaler("cuda"), GradScaler("cuda")
+
+    def step(self, x):
+        with autocast("cuda"):
+            loss = self.network(x)
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)  # wrong MPA204
+        self.scaler.step(self.optimizer)  # right
+        self.scaler.update()  # right
+        self.optimizer.zero_grad()
+        with autocast("cuda"):
+            loss = self.network(x, judged=True)
+        self.judge_scaler.scale(loss).backward()
+        self.judge_scaler.step(self.judge_optimizer)
+        self.judge_scaler.update()
+        self.judge_optimizer.zero_grad()
+
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.judge = nn.Linear(2, 2), nn.Linear(2, 2)
+
+    def forward(self, x, judged=False):
+        return self.judge(self.body(x)).mean()
+
+
+def main(loader):
+    trainer = Trainer(Network())
+    for x in loader:
+        trainer.step(x)
+""",
     "a driver that makes its own optimizer and scaler, called from two places": """
 def train(options, lr):
     model = nn.Linear(options.width, 2)
