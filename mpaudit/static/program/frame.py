@@ -86,7 +86,7 @@ class Run:
     """The root is being followed for the second time, as the next iteration of a loop that is not in sight."""
     events: int = 0
     notable: int = 0
-    """Saves, entries of autocast, and makings of scalers and optimizers: a call with one in it is followed each time."""
+    """Saves, entries of autocast, makings of scalers and optimizers: a call with one in it is followed each time."""
     withheld: int = 0
     """How often this path did not do what another one may: a disabled scaler, an arm of a condition."""
     maybe_cuda: bool = False
