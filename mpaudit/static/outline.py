@@ -236,6 +236,8 @@ def _unit(
                     pending += child
                 elif isinstance(child, ast.AST):
                     pending.append(child)
+    if "linalg" in calls and not any(map(_solves_when_run, unit.statements)):
+        calls.discard("linalg")
     return Unit(
         unit.kind,
         unit.name,
@@ -288,6 +290,15 @@ def _solves(node: ast.Attribute) -> bool:
     if isinstance(base, ast.Attribute):
         return base.attr == "linalg" and getattr(base.value, "id", "") == "torch" and node.attr != "norm"
     return node.attr in _SOLVERS and getattr(base, "id", "") == "torch"
+
+
+def _solves_when_run(node: ast.AST) -> bool:
+    """Whether a matrix is inverted or decomposed elsewhere than where an object is made."""
+    if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+        return False
+    if isinstance(node, ast.Attribute) and _solves(node):
+        return True
+    return any(map(_solves_when_run, ast.iter_child_nodes(node)))
 
 
 def _bindings(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str, str]]:
