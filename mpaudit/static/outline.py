@@ -17,7 +17,6 @@ from mpaudit.static.facts.widths import (
     Width,
     data_of_table,
     factors_of,
-    is_convolution,
     is_on_cpu,
     is_small_data,
     is_small_net,
@@ -186,7 +185,6 @@ def _unit(
     widths: list[Width] = []
     factors: dict[str, int] = {}
     looks_up, steps, small_data, on_cpu, small_net = False, False, False, False, False
-    convolutions, repeats = 0, False
     tables: list[bool] = []
     while pending:
         node = pending.pop()
@@ -200,7 +198,6 @@ def _unit(
         if isinstance(node, ast.Call):
             _add_names(calls, (node.func, *node.args, *[keyword.value for keyword in node.keywords]))
             looks_up = looks_up or isinstance(node.func, (ast.Subscript, ast.Call))
-            convolutions += is_convolution(node)
             widths += widths_of_call(node, factors)
             small_data = small_data or is_small_data(node)
             on_cpu = on_cpu or is_on_cpu(node)
@@ -220,9 +217,6 @@ def _unit(
             small_data = small_data or names_small_data(node)
         elif isinstance(node, (ast.For, ast.While)):
             steps = steps or steps_through_time(node)
-            repeats = True
-        elif isinstance(node, (ast.ListComp, ast.GeneratorExp)):
-            repeats = True
         elif isinstance(node, ast.Dict):
             tables += data_of_table(node)
         elif isinstance(node, ast.AugAssign):
@@ -255,7 +249,6 @@ def _unit(
         max((width.number for width in widths if width.of_channels), default=0),
         on_cpu,
         small_net,
-        0 if repeats else convolutions,
     )
 
 

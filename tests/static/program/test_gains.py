@@ -398,27 +398,6 @@ def test_convolutions_over_sequences_alone(width: int, confidence: str, tmp_path
     assert confidences(tmp_path, files) == [confidence]
 
 
-SHALLOW = """
-from torch import nn
-
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(1, 32, 5), nn.ReLU(), nn.Conv2d(32, 64, 5), nn.ReLU())
-        self.out = nn.Linear(64, 10)
-
-    def forward(self, x):
-        return self.out(self.body(x).mean((2, 3)))
-"""
-DEEP = SHALLOW.replace("nn.Conv2d(32, 64, 5), nn.ReLU()", "*[nn.Conv2d(64, 64, 5) for _ in range(17)]")
-
-
-@pytest.mark.parametrize(("net", "confidence"), [(SHALLOW, "possible"), (DEEP, "likely")])
-def test_a_few_narrow_convolutions(net: str, confidence: str, tmp_path: Path) -> None:
-    files = {"net.py": net, "train.py": TRAIN.format(option="--lr", default="0.1")}
-    assert confidences(tmp_path, files) == [confidence]
-
-
 LOOKED_UP_IN_A_PACKAGE = """
 import torch
 import torch.nn.functional as F
