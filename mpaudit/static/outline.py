@@ -18,7 +18,6 @@ from mpaudit.static.facts.widths import (
     Width,
     data_of_table,
     factors_of,
-    is_convolution,
     is_on_cpu,
     is_small_data,
     is_small_net,
@@ -187,7 +186,6 @@ def _unit(
     widths: list[Width] = []
     factors: dict[str, int] = {}
     looks_up, steps, small_data, on_cpu, small_net = False, False, False, False, False
-    convolutions, repeats = 0, False
     tables: list[bool] = []
     while pending:
         node = pending.pop()
@@ -202,7 +200,6 @@ def _unit(
         elif isinstance(node, ast.Call):
             _add_names(calls, (node.func, *node.args, *[keyword.value for keyword in node.keywords]))
             looks_up = looks_up or isinstance(node.func, (ast.Subscript, ast.Call))
-            convolutions += is_convolution(node)
             widths += widths_of_call(node, factors)
             small_data = small_data or is_small_data(node)
             on_cpu = on_cpu or is_on_cpu(node)
@@ -222,9 +219,6 @@ def _unit(
             small_data = small_data or names_small_data(node)
         elif isinstance(node, (ast.For, ast.While)):
             steps = steps or steps_through_time(node)
-            repeats = True
-        elif isinstance(node, (ast.ListComp, ast.GeneratorExp)):
-            repeats = True
         elif isinstance(node, ast.Dict):
             tables += data_of_table(node)
         elif isinstance(node, ast.AugAssign):
@@ -238,6 +232,8 @@ def _unit(
                 pending += child
             elif child is not None:
                 pending.append(child)
+    if "linalg" in calls and not any(map(_solves_when_run, unit.statements)):
+        calls.discard("linalg")
     return Unit(
         unit.kind,
         unit.name,
@@ -255,7 +251,6 @@ def _unit(
         max((width.number for width in widths if width.of_channels), default=0),
         on_cpu,
         small_net,
-        0 if repeats else convolutions,
     )
 
 
@@ -308,6 +303,15 @@ def _solves(node: ast.Attribute) -> bool:
     if isinstance(base, ast.Attribute):
         return base.attr == "linalg" and getattr(base.value, "id", "") == "torch" and node.attr != "norm"
     return node.attr in _SOLVERS and getattr(base, "id", "") == "torch"
+
+
+def _solves_when_run(node: ast.AST) -> bool:
+    """Whether a matrix is inverted or decomposed elsewhere than where an object is made."""
+    if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+        return False
+    if isinstance(node, ast.Attribute) and _solves(node):
+        return True
+    return any(map(_solves_when_run, ast.iter_child_nodes(node)))
 
 
 def _bindings(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str, str]]:

@@ -123,13 +123,21 @@ def _uncovered(seen: Seen) -> Iterator[Uncovered]:
             (not head and uncalled and _network(first, around | places, seen).nowhere)
             or at in seen.trials
             or (places | made | roots) & seen.on_cpu
-            or ({source} if source else places | made | roots) & seen.kernels
+            or _homes(first, trace, places | made | roots) & seen.kernels
             or (places | made | roots) & seen.simulators
             or source in seen.stepwise
             or (not head and is_linear(first.module, trace))
             or (_is_light({first}, set(), seen) if head else _is_light(uses, places | made | roots, seen))
         )  # fmt: skip
         yield from (Uncovered(step.loops, first, at, waits, head) for step in steps)
+
+
+def _homes(use: Use, trace: Trace, files: set[str]) -> set[str]:
+    """The files of the classes that a network is made of; `files` where it is not in sight, or stands in a wrapper that
+    may hold more."""
+    classes = trace.made_of.get(use.module, frozenset())
+    homes = {cls.module.path for cls in classes} | {trace.sources.get(use.module, "")} - {""}
+    return homes if homes and not any("Parallel" in cls.name for cls in classes) else homes | files
 
 
 def _is_light(uses: Iterable[Use], files: set[str], seen: Seen) -> bool:

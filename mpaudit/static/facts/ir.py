@@ -357,8 +357,6 @@ class Unit(msgspec.Struct, frozen=True, array_like=True, gc=False):
     small_net: bool = False
     """An option of the command line chooses a narrow network for images of 32 by 32 pixels unless it is told
     otherwise."""
-    convolutions: int = 0
-    """How many it makes, where it has no loop that could make more; else 0."""
 
 
 class Outline(msgspec.Struct, frozen=True, array_like=True, gc=False):

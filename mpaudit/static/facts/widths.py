@@ -133,15 +133,6 @@ _NARROW_FACTOR = re.compile(r"^[12]$")
 _NET_OPTION = re.compile(r"(?i)^-*(\w+[-_])?(model|arch|architecture|net|network|backbone)([-_](\w|name|type|arch))?$")
 
 
-def is_convolution(node: ast.Call) -> bool:
-    """`nn.Conv2d(3, 64, 3)`"""
-    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-    return _LAYER.search(name) is not None
-
-
-_LAYER = re.compile(r"Conv(Transpose)?[123]d$")
-
-
 def is_small_data(node: ast.Call) -> bool:
     """`parser.add_argument("--dataset", default="mnist")`"""
     return _chooses(node, _DATA_OPTION, _SMALL_DATA)

@@ -57,8 +57,6 @@ class Network(Struct, frozen=True, gc=False):
     """What it solves or inverts needs more digits than 16 bits hold."""
     nowhere: bool = False
     """Nothing of it, nor any layer, is in sight, in a project of several files."""
-    is_shallow: bool = False
-    """It is a class with a few convolutions in a row, each written out, and nothing else of the project."""
 
     @property
     def is_light(self) -> bool:
@@ -70,8 +68,6 @@ class Network(Struct, frozen=True, gc=False):
             return True
         if self.nature >= Nature.ATTENTION and width <= _COLOURS:
             return False
-        if self.nature is Nature.CONVOLUTION and self.is_shallow and width <= _ENOUGH[self.nature]:
-            return True
         if self.nature is Nature.CONVOLUTION and self.recurs:
             doubled = self.width == GROWN and self.channels > _FEW  # both directions of a narrow LSTM
             return max(self.channels, 0 if doubled else self.width) < _ENOUGH_BESIDE
@@ -103,7 +99,6 @@ _ENOUGH_BESIDE = 256
 decoder that goes step by step."""
 _ENOUGH_OF_SEQUENCES = 256
 """The same for convolutions over sequences alone, which are short."""
-_SHALLOW = 4
 _NARROW = 128
 _FEW = 16
 """No more channels than these are hardly those of the network: its own are in a list."""
@@ -172,8 +167,6 @@ class _Closure(Struct, frozen=True, gc=False):
     steps: bool
     """A part of it is called step by step."""
     width: int
-    convolutions: int
-    """How many there are, where its class is all of it; 0: not known."""
 
 
 class Networks:
@@ -191,7 +184,6 @@ class Networks:
         `files`, in which it is made and trained, and of all that they import."""
         around = self._of_files(files)
         names, is_open, is_blind, steps, width = set(layers - {"?"}), "?" in layers, False, False, 0
-        convolutions: list[int] = []
         for cls in made_of:
             closure = self._closure(cls)
             names |= closure.names
@@ -199,7 +191,6 @@ class Networks:
             is_blind |= closure.is_blind
             steps |= closure.steps
             width = max(width, closure.width)
-            convolutions.append(closure.convolutions)
         own = nature_of(names)
         nature = own
         recurs, sees_images = _recurs(names), _sees_images(names)
@@ -227,7 +218,6 @@ class Networks:
             sees_images,
             needs_digits(names) or (own is Nature.UNKNOWN and around.needs_float32),
             around.nowhere and not names and not self._alone and bool(files),
-            not is_open and not is_blind and len(convolutions) == 1 and 0 < convolutions[0] <= _SHALLOW,
         )
 
     def _own_width(self, path: str) -> int:
@@ -316,9 +306,7 @@ class Networks:
                         if (other.path, found.first_line) not in seen:
                             seen.add((other.path, found.first_line))
                             pending.append((other, found))
-            first = next((u for u in cls.module.outline.units if u.first_line == cls.first_line), None)
-            convolutions = first.convolutions if first is not None and len(seen) == 1 else 0
-            known = self._closures[start] = _Closure(frozenset(names), is_open, is_blind, steps, width, convolutions)
+            known = self._closures[start] = _Closure(frozenset(names), is_open, is_blind, steps, width)
         return known
 
     def _is_blind(self, module: ModuleInfo, unit: ir.Unit) -> bool:

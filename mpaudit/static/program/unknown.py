@@ -86,7 +86,7 @@ def _makes_by_name(expr: ir.Call) -> bool:
     return isinstance(expr.func, ir.Attr) and _OF_MAKERS.search(text_of(expr.func.base)) is not None
 
 
-_OF_MAKERS = re.compile(r"(^|\.)(models|networks|nets|archs|architectures|backbones)$")
+_OF_MAKERS = re.compile(r"(^|\.)(models|networks|nets|archs|architectures|backbones)(\.\w+)?$")
 """Modules that hold what makes networks."""
 
 

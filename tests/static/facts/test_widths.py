@@ -132,3 +132,17 @@ def test_products_with_a_default(text: str, channels: int) -> None:
     found = outline(text, Scanner(["HOT"], str))
     assert isinstance(found, ir.Outline)
     assert [unit.channels for unit in found.units] == [channels]
+
+
+@pytest.mark.parametrize(
+    ("text", "solves"),
+    [
+        ("class Net:\n    def forward(self, x):\n        return torch.linalg.inv(x)", True),
+        ("class Net:\n    def __init__(self, x):\n        self.x = torch.svd(x)", False),
+        ("x = numpy.linalg.inv(x)", False),
+    ],
+)
+def test_what_inverts_matrices_when_it_is_run(text: str, solves: bool) -> None:
+    found = outline(text, Scanner(["HOT"], str))
+    assert isinstance(found, ir.Outline)
+    assert ["linalg" in unit.calls for unit in found.units] == [solves]

@@ -398,27 +398,6 @@ def test_convolutions_over_sequences_alone(width: int, confidence: str, tmp_path
     assert confidences(tmp_path, files) == [confidence]
 
 
-SHALLOW = """
-from torch import nn
-
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(1, 32, 5), nn.ReLU(), nn.Conv2d(32, 64, 5), nn.ReLU())
-        self.out = nn.Linear(64, 10)
-
-    def forward(self, x):
-        return self.out(self.body(x).mean((2, 3)))
-"""
-DEEP = SHALLOW.replace("nn.Conv2d(32, 64, 5), nn.ReLU()", "*[nn.Conv2d(64, 64, 5) for _ in range(17)]")
-
-
-@pytest.mark.parametrize(("net", "confidence"), [(SHALLOW, "possible"), (DEEP, "likely")])
-def test_a_few_narrow_convolutions(net: str, confidence: str, tmp_path: Path) -> None:
-    files = {"net.py": net, "train.py": TRAIN.format(option="--lr", default="0.1")}
-    assert confidences(tmp_path, files) == [confidence]
-
-
 LOOKED_UP_IN_A_PACKAGE = """
 import torch
 import torch.nn.functional as F
@@ -428,7 +407,7 @@ def main(args, loader):
     if args.small:
         model = lib.models.small_unet(size=args.size, channels=3)
     else:
-        model = lib.models.large_unet(size=args.size, channels=3)
+        model = lib.models.unets.large_unet(size=args.size, channels=3)
     model.to("cuda")
     optimizer = torch.optim.Adam(model.parameters())
     for x, y in loader:
@@ -507,3 +486,23 @@ def test_small_data_in_a_table_of_settings(data: str, expected: list[str], tmp_p
     script = "from config import params\n" + TRAIN.format(option="--lr", default="0.1")
     files = {"net.py": NET, "train.py": script, "config.py": f"params = {{'lr': 0.1, 'dataset': '{data}'}}\n"}
     assert confidences(tmp_path, files) == expected
+
+
+WRAPS_ITS_NETWORK = """
+from torch import nn
+
+class DataParallelModel(nn.DataParallel):
+    def forward(self, *inputs):
+        return super().forward(*inputs)
+"""
+
+
+def test_kernels_of_a_network_in_a_wrapper_of_the_project(tmp_path: Path) -> None:
+    net = NET.replace("from torch import nn", "from torch import nn\nfrom ops import Gather")
+    net = net.replace("self.body(x)", "Gather.apply(self.body(x))")
+    script = TRAIN.format(option="--lr", default="0.1").replace(
+        "import Net", "import Net\nfrom parallel import DataParallelModel"
+    )
+    script = script.replace("Net().cuda()", "DataParallelModel(Net()).cuda()")
+    files = {"ops.py": COMPILED, "net.py": net, "parallel.py": WRAPS_ITS_NETWORK, "train.py": script}
+    assert confidences(tmp_path, files) == ["possible"]
