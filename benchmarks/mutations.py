@@ -186,12 +186,14 @@ def audit_mutants(
         every += mutants
     if until is not None:
         random.Random(f"{seed} {tree.name}").shuffle(every)
-    for number, mutant in enumerate(every):
-        if until is not None and time.monotonic() > until:
-            report.not_reached[tree.name] = len(every) - number
-            break
+    for mutant in every:
         known = caught.get((tree.name, mutant.operator, mutant.path, mutant.line))
-        report.results.append(known or _judged(mutant, by_path, audited, before, tree.name, sample))
+        if known is not None:
+            report.results.append(known)
+        elif until is not None and time.monotonic() > until:
+            report.not_reached[tree.name] = report.not_reached.get(tree.name, 0) + 1
+        else:
+            report.results.append(_judged(mutant, by_path, audited, before, tree.name, sample))
 
 
 def _copied(tree: Path, copy: Path) -> list[Source]:

@@ -609,9 +609,9 @@ _OTHER_WORDS = frozenset(("device", "dtype", "scale", "scaler", "type", "level",
 
 
 def flag_like(text: str) -> bool:
-    """`use_amp`, `args.fp16`, `grad_scaler_enabled`: a name that says it is a switch."""
+    """`use_amp`, `args.fp16`, `grad_scaler_enabled`, `enable_grad_scaler`: a name that says it is a switch."""
     words = text.rsplit(".", 1)[-1].lower().strip("_").split("_")
-    if words[-1] in ("enabled", "enable"):
+    if {words[0], words[-1]} & {"enabled", "enable"}:
         return True
     return bool(_SWITCH_WORDS.intersection(words)) and not _OTHER_WORDS.intersection(words)
 

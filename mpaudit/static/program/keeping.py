@@ -95,7 +95,7 @@ def _left_aside(project: Project, calls: list[_Call]) -> Iterator[tuple[Kept, Ke
     for path, pieces in by_path.items():
         here = [call for call in calls if call.kept.site.path == path and call.method == "load_state_dict"]
         loads = [call.kept for call in here if call.of_training and not _SCALER.search(call.name)]
-        for name in _made_scalers(pieces) if loads else ():
+        for name in sorted(_made_scalers(pieces)) if loads else ():
             given = list(_given(pieces, name))
             if any(call.name in (name, "") for call in here) or any(_may_load(kept.text) for kept in given):
                 continue

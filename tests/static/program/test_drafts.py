@@ -64,3 +64,13 @@ def main(loader, kind):
     (tmp_path / "a.py").write_text(text, encoding="utf-8")
     audit = lint(["."], Settings(root=str(tmp_path), codes=("MPA216",)), cwd=tmp_path, jobs=1, use_cache=False)
     assert [finding.line for finding in audit.findings] == lines
+
+
+@pytest.mark.parametrize("name", ["enable_grad_scaler", "scaler_enabled", "args.use_amp", "self.fp16"])
+def test_a_name_that_says_it_is_a_switch(name: str) -> None:
+    assert scaler.flag_like(name)
+
+
+@pytest.mark.parametrize("name", ["device", "amp_dtype", "init_scale", "opt_level"])
+def test_a_name_that_says_something_else(name: str) -> None:
+    assert not scaler.flag_like(name)
