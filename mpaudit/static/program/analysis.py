@@ -19,7 +19,7 @@ from .values import Cls, Func, Ref, Sym, Tensor, Value
 
 MAX_AGAIN = 4
 """States of a function's end that are followed into its next call."""
-HOPELESS = 0.8
+HOPELESS = 0.9
 """A call that took that much of the budget and did not end would not end with all of it either."""
 FOREIGN = frozenset(["paddle", "mindspore", "oneflow", "tensorflow", "jax"])
 

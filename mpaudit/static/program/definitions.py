@@ -111,9 +111,24 @@ class ClassInfo:
     first_line: int
     methods: dict[str, FunctionInfo] = field(default_factory=dict)
     live: bool = False
+    _assigned: dict[FunctionInfo, frozenset[str]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"{self.module.path}:{self.qualname}"
+
+    def assigned_by(self, method: FunctionInfo) -> frozenset[str]:
+        """Attributes that a method assigns, or another one that it names."""
+        if method not in self._assigned:
+            reached, queue = {method}, [method]
+            while queue:
+                names = queue.pop().names
+                new = {other for name, other in self.methods.items() if name in names} - reached
+                reached |= new
+                queue += new
+            self._assigned[method] = frozenset(
+                name for name, assigns in self.attribute_assigns.items() if any(info in reached for info, _ in assigns)
+            )
+        return self._assigned[method]
 
     @cached_property
     def attribute_assigns(self) -> dict[str, list[tuple[FunctionInfo, ir.Expr]]]:

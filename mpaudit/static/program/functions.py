@@ -49,10 +49,6 @@ def call_function(
     if node.is_generator:
         return [(st, _result_of_cold(run, info, everything, site, st))]
     if not info.live and not info.hands_on:
-        if isinstance(func.self_value, Ref) and info.cls is not None:
-            for name, assigns in info.cls.attribute_assigns.items():
-                if any(method is info for method, _ in assigns):
-                    st.heap.pop((func.self_value, name))
         _forget_rebound(func, st)
         return [(st, _result_of_cold(run, info, everything, site, st))]
     shape = _call_shape(func, args, keywords)
@@ -257,7 +253,10 @@ def _only_returns(node: ir.FunctionDef) -> bool:
 
 
 def _forget_rebound(func: Func, st: PathState) -> None:
-    """What a function that is not followed may have bound outside of itself."""
+    """What a function that is not followed may have bound outside of itself: names, and attributes of its object."""
+    if isinstance(func.self_value, Ref) and func.info.cls is not None:
+        for name in func.info.cls.assigned_by(func.info):
+            st.heap.pop((func.self_value, name))
     for name in func.info.rebinds:
         for owner in (func.info.module.path, *scopes.frames_around(func.closure)):
             st.heap.pop((owner, name))

@@ -358,6 +358,61 @@ class Driver:
         for batch in self.loader:
             self.trainer.step(batch)
 """,
+    "batches from an object that fetches the next one ahead": """
+class Prefetcher:
+    def __init__(self, loader):
+        self.loader = loader
+        self.source = iter(loader)
+        self.batch = None
+        self.fetch()
+
+    def fetch(self):
+        try:
+            self.batch = next(self.source)
+        except StopIteration:
+            self.batch = None
+
+    def following(self):
+        batch = self.batch
+        self.fetch()
+        return batch
+
+    def reset(self):
+        self.source = iter(self.loader)
+        self.fetch()
+
+
+def train(model, prefetcher, optimizer, scaler):
+    prefetcher.reset()
+    batch = prefetcher.following()
+    while batch is not None:
+        optimizer.zero_grad()
+        with autocast("cuda"):
+            loss = model(batch).mean()
+        scaler.scale(loss).backward()
+        optimizer.step()  # wrong MPA203
+        scaler.step(optimizer)  # right
+        scaler.update()
+        batch = prefetcher.following()
+
+
+def validate(model, prefetcher):
+    prefetcher.reset()
+    batch = prefetcher.following()
+    while batch is not None:
+        model(batch)
+        batch = prefetcher.following()
+
+
+def main(loader, others):
+    prefetcher, other = Prefetcher(loader), Prefetcher(others)
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = GradScaler("cuda")
+    for epoch in range(3):
+        train(model, prefetcher, optimizer, scaler)
+        validate(model, other)
+""",
     "two optimizers and two scalers for two parts of one network": """
 def make(params):
     params = list(params)
