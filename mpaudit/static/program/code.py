@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..facts import ir
 from .definitions import FunctionInfo, Site
 from .linker import Project
-from .nodes import names_among, walk_nodes
+from .nodes import names_among
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,6 @@ def code_of(project: Project) -> Iterator[Code]:
         for info in module.nested:
             if info.parent is None:
                 yield Code(info.nodes, info.names, info, module.path, info.first_line - 1)
-        for unit, stmts in module.chunks:
-            if unit.kind == "code" and stmts:
-                nodes = tuple(walk_nodes(stmts))
+        for unit, nodes in module.pieces:
+            if unit.kind == "code":
                 yield Code(nodes, names_among(nodes), None, module.path, unit.first_line - 1)

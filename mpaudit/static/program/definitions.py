@@ -234,9 +234,18 @@ class ModuleInfo:
         return found
 
     @cached_property
+    def pieces(self) -> tuple[tuple[ir.Unit, tuple[object, ...]], ...]:
+        """The units that were parsed, and all that they consist of; see `walk_nodes`."""
+        return tuple((unit, self._nodes_of(unit, stmts)) for unit, stmts in self.chunks if stmts)
+
+    def _nodes_of(self, unit: ir.Unit, stmts: tuple[ir.Stmt, ...]) -> tuple[object, ...]:
+        own = self.functions.get(unit.name) if unit.kind == "def" else None
+        return own.nodes if own is not None and stmts == (own.node,) else tuple(walk_nodes(stmts))
+
+    @cached_property
     def names(self) -> frozenset[str]:
         """All names in its code that was parsed, plain or as an attribute."""
-        return names_among(walk_nodes(tuple(stmts for _, stmts in self.chunks if stmts)))
+        return names_among(node for _, nodes in self.pieces for node in nodes)
 
     @cached_property
     def loaded(self) -> frozenset[str]:

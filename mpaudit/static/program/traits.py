@@ -374,7 +374,9 @@ def low_precision_files(project: Project) -> frozenset[str]:
 
 def version_shims(project: Project) -> frozenset[str]:
     """Files that choose between torch versions: by hasattr, by a version, by catching ImportError or AttributeError."""
-    return frozenset(module.path for module in project.modules.values() if any(map(_asks, _bodies(module))))
+    return frozenset(
+        module.path for module in project.modules.values() if any(_asks(nodes) for _, nodes in module.pieces)
+    )
 
 
 def _bodies(module: ModuleInfo) -> list[tuple[ir.Stmt, ...]]:
@@ -400,8 +402,8 @@ def _is_tf32(stmt: ir.Stmt) -> bool:
     return False
 
 
-def _asks(body: tuple[ir.Stmt, ...]) -> bool:
-    for node in walk_nodes(body):
+def _asks(nodes: tuple[object, ...]) -> bool:
+    for node in nodes:
         if isinstance(node, ir.Name) and node.id == "hasattr":
             return True
         if isinstance(node, ir.Attr) and node.name in ("__version__", "version"):

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..facts import ir
-from .definitions import ClassInfo, FunctionInfo
+from .definitions import ClassInfo, FunctionInfo, ModuleInfo
 from .frame import Frame, Run, text_of
-from .nodes import walk_nodes
 
 
 def optimizers(run: Run, fr: Frame) -> set[str]:
     """What the function, or its class, uses as optimizers, by the last part of the name."""
     info = fr.info
-    holders: list[object] = [] if info is None else [info]
+    holders: list[FunctionInfo | ClassInfo] = [] if info is None else [info]
     while info is not None and info.cls is None:
         info = info.parent
     if info is not None and info.cls is not None:
@@ -30,7 +29,7 @@ def _is_stepped(methods: set[str]) -> bool:
     return "zero_grad" in methods and ("step" in methods or "<step>" in methods)
 
 
-def of(run: Run, holder: object) -> dict[str, set[str]]:
+def of(run: Run, holder: FunctionInfo | ClassInfo | ModuleInfo) -> dict[str, set[str]]:
     known = run.project.usages
     if holder not in known:
         if isinstance(holder, FunctionInfo):
@@ -38,8 +37,7 @@ def of(run: Run, holder: object) -> dict[str, set[str]]:
         elif isinstance(holder, ClassInfo):
             known[holder] = _usage(node for method in holder.methods.values() for node in method.nodes)
         else:
-            chunks = tuple(stmts or () for _, stmts in holder.chunks)  # type: ignore[attr-defined]
-            known[holder] = _usage(walk_nodes(chunks))
+            known[holder] = _usage(node for _, nodes in holder.pieces for node in nodes)
     return known[holder]
 
 
