@@ -5,7 +5,20 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from ..facts import ir
-from . import calls, conditions, containers, contexts, events, expressions, flow, objects, operators, scopes, torch_api
+from . import (
+    calls,
+    conditions,
+    containers,
+    contexts,
+    events,
+    expressions,
+    flow,
+    followed,
+    objects,
+    operators,
+    scopes,
+    torch_api,
+)
 from .definitions import ClassInfo, FunctionInfo, Site
 from .frame import MAX_DEPTH, Frame, Run, text_of
 from .nodes import walk_nodes
@@ -13,10 +26,6 @@ from .shapes import Args, Keywords, Results
 from .state import PathState
 from .trace import ApiCall
 from .values import NONE, Cast, Cls, Const, Ext, Func, Key, Ref, Sym, Tensor, Tup, Value, join_tensors, options, roots
-
-INERT = 2
-"""A call that did nothing of interest and gave nothing of a network is not followed again with arguments of the same
-kinds; one that gave what a network has made only after it has done so twice."""
 
 
 def call_function(
@@ -51,19 +60,12 @@ def call_function(
     if not info.live and not info.hands_on:
         _forget_rebound(func, st)
         return [(st, _result_of_cold(run, info, everything, site, st))]
-    shape = _call_shape(func, args, keywords)
-    outline = _call_outline(func, args, keywords)
-    given_up = bool(run.stack) and info in run.project.exhausting
-    closed = not run.again and _switches(func, everything) in run.project.closed
-    inert = run.project.inert.get(outline, 0) >= INERT
-    done_before = given_up or closed or inert or shape in run.project.followed
-    if done_before and not run.lazy and not _only_returns(node):
+    call = followed.about_to_follow(run, func, everything, st)
+    if followed.is_known(run, call) and not run.lazy and not _only_returns(node):
         _forget_rebound(func, st)
-        if outline in run.project.cuts:
+        if followed.gives_no_gradient(run, call):
             return [(st, Tensor(frozenset(), grad=False))]
         return [(st, _result_of_cold(run, info, everything, site, st))]
-    before = (run.events, run.withheld, run.notable)
-    alone = not info.rebinds and not run.lazy and _brings_nothing(func, everything, st)
     frame = open_frame(run, fr, func, args, keywords, st)
     outer = (st.casts, st.no_grad)
     enter_decorators(run, frame, node, st)
@@ -75,25 +77,14 @@ def call_function(
     run.completed.add(info)
     if info.scales:
         run.may_scale |= {info, *run.stack}
-    if func.self_value is None and not run.lazy and all(_is_plain(value) for value in everything):
-        run.shapes.add(shape)
     results: Results = [*frame.returns, *((s, NONE) for s in done)]
     for s, _ in results:
         s.casts, s.no_grad = outer
     for s in frame.raises:
         s.casts, s.no_grad = outer
         fr.raises.append(s)
-    plain = all(isinstance(value, Sym | Const | Tensor | Tup) for _, value in results)
-    if alone and _trained_with_its_own(results):
-        run.project.closed.add(_switches(func, everything))
+    followed.remember(run, call, results)
     results = conditions.join_results(results, ("return", frame.id, site))
-    if (run.events, run.withheld, run.notable) == before and plain and not run.lazy:
-        values = [value for _, value in results]
-        used = not outer[1] and any(tensor.uses for tensor in calls.tensors_in(values))
-        twice = used or info.name == "__init__"  # which has filled the attributes of one object only
-        run.project.inert[outline] = run.project.inert.get(outline, 0) + (1 if twice else INERT)
-        if all(isinstance(value, Tensor) and value.uses == frozenset() and not value.grad for value in values):
-            run.project.cuts.add(outline)
     out: Results = []
     for s, value in results:
         if not any(_looks_into(v, frame) for v in options(value)) and not _captured(frame, s):
@@ -177,62 +168,6 @@ def _does_nothing(stmt: ir.Stmt, inner: dict[str, ir.FunctionDef]) -> bool:
             return name in inner and _is_hook(inner[name])
         case _:
             return False
-
-
-def _call_shape(func: Func, args: Args, keywords: Keywords) -> tuple[object, ...]:
-    """What decides which way a call goes: constants among its arguments, and the kinds of the others."""
-    values = (*args, *(v for _, v in keywords))
-    kinds = tuple(v if isinstance(v, Const) else (type(v).__name__, getattr(v, "kind", "")) for v in values)
-    return (func.info, func.wraps, func.self_value if isinstance(func.self_value, Ref) else None, kinds)
-
-
-def _call_outline(func: Func, args: Args, keywords: Keywords) -> tuple[object, ...]:
-    """The shape of a call without its texts and numbers, and without the object it is a method of: a call that does
-    nothing of interest for one name or size does nothing for another."""
-    values = (*args, *(v for _, v in keywords))
-    kinds = tuple(_kind(v) for v in values)
-    return (func.info, func.wraps, func.self_value is None, kinds)
-
-
-def _switches(func: Func, everything: Args) -> tuple[object, ...]:
-    """A call by the switches among its arguments alone."""
-    return (func.info, func.wraps, *(v.value if isinstance(v, Const) and _is_switch(v) else "" for v in everything))
-
-
-def _is_switch(value: Const) -> bool:
-    return value.value is None or isinstance(value.value, bool)
-
-
-def _kind(value: Value) -> object:
-    """What may decide which way a call goes: a switch, or what sort of thing it gets."""
-    if isinstance(value, Const) and _is_switch(value):
-        return value.value
-    kinds = {(type(v).__name__, getattr(v, "kind", "")) for v in options(value)}
-    return next(iter(kinds)) if len(kinds) == 1 else frozenset(kinds)
-
-
-def _brings_nothing(func: Func, everything: Args, st: PathState) -> bool:
-    """Whether a call gets no network, optimizer or scaler to work on, and there is none yet that it could find."""
-    if st.protocol.optimizers or st.protocol.scalers or func.self_value is not None or func.closure is not None:
-        return False
-    held = [v for value in everything if isinstance(value, Ref) for _, v in st.heap.held(value)]
-    return all(_is_equipment(option) for value in (*everything, *held) for option in options(value))
-
-
-def _trained_with_its_own(results: Results) -> bool:
-    """Whether a call that began with nothing has made an optimizer, and gives back nothing that is trained."""
-    ends = [state.protocol for state, _ in results]
-    met = [ident for protocol in ends for ident in (*protocol.optimizers, *protocol.scalers)]
-    made = any(protocol.optimizers for protocol in ends) and all(isinstance(ident, Ref) for ident in met)
-    return made and all(_is_equipment(option) for _, value in results for option in options(value))
-
-
-def _is_equipment(value: Value) -> bool:
-    return not isinstance(value, Ref) or value.kind in ("instance", "dict", "list")
-
-
-def _is_plain(value: Value) -> bool:
-    return isinstance(value, Sym | Const)
 
 
 def _captured(frame: Frame, st: PathState) -> bool:
