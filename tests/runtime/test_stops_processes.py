@@ -74,6 +74,7 @@ def test_a_training_that_torchrun_starts(tmp_path: Path) -> None:
     home.mkdir()
     (home / "train.py").write_text(
         """
+import os
 import torch
 import torch.distributed as dist
 dist.init_process_group("gloo")
@@ -87,7 +88,7 @@ try:
         loss.backward()
         optimizer.step()
 finally:
-    print("ended", dist.get_rank())
+    os.write(1, f"ended {dist.get_rank()}\\n".encode())  # in one piece: both write to one pipe
 """
     )
     arguments = ("--standalone", "--nproc-per-node", "2", "train.py")
