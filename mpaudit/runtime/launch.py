@@ -11,12 +11,15 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -72,32 +75,55 @@ def run(
     (folder / PLAN_FILE).write_bytes(msgspec.json.encode(plan))
     with tempfile.TemporaryDirectory(prefix="mpaudit-", ignore_cleanup_errors=True) as scratch:
         start = time.monotonic()
-        child = subprocess.Popen(
-            surroundings.command(plan),
-            cwd=cwd,
-            env=surroundings.environment(plan, scratch),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-        assert child.stdout is not None and child.stderr is not None
-        stdout, stderr = _Tail(child.stdout.fileno()), _Tail(child.stderr.fileno())
+        child: subprocess.Popen[bytes] | None = None
         try:
+            with _interrupts_held_back():  # a child that nobody knows of would go on
+                child = subprocess.Popen(
+                    surroundings.command(plan),
+                    cwd=cwd,
+                    env=surroundings.environment(plan, scratch),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    start_new_session=True,
+                )
+                assert child.stdout is not None and child.stderr is not None
+                stdout, stderr = _Tail(child.stdout.fileno()), _Tail(child.stderr.fileno())
             cut = _wait(child, folder, start, time_limit_s, grace_s, on_progress)
         finally:
-            leftovers.end(child, plan.folder)
-            wall = time.monotonic() - start
-            texts = stdout.text(), stderr.text()
-            child.stdout.close()
-            child.stderr.close()
-            # the checkpoints of one run after the other would fill the disk
-            shutil.rmtree(folder / LAYER, ignore_errors=True)
+            if child is not None:
+                leftovers.end(child, plan.folder)
+                wall = time.monotonic() - start
+                texts = stdout.text(), stderr.text()
+                for stream in (child.stdout, child.stderr):
+                    if stream is not None:
+                        stream.close()
+                # the checkpoints of one run after the other would fill the disk
+                shutil.rmtree(folder / LAYER, ignore_errors=True)
     result = _with_status(gather(folder), child.returncode)
     steps, _ = steps_so_far(folder)
     seen = Exit(status=child.returncode, cut=cut, time_limit_s=time_limit_s, steps=steps, stderr=texts[1])
     outcome, sentence = judge(plan, result, seen)
     return RunRecord(plan, outcome, sentence, result, *texts, wall_s=wall)
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Signals that raise come at the end of the block."""
+    came: list[int] = []
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        before = {number: was for number in numbers if callable(was := signal.getsignal(number))}
+    for number in before:
+        signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, was in before.items():
+            signal.signal(number, was)
+    for number in came:
+        signal.raise_signal(number)
 
 
 def _wait(

@@ -11,10 +11,12 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
 
+from mpaudit.cli.signals import as_interrupts
 from mpaudit.runtime.launch import TAIL
 from mpaudit.runtime.protocol import Target
 from tests.runtime.launching import heeds_interrupts, launch
@@ -240,3 +242,26 @@ def test_an_interrupted_parent_leaves_no_child(tmp_path: Path) -> None:
     _, stderr = process.communicate(timeout=120)
     assert stderr.strip().endswith("KeyboardInterrupt")
     assert not alive(child)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_while_the_child_is_started_leaves_no_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    real = subprocess.Popen
+
+    def popen(*args: Any, **kwargs: Any) -> subprocess.Popen[bytes]:
+        started.append(real(*args, **kwargs))
+        signal.raise_signal(getattr(signal, name))
+        return started[-1]
+
+    monkeypatch.setattr("mpaudit.runtime.launch.subprocess.Popen", popen)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a shell
+    try:
+        with as_interrupts(), pytest.raises(KeyboardInterrupt):
+            launch(tmp_path / "home", "import time; time.sleep(100)")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    [child] = started
+    assert child.poll() is not None
