@@ -364,7 +364,7 @@ def _merge_two(a: PathState, b: PathState, node: Hashable) -> PathState:
                 renamed = _renamed(value, twins)
                 if renamed != value:
                     b.heap[place] = renamed
-    separator = next((k for k, truth in a.guards.items() if b.guards.get(k, truth) != truth), None)
+    separator = _separator(a, b)
     heap = a.heap.clone()
     ours_by_owner = a.heap.owners()
     for owner, theirs in _changed(ours_by_owner, b.heap.owners()):
@@ -376,20 +376,63 @@ def _merge_two(a: PathState, b: PathState, node: Hashable) -> PathState:
             if mine is None:
                 heap[owner, name] = value
             elif mine != value:
-                heap[owner, name] = _join_values(mine, value, separator, a, (node, owner, name))
+                heap[owner, name] = _join_values(a.settle(mine), b.settle(value), separator, (node, owner, name))
+    guards = {k: truth for k, truth in a.guards.items() if b.guards.get(k) == truth}
+    gates = a.gates | b.gates
+    asked = a.asked & b.asked
+    if separator is not None:
+        gates |= _gates(separator[0])
+        if narrowed := _narrowed(heap, a, b):
+            either: Key = ("or", _alone(a, b), _alone(b, a))
+            guards[either] = True
+            asked |= roots(either)
+            for place, (mine, value) in narrowed.items():
+                heap[place] = _join_values(mine, value, separator, ("narrowed", *place))
     return PathState(
         heap=heap,
         protocol=typestate.join(a.protocol, b.protocol),
-        guards={k: truth for k, truth in a.guards.items() if b.guards.get(k) == truth},
+        guards=guards,
         trail=a.trail & b.trail,
         casts=a.casts,
         outer_unknown=a.outer_unknown or b.outer_unknown,
         no_grad=a.no_grad,
         exceptional=a.exceptional and b.exceptional,
         inexact=a.inexact or b.inexact,
-        gates=a.gates | b.gates | _gates(separator) if separator is not None else a.gates | b.gates,
-        asked=a.asked & b.asked,
+        gates=gates,
+        asked=asked,
     )
+
+
+def _separator(a: PathState, b: PathState) -> tuple[Key, bool] | None:
+    """A decision on which two paths differ, and how the first one took it."""
+    for key, truth in a.guards.items():
+        if b.guards.get(key, truth) != truth:
+            return key, truth
+    for one, other, first in ((a, b, True), (b, a, False)):
+        for key in one.guards:
+            if key[0] == "or" and other.decided(key) is False:
+                return key, first
+    return None
+
+
+def _narrowed(heap: Heap, a: PathState, b: PathState) -> dict[Place, tuple[Value, Value]]:
+    """What `a` and `b` hold where a value that depends on several decisions has lost an option: of «x, else y, else z»
+    a path that is at x and one that is at y cannot hold z, and once the decisions are forgotten nothing says so."""
+    found = {}
+    for place, value in heap.decided():
+        if type(value.yes) is not Phi and type(value.no) is not Phi:
+            continue
+        if a.heap.get(place) is value and b.heap.get(place) is value:
+            ours, theirs = a.settle(value), b.settle(value)
+            if {*options(ours), *options(theirs)} != set(options(value)):
+                found[place] = (ours, theirs)
+    return found
+
+
+def _alone(a: PathState, b: PathState) -> Key:
+    """What `a` has decided and `b` has not, or otherwise."""
+    own = [key if truth else ("not", key) for key, truth in a.guards.items() if b.guards.get(key) != truth]
+    return own[0] if len(own) == 1 else ("and", *own)
 
 
 def _changed(ours: _Owners, theirs: _Owners) -> list[tuple[Hashable, dict[str, Value]]]:
@@ -399,9 +442,12 @@ def _changed(ours: _Owners, theirs: _Owners) -> list[tuple[Hashable, dict[str, V
     return [(owner, names) for owner, names in theirs.items() if ours.get(owner) is not names]
 
 
-def _join_values(ours: Value, theirs: Value, separator: Key | None, a: PathState, name: tuple[Hashable, ...]) -> Value:
+def _join_values(ours: Value, theirs: Value, separator: tuple[Key, bool] | None, name: tuple[Hashable, ...]) -> Value:
+    if ours == theirs:
+        return ours
     if separator is not None and _depth(ours) < MAX_PHI_DEPTH and _depth(theirs) < MAX_PHI_DEPTH:
-        return Phi(separator, ours, theirs) if a.guards[separator] else Phi(separator, theirs, ours)
+        key, first = separator
+        return Phi(key, ours, theirs) if first else Phi(key, theirs, ours)
     return choice([ours, theirs], ("phi", *map(str, name)))
 
 
