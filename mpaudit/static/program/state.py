@@ -55,18 +55,21 @@ class Heap:
     """(owner, name) → value, for frames, objects and modules. Cloned with every path, so owners are shared until one
     of the clones writes to them, and equal owners are the same object."""
 
-    __slots__ = ("_exclusive", "_owners", "_undecided")
+    __slots__ = ("_exclusive", "_nested", "_owners", "_undecided")
 
     def __init__(self) -> None:
         self._owners: dict[Hashable, dict[str, Value]] = {}
         self._exclusive: set[Hashable] = set()
         self._undecided: set[Hashable] = set()
         """Owners that hold a Phi, and perhaps more."""
+        self._nested: set[Hashable] = set()
+        """Owners that hold a Phi in a Phi, and perhaps more."""
 
     def clone(self) -> Heap:
         other = Heap()
         other._owners = self._owners.copy()
         other._undecided = self._undecided.copy()
+        other._nested = self._nested.copy()
         self._exclusive.clear()
         return other
 
@@ -87,6 +90,8 @@ class Heap:
             self._exclusive.add(owner)
         if type(value) is Phi:
             self._undecided.add(owner)
+            if type(value.yes) is Phi or type(value.no) is Phi:
+                self._nested.add(owner)
         self._owners[owner][place[1]] = value
 
     def setdefault(self, place: Place, value: Value) -> None:
@@ -130,6 +135,15 @@ class Heap:
             for owner in self._undecided
             for name, value in self._owners.get(owner, _NOTHING).items()
             if type(value) is Phi
+        ]
+
+    def decided_twice(self) -> list[tuple[Place, Phi]]:
+        """What depends on more than one decision."""
+        return [
+            ((owner, name), value)
+            for owner in self._nested
+            for name, value in self._owners.get(owner, _NOTHING).items()
+            if type(value) is Phi and (type(value.yes) is Phi or type(value.no) is Phi)
         ]
 
     def items(self) -> Iterator[tuple[Place, Value]]:
@@ -382,7 +396,7 @@ def _merge_two(a: PathState, b: PathState, node: Hashable) -> PathState:
     asked = a.asked & b.asked
     if separator is not None:
         gates |= _gates(separator[0])
-        if narrowed := _narrowed(heap, a, b):
+        if max(len(a.guards), len(b.guards)) > len(guards) + 1 and (narrowed := _narrowed(heap, a, b)):
             either: Key = ("or", _alone(a, b), _alone(b, a))
             guards[either] = True
             asked |= roots(either)
@@ -419,10 +433,12 @@ def _narrowed(heap: Heap, a: PathState, b: PathState) -> dict[Place, tuple[Value
     """What `a` and `b` hold where a value that depends on several decisions has lost an option: of «x, else y, else z»
     a path that is at x and one that is at y cannot hold z, and once the decisions are forgotten nothing says so."""
     found = {}
-    for place, value in heap.decided():
-        if type(value.yes) is not Phi and type(value.no) is not Phi:
-            continue
-        if a.heap.get(place) is value and b.heap.get(place) is value:
+    settled: dict[Key, bool] = {}
+    for place, value in heap.decided_twice():
+        key = value.key
+        if key not in settled:
+            settled[key] = a.decided(key) is not None and b.decided(key) is not None
+        if settled[key] and a.heap.get(place) is value and b.heap.get(place) is value:
             ours, theirs = a.settle(value), b.settle(value)
             if {*options(ours), *options(theirs)} != set(options(value)):
                 found[place] = (ours, theirs)
