@@ -7,7 +7,7 @@ from . import expressions, operators
 from .frame import Frame, Run, text_of
 from .nodes import walk_nodes
 from .shapes import Results
-from .state import PathState, decision, merge, truth_of
+from .state import PathState, decision, gates_of, merge, truth_of
 from .values import NONE, Choice, Key, Phi, Ref, Sym, Value, choice
 
 
@@ -169,12 +169,37 @@ def _place(run: Run, fr: Frame, expr: ir.Expr, st: PathState):  # type: ignore[n
 
 
 def if_expression(run: Run, fr: Frame, expr: ir.IfExp, st: PathState) -> Results:
+    plain = _of_two_names(run, fr, expr, st)
+    if plain is not None:
+        return [(st, plain)]
     yes, no, key = branch(run, fr, expr.test, st)
     if key is not None and not (yes and no):
         run.withheld += run.project.may_act(expr.orelse if yes else expr.body)
     out = [r for s in yes for r in expressions.evaluate(run, fr, expr.body, s)]
     out += [r for s in no for r in expressions.evaluate(run, fr, expr.orelse, s)]
     return join_results(out, ("ifexp", fr.id, text_of(expr.test), text_of(expr.body)))
+
+
+_Plain = ir.Const | ir.Name | ir.Attr
+
+
+def _of_two_names(run: Run, fr: Frame, expr: ir.IfExp, st: PathState) -> Phi | None:
+    """`a if c else b` where nothing is called and c is not known: no path need be split to find that it is one of
+    two things."""
+    test = expr.test
+    if not isinstance(expr.body, _Plain) or not isinstance(expr.orelse, _Plain) or not isinstance(test, ir.Name):
+        return None
+    asked = st.settle(expressions.value_of(run, fr, test, st))
+    if type(asked) is not Sym:
+        return None
+    key = decision(asked.key)
+    if key[0] not in ("truth", "eq") or st.decided(key) is not None:
+        return None
+    yes, no = (expressions.value_of(run, fr, arm, st) for arm in (expr.body, expr.orelse))
+    if isinstance(yes, Phi | Choice) or isinstance(no, Phi | Choice) or yes == no:
+        return None
+    st.gates |= gates_of(key)
+    return Phi(key, yes, no)
 
 
 def join_results(results: Results, node: object) -> Results:

@@ -287,7 +287,8 @@ def _depends_on(value: Value, void: Callable[[Key], bool]) -> bool:
     return type(value) is Phi and (void(value.key) or _depends_on(value.yes, void) or _depends_on(value.no, void))
 
 
-def _gates(key: Key) -> frozenset[Key]:
+def gates_of(key: Key) -> frozenset[Key]:
+    """What a decision depends on, for `PathState.gates`."""
     return roots(key) | {_VARYING} if varies(key) else roots(key)
 
 
@@ -395,7 +396,7 @@ def _merge_two(a: PathState, b: PathState, node: Hashable) -> PathState:
     gates = a.gates | b.gates
     asked = a.asked & b.asked
     if separator is not None:
-        gates |= _gates(separator[0])
+        gates |= gates_of(separator[0])
         if max(len(a.guards), len(b.guards)) > len(guards) + 1 and (narrowed := _narrowed(heap, a, b)):
             either: Key = ("or", _alone(a, b), _alone(b, a))
             guards[either] = True
