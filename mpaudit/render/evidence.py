@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from math import log2
 
+import msgspec
+
 from mpaudit.audit import Audit
 from mpaudit.measured import ComparedOps, Evidence, FirstOverflow, LossScaling, OpTable, OpTotals
 from mpaudit.render.blocks import Block, Heading, Items, Sentence, Table
@@ -21,10 +23,13 @@ _TITLES = {"line": "Ops by line", "op": "Ops", "module": "Ops by module", "shape
 
 
 def blocks(audit: Audit, by: str) -> Iterator[Block]:
-    """Nothing for an Audit without evidence."""
+    """Nothing for an Audit without evidence, and no table beside a precision in which nothing was computed."""
     evidence = audit.evidence
     if evidence is None:
         return
+    empty = {run.variant for run in audit.runs if run.nothing}
+    tables = tuple(table for table in evidence.tables if not empty & {table.baseline, table.variant})
+    evidence = msgspec.structs.replace(evidence, tables=tables)
     for table in evidence.tables:
         if table.by in (by, "op" if by == "line" else by):
             yield from _ops(table)

@@ -89,9 +89,11 @@ def _speed(comparison: Comparison) -> str:
     if speedup is None:
         return f"not measured in the same round as {baseline}"
     if comparison.interval is None:
-        word = f"{speedup:.2f}× faster" if speedup >= 1 else f"{1 / speedup:.2f}× slower"
+        word = f"{speedup:.2f}× faster than" if speedup >= 1 else f"{1 / speedup:.2f}× slower than"
+        if word.startswith("1.00"):
+            word = "as fast as"
         made = _count(comparison.rounds, "round")
-        return f"{word} than {baseline} in {made}: too few for an interval, which takes {LEAST_ROUNDS}"
+        return f"{word} {baseline} in {made}: too few for an interval, which takes {LEAST_ROUNDS}"
     low, high = comparison.interval
     if comparison.verdict == "no measurable difference":
         return f"no measurable difference in speed from {baseline} (speedup {speedup:.2f} [{low:.2f}, {high:.2f}])"
@@ -286,6 +288,8 @@ def _noise_floor(runs: Iterable[Run]) -> str:
             "Noise floor: the same between fp32 runs, repeated alone: there is no optimizer whose parameters could be "
             "moved."
         )
+    if not fp32:
+        return "fp32 did not run, so that there is no noise floor."
     if len(fp32) < 2:
         return "fp32 ran once, so that there is no noise floor."
     perturbed = sum(run.perturbed for run in fp32)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpaudit.audit import Audit, from_json, to_json
-from mpaudit.measured import Ceiling, Comparison, LeftOut
+from mpaudit.measured import Ceiling, Comparison, Evidence, LeftOut, OpTable, OpTotals
 from mpaudit.render import REPORT_FORMATS, report
 from mpaudit.render.profile import verdict
 from mpaudit.runtime import protocol
@@ -141,6 +141,10 @@ def compared(**changes: Any) -> str:
             "losses agree within the noise floor",
         ),
         (
+            {"rounds": 1, "speedup": 0.9998, "interval": None, "verdict": "too few runs", "memory_ratio": None},
+            "as fast as fp32 in 1 round: too few for an interval, which takes 3, losses agree within the noise floor",
+        ),
+        (
             {"speedup": None, "interval": None, "memory_ratio": None, "loss_verdict": "not finite"},
             "not measured in the same round as fp32, the loss becomes infinite or NaN",
         ),
@@ -213,6 +217,25 @@ def test_a_precision_in_which_nothing_was_computed_is_not_praised() -> None:
     ]
     assert "nothing was computed in bf16: the model's weights are float64 (amp-bf16)" in text
     assert not re.search("agree|[Ll]osses|speedup|faster|slower", text)
+
+
+def test_its_ops_have_no_table_either() -> None:
+    def double(run: ChildPlan) -> RunRecord:
+        nothing = "nothing was computed in bf16: the model's weights are float64" * (run.variant != "fp32")
+        return record(run, control=Control("as-is", nothing=nothing))
+
+    tables = (OpTable("line", "fp32", "amp-bf16", ()),)
+    totals = (OpTotals("fp32", 2, 10, 14.0, 0.98, 20.0),)
+    for answer, headings in ((usual, 1), (double, 0)):
+        evidence = Evidence(totals, tables, (), (), ())
+        text = shown(msgspec.structs.replace(audited(answer), evidence=evidence))
+        assert text.count("Ops by line: amp-bf16 beside fp32") == headings
+        assert "fp32: ops sum up to 14 ms" in text
+
+
+def test_without_fp32_there_is_no_noise_floor() -> None:
+    text = " ".join(shown(audited(variants=("tf32", "amp-bf16"))).split())
+    assert "fp32 did not run, so that there is no noise floor." in text
 
 
 def test_where_no_weight_could_be_moved_repeats_alone_are_the_floor() -> None:
