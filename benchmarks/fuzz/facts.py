@@ -3,9 +3,10 @@
     python benchmarks/fuzz/facts.py CORPUS [-max_total_time=3600] [other options of libFuzzer]
 
 CORPUS is a folder for inputs; where it is empty it is filled with the examples of the rule pages. For each input: the
-bytes are decoded, scanned for triggers and import lines, outlined by `ast` and lowered by LibCST, whole and unit by
-unit. What the user must never see fails the run: an exception, a result that is not plain data, more than five seconds
-(`-timeout=5` is the default here), a dead process. Needs atheris (`pip install atheris`).
+bytes are decoded, scanned for triggers and import lines, outlined by `ast` and lowered by LibCST and by `ast`, whole
+and unit by unit. What the user must never see fails the run: an exception, a result that is not plain data, facts that
+`ast` gives and LibCST does not, more than five seconds (`-timeout=5` is the default here), a dead process. Needs
+atheris (`pip install atheris`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ with atheris.instrument_imports(include=["mpaudit.static"]):
     from mpaudit import rulebook
     from mpaudit.static.facts import ir
     from mpaudit.static.facts.lower import lower, pack, unpack
+    from mpaudit.static.facts.quick import quickly
     from mpaudit.static.outline import outline, split_lines, unit_text
     from mpaudit.static.syntax import decode
     from mpaudit.static.triggers import Scanner, import_lines
@@ -35,17 +37,19 @@ def one_input(data: bytes) -> None:
     text = decode(data)
     if isinstance(text, ir.SyntaxProblem):
         return
-    _check(lower(text))
+    _check(text)
     found = outline(text, TEXT)
     if isinstance(found, ir.SyntaxProblem):
         return
     lines = split_lines(text)
     for unit in found.units:
         assert 1 <= unit.first_line <= unit.last_line <= max(len(lines), 1), unit
-        _check(lower(unit_text(lines, unit)))
+        _check(unit_text(lines, unit))
 
 
-def _check(found: tuple[ir.Stmt, ...] | ir.SyntaxProblem) -> None:
+def _check(text: str) -> None:
+    found, quick = lower(text), quickly(text)
+    assert quick is None or quick == found, text
     if isinstance(found, ir.SyntaxProblem):
         assert found.line >= 1, found
         assert found.column >= 1, found
