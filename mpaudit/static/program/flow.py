@@ -182,6 +182,8 @@ def _made(run: Run, value: Value) -> frozenset[Site]:
 
 def _assign(run: Run, fr: Frame, stmt: ir.Assign, st: PathState) -> list[PathState]:
     out = []
+    if isinstance(stmt.value, ir.Call) and any(_is_of_one_name(target, stmt.value.func) for target in stmt.targets):
+        run.renewing = stmt.value
     for s, value in expressions.evaluate(run, fr, stmt.value, st):
         value = _with_lists(stmt.value, value, fr.site(stmt.span), s)
         if isinstance(value, Ref) and isinstance(value.id, Cast) and isinstance(stmt.value, ir.Call):
@@ -197,6 +199,10 @@ def _assign(run: Run, fr: Frame, stmt: ir.Assign, st: PathState) -> list[PathSta
             containers.assign(run, fr, target, value, s)
         out.append(s)
     return out
+
+
+def _is_of_one_name(a: ir.Expr, b: ir.Expr) -> bool:
+    return isinstance(a, ir.Name | ir.Attr) and type(a) is type(b) and text_of(a) == text_of(b)
 
 
 def _with_lists(expr: ir.Expr, value: Value, identity: Hashable, st: PathState) -> Value:

@@ -46,6 +46,8 @@ class Run:
     limit: int = MAX_STEPS
     testing: bool = False
     """A condition is being evaluated: calls in it are named by what they call, not by where they stand."""
+    renewing: ir.Call | None = None
+    """`net = net(width=64)`: what is called is a class or a factory, whatever its name."""
     lazy: int = 0
     """An object is being reconstructed out of order: its typestate is unknown."""
     tensors: set[Key] = field(default_factory=set)

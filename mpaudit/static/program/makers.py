@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from ..facts import ir
@@ -24,10 +25,14 @@ def argument(args: Args, keywords: Keywords, position: int, name: str) -> Value 
 def is_pretrained(name: str, last: str) -> bool:
     if not torch_api.is_of_models(name):
         return False
+    if any(map(_BESIDE_A_MODEL.search, name.split("."))):
+        return False
     made_by = last in ("from_pretrained", "create_model", "from_config", "load") or "models" in name or "." not in name
-    return made_by or (
-        last[:1].isupper() and not last.endswith(("Config", "Tokenizer", "Processor", "Args", "Arguments"))
-    )
+    return made_by or last[:1].isupper()
+
+
+_BESIDE_A_MODEL = re.compile(r"(Tokenizer(Fast)?|Processor(Fast)?|FeatureExtractor|Config|Scheduler|Args|Arguments)$")
+"""Classes of model libraries that are no models."""
 
 
 def is_norm_only(bound: Value | None, expr: ir.Call) -> bool:

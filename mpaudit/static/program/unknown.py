@@ -148,6 +148,7 @@ def call_unknown(
     role = run.roles.get(key, "")
     if (
         everything
+        and expr is not run.renewing
         and not _makes_by_name(expr)
         and (role == "module" or (not role and role_of(run, fr, key, path) == "module"))
     ):

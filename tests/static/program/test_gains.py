@@ -506,3 +506,57 @@ def test_kernels_of_a_network_in_a_wrapper_of_the_project(tmp_path: Path) -> Non
     script = script.replace("Net().cuda()", "DataParallelModel(Net()).cuda()")
     files = {"ops.py": COMPILED, "net.py": net, "parallel.py": WRAPS_ITS_NETWORK, "train.py": script}
     assert confidences(tmp_path, files) == ["possible"]
+
+
+LOOKED_UP = """
+import torch
+import torch.nn.functional as F
+from net import KINDS
+
+def get_model(name, options):
+    model = KINDS[name]
+    if name == "wide":
+        model = model(options.width)
+    else:
+        model = model(options.width, options.depth)
+    return model
+
+def main(loader, options):
+    model = get_model("wide", options).cuda()
+    model.train()
+    optimizer = torch.optim.Adam(model.parameters())
+    for x, y in loader:
+        loss = F.cross_entropy(model(x.cuda()), y.cuda())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+"""
+
+
+def test_a_name_that_is_called_to_give_itself_a_value_is_a_factory(tmp_path: Path) -> None:
+    kinds = "\nKINDS = load_plugins()\n"
+    assert [line for line, _ in found(tmp_path, {"train.py": LOOKED_UP, "net.py": kinds})] == [19]
+
+
+PRETRAINED = """
+import torch
+import torch.nn.functional as F
+from transformers import AutoImageProcessor, BertModel, BertTokenizer, BertTokenizerFast
+
+def main(loader):
+    tokenizer = {made}.from_pretrained("bert-base-uncased")
+    model = BertModel.from_pretrained("bert-base-uncased").cuda()
+    model.train()
+    optimizer = torch.optim.Adam(model.parameters())
+    for text, y in loader:
+        tokens = tokenizer(text, return_tensors="pt").to("cuda")
+        loss = F.cross_entropy(model(tokens).logits, y.cuda())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+"""
+
+
+@pytest.mark.parametrize("made", ["BertTokenizer", "BertTokenizerFast", "AutoImageProcessor"])
+def test_what_a_model_library_has_beside_models_is_no_network(made: str, tmp_path: Path) -> None:
+    assert [line for line, _ in found(tmp_path, {"train.py": PRETRAINED.format(made=made)})] == [13]
