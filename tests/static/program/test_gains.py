@@ -8,6 +8,7 @@ import pytest
 
 from mpaudit.model import Confidence
 from mpaudit.settings import Settings
+from mpaudit.static.program.makers import is_pretrained
 from mpaudit.static.run import lint
 
 TRAIN = """
@@ -538,25 +539,16 @@ def test_a_name_that_is_called_to_give_itself_a_value_is_a_factory(tmp_path: Pat
     assert [line for line, _ in found(tmp_path, {"train.py": LOOKED_UP, "net.py": kinds})] == [19]
 
 
-PRETRAINED = """
-import torch
-import torch.nn.functional as F
-from transformers import AutoImageProcessor, BertModel, BertTokenizer, BertTokenizerFast
-
-def main(loader):
-    tokenizer = {made}.from_pretrained("bert-base-uncased")
-    model = BertModel.from_pretrained("bert-base-uncased").cuda()
-    model.train()
-    optimizer = torch.optim.Adam(model.parameters())
-    for text, y in loader:
-        tokens = tokenizer(text, return_tensors="pt").to("cuda")
-        loss = F.cross_entropy(model(tokens).logits, y.cuda())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-"""
-
-
-@pytest.mark.parametrize("made", ["BertTokenizer", "BertTokenizerFast", "AutoImageProcessor"])
-def test_what_a_model_library_has_beside_models_is_no_network(made: str, tmp_path: Path) -> None:
-    assert [line for line, _ in found(tmp_path, {"train.py": PRETRAINED.format(made=made)})] == [13]
+@pytest.mark.parametrize(
+    ("name", "gives"),
+    [
+        ("transformers.BertModel", True),
+        ("transformers.AutoModelForCausalLM", True),
+        ("transformers.BertTokenizer", False),
+        ("transformers.BertTokenizerFast", False),
+        ("transformers.AutoImageProcessor", False),
+        ("transformers.GenerationConfig", False),
+    ],
+)
+def test_what_a_model_library_has_beside_models_is_no_network(name: str, gives: bool) -> None:
+    assert is_pretrained(f"{name}.from_pretrained", "from_pretrained") is gives
