@@ -132,7 +132,9 @@ def split(st: PathState, value: Value) -> Results:
     other = st.clone()
     st.assume(value.key, True)
     other.assume(value.key, False)
-    return split(st, value.yes) + split(other, value.no)
+    if other.contradicts_itself():
+        return split(st, value.yes)
+    return split(other, value.no) if st.contradicts_itself() else split(st, value.yes) + split(other, value.no)
 
 
 def _super_method(run: Run, fr: Frame, name: str, st: PathState) -> Value:

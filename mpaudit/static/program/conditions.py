@@ -112,7 +112,9 @@ def decide(st: PathState, value: Value) -> list[tuple[PathState, bool, Key | Non
     other = st.clone()
     st.assume(key, True)
     other.assume(key, False)
-    return [(st, True, key), (other, False, key)]
+    if other.contradicts_itself():
+        return [(st, True, key)]
+    return [(other, False, key)] if st.contradicts_itself() else [(st, True, key), (other, False, key)]
 
 
 def _decide_sides(st: PathState, value: Phi) -> list[tuple[PathState, bool, Key | None]]:

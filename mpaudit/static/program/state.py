@@ -55,21 +55,21 @@ class Heap:
     """(owner, name) → value, for frames, objects and modules. Cloned with every path, so owners are shared until one
     of the clones writes to them, and equal owners are the same object."""
 
-    __slots__ = ("_exclusive", "_nested", "_owners", "_undecided")
+    __slots__ = ("_exclusive", "_owners", "_several", "_undecided")
 
     def __init__(self) -> None:
         self._owners: dict[Hashable, dict[str, Value]] = {}
         self._exclusive: set[Hashable] = set()
         self._undecided: set[Hashable] = set()
         """Owners that hold a Phi, and perhaps more."""
-        self._nested: set[Hashable] = set()
-        """Owners that hold a Phi in a Phi, and perhaps more."""
+        self._several: set[Hashable] = set()
+        """Owners that hold one of three and more optimizers or scalers, and perhaps more."""
 
     def clone(self) -> Heap:
         other = Heap()
         other._owners = self._owners.copy()
         other._undecided = self._undecided.copy()
-        other._nested = self._nested.copy()
+        other._several = self._several.copy()
         self._exclusive.clear()
         return other
 
@@ -90,8 +90,8 @@ class Heap:
             self._exclusive.add(owner)
         if type(value) is Phi:
             self._undecided.add(owner)
-            if type(value.yes) is Phi or type(value.no) is Phi:
-                self._nested.add(owner)
+            if _is_one_of_several(value):
+                self._several.add(owner)
         self._owners[owner][place[1]] = value
 
     def setdefault(self, place: Place, value: Value) -> None:
@@ -137,19 +137,24 @@ class Heap:
             if type(value) is Phi
         ]
 
-    def decided_twice(self) -> list[tuple[Place, Phi]]:
-        """What depends on more than one decision."""
+    def one_of_several(self) -> list[tuple[Place, Phi]]:
+        """Optimizers and scalers that depend on more than one decision."""
         return [
             ((owner, name), value)
-            for owner in self._nested
+            for owner in self._several
             for name, value in self._owners.get(owner, _NOTHING).items()
-            if type(value) is Phi and (type(value.yes) is Phi or type(value.no) is Phi)
+            if type(value) is Phi and _is_one_of_several(value)
         ]
 
     def items(self) -> Iterator[tuple[Place, Value]]:
         for owner, names in self._owners.items():
             for name, value in names.items():
                 yield (owner, name), value
+
+
+def _is_one_of_several(value: Phi) -> bool:
+    nested = type(value.yes) is Phi or type(value.no) is Phi
+    return nested and any(isinstance(v, Ref) and v.kind in ("optimizer", "scaler") for v in options(value))
 
 
 @dataclass(slots=True)
@@ -223,6 +228,13 @@ class PathState:
                 if truth and other[0] == "eq" and other[1] == key[1]:
                     return bool(other[2])
         return None
+
+    def contradicts_itself(self) -> bool:
+        """Whether paths that have met had decided for one of several things, and this one is past all of them."""
+        return any(
+            truth and key[0] == "or" and all(self.decided(part) is False for part in key[1:])
+            for key, truth in self.guards.items()
+        )
 
     def forget(self, root: Key) -> None:
         """A name was assigned anew: decisions on its old value are void."""
@@ -397,12 +409,10 @@ def _merge_two(a: PathState, b: PathState, node: Hashable) -> PathState:
     asked = a.asked & b.asked
     if separator is not None:
         gates |= gates_of(separator[0])
-        if max(len(a.guards), len(b.guards)) > len(guards) + 1 and (narrowed := _narrowed(heap, a, b)):
+        if max(len(a.guards), len(b.guards)) > len(guards) + 1 and _excludes_more(heap, a, b):
             either: Key = ("or", _alone(a, b), _alone(b, a))
             guards[either] = True
             asked |= roots(either)
-            for place, (mine, value) in narrowed.items():
-                heap[place] = _join_values(mine, value, separator, ("narrowed", *place))
     return PathState(
         heap=heap,
         protocol=typestate.join(a.protocol, b.protocol),
@@ -430,19 +440,30 @@ def _separator(a: PathState, b: PathState) -> tuple[Key, bool] | None:
     return None
 
 
-def _narrowed(heap: Heap, a: PathState, b: PathState) -> dict[Place, tuple[Value, Value]]:
-    """What `a` and `b` hold where a value that depends on several decisions has lost an option: of «x, else y, else z»
-    a path that is at x and one that is at y cannot hold z, and once the decisions are forgotten nothing says so."""
-    found = {}
-    settled: dict[Key, bool] = {}
-    for place, value in heap.decided_twice():
-        key = value.key
-        if key not in settled:
-            settled[key] = a.decided(key) is not None and b.decided(key) is not None
-        if settled[key] and a.heap.get(place) is value and b.heap.get(place) is value:
-            ours, theirs = a.settle(value), b.settle(value)
-            if {*options(ours), *options(theirs)} != set(options(value)):
-                found[place] = (ours, theirs)
+def _excludes_more(heap: Heap, a: PathState, b: PathState) -> bool:
+    """Whether what is common to the decisions of two paths would leave open what neither of them does: of «x, else y,
+    else z» a path that has decided for x and one that has for y exclude z."""
+    for place, value in heap.one_of_several():
+        if a.heap.get(place) is value and b.heap.get(place) is value:
+            ours, theirs = _reachable(value, a), _reachable(value, b)
+            if len(ours | theirs) < len(set(options(value))):
+                return True
+    return False
+
+
+def _reachable(value: Value, st: PathState) -> set[Value]:
+    """The options of a value that the decisions of a path leave."""
+    if type(value) is not Phi:
+        return set(options(value))
+    known = st.decided(value.key)
+    if known is not None:
+        return _reachable(value.yes if known else value.no, st)
+    found: set[Value] = set()
+    for side, truth in ((value.yes, True), (value.no, False)):
+        supposed = PathState(guards=dict(st.guards))
+        supposed.assume(value.key, truth)
+        if not supposed.contradicts_itself():
+            found |= _reachable(side, supposed)
     return found
 
 
