@@ -49,7 +49,8 @@ def one_input(data: bytes) -> None:
 
 def _check(text: str) -> None:
     found, quick = lower(text), quickly(text)
-    assert quick is None or quick == found, text
+    # LibCST rejects some of what Python takes: after a tab, spaces that go on from a line without one
+    assert quick is None or quick == found or isinstance(found, ir.SyntaxProblem), text
     if isinstance(found, ir.SyntaxProblem):
         assert found.line >= 1, found
         assert found.column >= 1, found
