@@ -26,6 +26,8 @@ _KNOWS_FSTRINGS = sys.version_info >= (3, 12)
 _SELF_DOCUMENTING = re.compile(r"=\s*[}!:]")
 _WORD = re.compile(r"[^\W\d]\w*")
 _BRACKETS = re.compile(r"(?:[ \t]*\))*")
+_FORM_FEED_BEFORE_CODE = re.compile(r"\f[ \t\f]*\S")
+"""Columns are counted otherwise after one; alone on its line, as a break between pages, it does no harm."""
 _OPAQUE = ir.Opaque()
 
 
@@ -36,6 +38,8 @@ class _Unfit(Exception):
 def quickly(text: str) -> tuple[ir.Stmt, ...] | None:
     """The statements of a chunk, as `lower.lower` gives them; None where that has to be asked."""
     text = normalise_newlines(text)
+    if "\f" in text and _FORM_FEED_BEFORE_CODE.search(text):
+        return None
     if not text.isascii() and any(map(_looks_ascii, _WORD.findall(text))):
         return None
     try:

@@ -33,6 +33,7 @@ def test_nearly_all_of_the_standard_library_is_read() -> None:
         'x = rf"\\d{b}" "\\n" f"\\n"',
         'x = f"{a()}" \\\n    f"{b()}"',
         'x = (f"{a()}"\n     f" {b()} {c(d)}")',
+        'def a():\n    x()\n\f\n\f  \ndef b():\n    y()\n  \f\n    z()',
         'ä = 1',
         'x = "ä", a("é")(b)',
         'def ä(): pass',
@@ -57,6 +58,7 @@ def test_either_reads_the_same(text: str) -> None:
         'x = f"{y=}"',
         'ﬁ = 1',  # Python reads `fi`
         "match x:\n    case 1: pass",
+        "class A:\n    def b(self): pass\n\n \f    def c(self): pass",
         "x = " + "a.b(" * MAX_DEPTH + ")" * MAX_DEPTH,
         "x = " + "-" * (MAX_CHAIN + 1) + "1",
         "if a: pass\n" + "elif b: pass\n" * (MAX_BRANCHES + 1),
