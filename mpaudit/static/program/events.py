@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable
 
 from msgspec.structs import replace
 
-from . import again, generators, typestate, usages
+from . import again, generators, halving, typestate, usages
 from .definitions import ClassInfo, Site
 from .feeding import all_params, covers, fed_by, may_own, module_ids, parameter_modules, related
 from .frame import Frame, Run
@@ -124,6 +124,7 @@ def _says_more(enabled: bool | Key, known: bool | Key) -> bool:
 
 def make_optimizer(run: Run, ref: Ref, site: Site, params: list[Value], text: str, st: PathState) -> None:
     run.notable += 1
+    halving.is_made(run, ref)
     modules = parameter_modules(params)
     if modules is not None:
         run.choices.setdefault(ref, set()).add(modules)
@@ -372,11 +373,9 @@ def native_step(run: Run, fr: Frame, scaler: Id, optimizer: Id, site: Site, text
 def _record_step(run: Run, site: Site, scaler: Id | None, optimizer: Id, text: str, st: PathState) -> None:
     state = st.protocol.optimizer(optimizer)
     modules = run.parameters.get(optimizer)
-    half = None
-    if modules and optimizer not in run.filtered:
-        half = next((run.half[m] for m in sorted(run.half, key=repr) if any(covers(run, m, o) for o in modules)), None)
     loss = st.heap.get((("loss", optimizer), "of")) or st.heap.get((("loss", _UNSEEN), "of"))
     loss_seen = one_tensor(_settled(loss, st))
+    half = halving.half_weights(run, optimizer, loss_seen, st)
     run.trace.steps.append(
         Step(site, scaler, optimizer, st.casts, _loops(run), half, loss_seen, state.backward,
              Basis.of(st, run.root), text, st.outer_unknown, _trained(run, loss_seen, modules))

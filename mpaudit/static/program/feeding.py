@@ -61,7 +61,7 @@ def _inside(run: Run, module: Id) -> set[Id]:
 def fed_by(run: Run, loss: Tensor | None, st: PathState) -> list[tuple[Id, Sure]]:
     """The optimizers whose gradients a backward of `loss` adds to."""
     modules = module_ids(loss)
-    trained = {m for m in modules if not _is_criterion(run, m)}
+    trained = {m for m in modules if not is_criterion(run, m)}
     strangers = frozenset[Id]()
     if trained and trained <= run.older.keys():
         strangers = frozenset.intersection(*(run.older[module] for module in trained))
@@ -80,7 +80,7 @@ def fed_by(run: Run, loss: Tensor | None, st: PathState) -> list[tuple[Id, Sure]
     return [(o, Sure.ONLY_ONE if len(known) == 1 else Sure.GUESS) for o in known]
 
 
-def _is_criterion(run: Run, module: Id) -> bool:
+def is_criterion(run: Run, module: Id) -> bool:
     """`nn.MSELoss()` has no parameters."""
     layers = run.trace.layers.get(module)
     return layers is not None and bool(layers) and all(layer.endswith("Loss") for layer in layers)

@@ -9,7 +9,7 @@ from ..facts import ir
 from .definitions import ClassInfo, FunctionInfo, ModuleInfo, Site
 from .linker import Project
 from .state import PathState
-from .trace import Trace
+from .trace import Halved, Trace
 from .values import Key, Value
 
 MAX_DEPTH = 12
@@ -80,8 +80,10 @@ class Run:
     resolving: set[tuple[Hashable, str]] = field(default_factory=set)
     bases: dict[ClassInfo, list[Value]] = field(default_factory=dict)
     """Class → what its bases are."""
-    half: dict[Hashable, Site] = field(default_factory=dict)
+    half: dict[Hashable, Halved] = field(default_factory=dict)
     """Module → the call that made its weights fp16."""
+    in_train_mode: set[Hashable] = field(default_factory=set)
+    """Modules that were told to train: one that is frozen is told to evaluate."""
     unscaled_under: dict[Site | None, set[Key]] = field(default_factory=dict)
     """unscale_ → the decisions that were taken before it on every path."""
     again: bool = False
@@ -103,6 +105,7 @@ class Run:
         self.choices = {optimizer: set(modules) for optimizer, modules in other.choices.items()}
         self.contains = {module: set(parts) for module, parts in other.contains.items()}
         self.filtered = set(other.filtered)
+        self.in_train_mode = set(other.in_train_mode)
         self.cuda, self.maybe_cuda = other.cuda, other.maybe_cuda
 
     def enter(self, info: FunctionInfo, caller: Site | None) -> None:

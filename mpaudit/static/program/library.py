@@ -7,7 +7,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from msgspec.structs import replace
 
 from ..facts import ir
-from . import calls, classes, dtype_flow, events, functions, makers, operators, python, saving, torch_api, unknown
+from . import (
+    calls,
+    classes,
+    dtype_flow,
+    events,
+    functions,
+    halving,
+    makers,
+    operators,
+    python,
+    saving,
+    torch_api,
+    unknown,
+)
 from .definitions import Site
 from .frame import Frame, Run, text_of
 from .networks import LIBRARY
@@ -146,7 +159,7 @@ def call_external(
         if wanted is not None and wanted != Dtype("float32"):
             run.trace.lowered.add(ref)
         if wanted == Dtype("float16"):
-            run.half[ref] = site
+            halving.halve(run, ref, site, st)
         return [(st, ref)]
     if torch_api.owner(name) or name.startswith("apex.amp"):
         run.trace.owned_roots.add(run.root)

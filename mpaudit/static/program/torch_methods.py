@@ -16,6 +16,7 @@ from . import (
     dtype_flow,
     events,
     functions,
+    halving,
     makers,
     objects,
     operators,
@@ -192,8 +193,10 @@ def module_method(
             run.cuda = True
         if name in ("half", "bfloat16") or Dtype("float16") in everything or Dtype("bfloat16") in everything:
             run.trace.lowered.add(ident)
+        if name == "train" and not args:
+            run.in_train_mode.add(ident)
         if name == "half" or Dtype("float16") in everything:
-            run.half[ident] = site
+            halving.halve(run, ident, site, st)
         elif name in ("float", "bfloat16", "double") or any(isinstance(v, Dtype) for v in everything):
             run.half.pop(ident, None)
         if name == "double":
@@ -266,16 +269,18 @@ def unknown_method(
         if Dtype("float16") in everything or Dtype("bfloat16") in everything:
             run.trace.lowered.add(ident)
         if role == "module" and Dtype("float16") in everything:
-            run.half[ident] = site
+            halving.halve(run, ident, site, st)
         return [(st, base)]
     if name in ("half", "bfloat16"):
         run.trace.lowered.add(ident)
     if name == "half" and role == "module":
-        run.half[ident] = site
+        halving.halve(run, ident, site, st)
         return [(st, base)]
     if name == "double" and role == "module":
         run.trace.calls[_api("Module.double", site, run, text_of(expr.func))] = None
         return [(st, base)]
+    if name == "train" and role == "module" and not args:
+        run.in_train_mode.add(ident)
     if name in ("train", "eval", "float", "half", "bfloat16", "double", "cpu", "requires_grad_", "contiguous", "long"):
         return [(st, base)]
     if name == "enter_context" and args:

@@ -29,6 +29,17 @@ class Basis(Struct, frozen=True, gc=False):
         return Basis(tuple(state.guards.items()), state.trail, state.exceptional, state.inexact, root)
 
 
+@dataclass(frozen=True, slots=True)
+class Halved:
+    """A call that made the weights of a module float16."""
+
+    site: Site
+    older: frozenset[Hashable] | None
+    """The optimizers that there were by then; None where an object is reconstructed out of order."""
+    guards: tuple[tuple[Key, bool], ...]
+    """What had been decided for the whole run."""
+
+
 @dataclass(slots=True)
 class Hit:
     """A violation at one event, over all the paths that reached the event."""

@@ -1,0 +1,75 @@
+"""Weights that are made float16, and whether an optimizer steps them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import replace
+
+from .definitions import Site
+from .feeding import covers, is_criterion, module_ids
+from .frame import Run
+from .state import PathState
+from .trace import Halved, is_mode
+from .values import Key, Tensor, roots
+
+Id = Hashable
+
+
+def halve(run: Run, module: Id, site: Site, st: PathState) -> None:
+    older = None if run.lazy else frozenset(st.protocol.optimizers)
+    run.half[module] = Halved(site, older, tuple(item for item in st.guards.items() if is_mode(item[0])))
+
+
+def is_made(run: Run, optimizer: Id) -> None:
+    """An optimizer is made, perhaps anew: it is younger than what was made float16 before."""
+    for module, half in run.half.items():
+        if half.older:
+            run.half[module] = replace(half, older=half.older - {optimizer})
+
+
+def half_weights(run: Run, optimizer: Id, loss: Tensor | None, st: PathState) -> Site | None:
+    """Where the weights were made float16 that the optimizer steps."""
+    if not run.half:
+        return None
+    halves = sorted(run.half.items(), key=lambda item: repr(item[0]))
+    halves = [(module, half) for module, half in halves if not _on_another_path(half, st)]
+    owned = run.parameters.get(optimizer)
+    if owned:
+        # of a selection nothing is known, unless the weights turned to float16 when it had been made
+        whole = optimizer not in run.filtered
+        found = (
+            half.site for module, half in halves
+            if (whole or _is_older(optimizer, half)) and any(covers(run, module, own) for own in owned)
+        )  # fmt: skip
+        return next(found, None)
+    return _by_the_loss(run, optimizer, [item for item in halves if _is_older(optimizer, item[1])], loss, st)
+
+
+def _by_the_loss(
+    run: Run, optimizer: Id, halves: list[tuple[Id, Halved]], loss: Tensor | None, st: PathState
+) -> Site | None:
+    """Of an optimizer whose parameters are not in sight: every network that the loss is known to come from was told
+    to train, and turned to float16 when the optimizer, the only one, had been made, so that whatever it has of them is
+    float16."""
+    if optimizer in run.trace.loose or len(st.protocol.optimizers) != 1:
+        return None
+    networks = sorted((m for m in module_ids(loss) if not is_criterion(run, m)), key=repr)
+    halves = [(m, half) for m, half in halves if m in run.in_train_mode]
+    sites = [next((half.site for m, half in halves if covers(run, m, network)), None) for network in networks]
+    return sites[0] if sites and None not in sites else None
+
+
+def _on_another_path(half: Halved, st: PathState) -> bool:
+    return any(st.decided(key) is (not taken) for key, taken in half.guards)
+
+
+def _is_older(optimizer: Id, half: Halved) -> bool:
+    """Whether the optimizer was there before; one that an entry point was given was, whatever happens in it."""
+    if half.older is None:
+        return False
+    return optimizer in half.older or (isinstance(optimizer, tuple) and _was_given(optimizer))
+
+
+def _was_given(key: Key) -> bool:
+    found = roots(key)
+    return bool(found) and all(root[0] == "param" for root in found)
