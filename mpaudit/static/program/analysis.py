@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from ..facts import ir
 from . import classes, functions, generators
@@ -46,10 +47,10 @@ def _is_foreign(module: ModuleInfo) -> bool:
 
 
 def _script(project: Project, module: ModuleInfo, trace: Trace, number: int) -> set[FunctionInfo]:
-    run = Run(project, trace, number, limit=_limit(project, module))
     trace.scripts[number] = module.path
-    states = [PathState()]
-    try:
+
+    def follow(run: Run) -> None:
+        states = [PathState()]
         for unit, stmts in module.chunks:
             if stmts is None:
                 continue
@@ -57,23 +58,19 @@ def _script(project: Project, module: ModuleInfo, trace: Trace, number: int) -> 
             states = execute(run, frame, stmts, states)
             if not states:
                 break
-    except OutOfBudget:
-        trace.unfinished.add(number)
-        _finish(run)
-        return _done_with(run)
-    _finish(run)
-    return run.reached
+
+    return _followed(Run(project, trace, number, limit=_limit(project, module)), follow)
 
 
 def _function(project: Project, info: FunctionInfo, trace: Trace, number: int) -> set[FunctionInfo]:
-    run = Run(project, trace, number, limit=_limit(project, info.module))
     trace.scripts[number] = trace.entries[number] = info.module.path
-    state = PathState(outer_unknown=True)
     node = info.node
     assert node is not None
-    me: Value | None = None
-    module_frame = Frame(info.module, None, ("module", info.module.path), info.first_line)
-    try:
+
+    def follow(run: Run) -> None:
+        state = PathState(outer_unknown=True)
+        me: Value | None = None
+        module_frame = Frame(info.module, None, ("module", info.module.path), info.first_line)
         if info.cls is not None and node.params:
             me, state = _instance(run, module_frame, info.cls, info, state)
         func = Func(info, me)
@@ -86,12 +83,32 @@ def _function(project: Project, info: FunctionInfo, trace: Trace, number: int) -
                 generators.follow(run, module_frame, made, after, generators.resumed_by_anyone)
         if project.trains(info) and not node.is_generator:
             _once_more(run, module_frame, func, [after for after, _ in results])
+
+    return _followed(Run(project, trace, number, limit=_limit(project, info.module)), follow) | {info}
+
+
+def _followed(run: Run, follow: Callable[[Run], None]) -> set[FunctionInfo]:
+    """What need not be followed on its own after `run`."""
+    try:
+        follow(run)
     except OutOfBudget:
-        trace.unfinished.add(number)
+        run.trace.unfinished.add(run.root)
+        _coarsely(run, follow)
         _finish(run)
-        return _done_with(run) | {info}
+        return _done_with(run)
     _finish(run)
-    return run.reached | {info}
+    return run.reached
+
+
+def _coarsely(run: Run, follow: Callable[[Run], None]) -> None:
+    """A second run where the budget ran out in what leads to an event; see `coarse`."""
+    if run.limit < MAX_STEPS or (run.exhausted and run.project.acting.isdisjoint(info for info, _ in run.exhausted)):
+        return
+    again = Run(run.project, run.trace, run.root, limit=run.limit, coarse=True)
+    with suppress(OutOfBudget):
+        follow(again)
+    run.steps += again.steps
+    run.cuda, run.maybe_cuda = run.cuda or again.cuda, run.maybe_cuda or again.maybe_cuda
 
 
 def _once_more(run: Run, frame: Frame, func: Func, ends: list[PathState]) -> None:

@@ -7,7 +7,7 @@ import re
 from msgspec.structs import replace
 
 from ..facts import ir
-from . import calls, dtype_flow, events, functions, makers, objects, operators, torch_api
+from . import calls, coarse, dtype_flow, events, functions, makers, objects, operators, torch_api
 from .definitions import ClassInfo, Site
 from .frame import Frame, Run, text_of
 from .shapes import Args, Keywords, Results
@@ -146,6 +146,8 @@ def forward(run: Run, fr: Frame, expr: ir.Call, ref: Ref, args: Args, keywords: 
     cls = run.classes.get(ref)
     if cls is not None and cls.live:
         method = objects.find_method(run, cls, "forward", st)
+        if run.coarse and method is not None and not coarse.is_followed(run, method):
+            return [(st, coarse.unseen(output))]
         if method is not None and method.node is not None and method not in run.stack and len(run.stack) < 8:
             results = functions.call_function(run, fr, Func(method, ref), args, keywords, st, site)
             inner = [use for _, value in results for tensor in calls.tensors_in([value]) for use in tensor.uses or ()]

@@ -71,9 +71,10 @@ def lives_of(run: Run, fr: Frame) -> Lives | None:
     """What is known of the locals of the frame; None for a module, whose names are seen from elsewhere."""
     if fr.info is None or fr.info.node is None:
         return None
-    known = run.project.lives.get(fr.info)
+    key = (fr.info, run.coarse)
+    known = run.project.lives.get(key)
     if known is None:
-        known = run.project.lives[fr.info] = lives(run.project, fr.info)
+        known = run.project.lives[key] = lives(run.project, fr.info, run.coarse)
     return known
 
 

@@ -54,7 +54,7 @@ def about_to_follow(run: Run, func: Func, everything: Args, st: PathState) -> Fo
 def is_known(run: Run, call: Following) -> bool:
     project = run.project
     return (
-        (bool(run.stack) and call.func.info in project.exhausting)
+        (bool(run.stack) and call.func.info in project.exhausting and not run.coarse)
         or call.shape in project.followed
         or project.inert.get(call.outline, 0) >= INERT
         or (call.switches in project.closed and not run.again)
@@ -68,7 +68,7 @@ def gives_no_gradient(run: Run, call: Following) -> bool:
 
 def remember(run: Run, call: Following, results: Results) -> None:
     """What a call is known for, now that it was followed to its end."""
-    if run.lazy:
+    if run.lazy or run.coarse:
         return
     project, values = run.project, [value for _, value in results]
     if call.plain:

@@ -44,6 +44,8 @@ class Run:
     reached: set[FunctionInfo] = field(default_factory=set)
     steps: int = 0
     limit: int = MAX_STEPS
+    coarse: bool = False
+    """Only what acts on gradients, a scaler or an optimizer is followed; see `coarse`."""
     testing: bool = False
     """A condition is being evaluated: calls in it are named by what they call, not by where they stand."""
     renewing: ir.Call | None = None

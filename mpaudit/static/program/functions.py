@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from ..facts import ir
 from . import (
     calls,
+    coarse,
     conditions,
     containers,
     contexts,
@@ -60,6 +61,9 @@ def call_function(
     if not info.live and not info.hands_on:
         _forget_rebound(func, st)
         return [(st, _result_of_cold(run, info, everything, site, st))]
+    if run.coarse and not coarse.is_followed(run, info) and not _only_returns(node):
+        _forget_rebound(func, st)
+        return [(st, coarse.unseen(_result_of_cold(run, info, everything, site, st)))]
     call = followed.about_to_follow(run, func, everything, st)
     if followed.is_known(run, call) and not run.lazy and not _only_returns(node):
         _forget_rebound(func, st)

@@ -33,6 +33,8 @@ class Project:
         self.live_names: set[str] = set()
         self.acting_names: set[str] = set()
         """Names of functions and classes that hold an event, or by name can reach one that does."""
+        self.acting: set[FunctionInfo] = set()
+        """These functions."""
         self.exhausting: set[FunctionInfo] = set()
         """Functions that no root could be followed through; they are followed on their own, once."""
         self.followed: set[Hashable] = set()
@@ -54,8 +56,8 @@ class Project:
         self._found: dict[tuple[str, str], ModuleInfo | None] = {}
         self.instances: dict[ClassInfo, Any] = {}
         """An object of each class as methods that nothing calls find it; see analysis."""
-        self.lives: dict[FunctionInfo, Any] = {}
-        """What is known of the locals of functions that were followed; see liveness."""
+        self.lives: dict[tuple[FunctionInfo, bool], Any] = {}
+        """What is known of the locals of functions that were followed, coarsely or not; see liveness."""
         self._receivers: dict[str, list[tuple[FunctionInfo | None, str, bool]]] = {}
         known = self.modules.values()
         self._index = ModuleIndex(

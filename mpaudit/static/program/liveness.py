@@ -17,7 +17,7 @@ from . import torch_api
 from .definitions import FunctionInfo
 from .linker import Project
 from .nodes import CHILDREN, walk_nodes, walk_statements
-from .vocabulary import is_protocol_node
+from .vocabulary import is_event_node, is_protocol_node
 
 Names = frozenset[str]
 _NONE: Names = frozenset()
@@ -61,11 +61,11 @@ class Lives:
     """The locals that may be read at the start of a pass over a loop, or after the loop."""
 
 
-def lives(project: Project, info: FunctionInfo) -> Lives:
-    """The analysis of `info`, which has a body."""
+def lives(project: Project, info: FunctionInfo, coarse: bool = False) -> Lives:
+    """The analysis of `info`, which has a body; `coarse`: of what acts on gradients, a scaler or an optimizer only."""
     assert info.node is not None
     found = Lives()
-    scope = _Scope(project, info)
+    scope = _Scope(project, info, coarse)
     pass_ = _Pass(found, scope)
     pass_.block(info.node.body, _NONE, _Exits(_NONE, _NONE, _NONE))
     return found
@@ -74,11 +74,14 @@ def lives(project: Project, info: FunctionInfo) -> Lives:
 class _Scope:
     """What the names in a function mean, as far as it takes to know that an expression has no effect."""
 
-    def __init__(self, project: Project, info: FunctionInfo) -> None:
+    def __init__(self, project: Project, info: FunctionInfo, coarse: bool) -> None:
         assert info.node is not None
+        self.looping = False
+        """The statements that are looked at stand in a loop."""
         first = frozenset(param.name for param in info.node.params[:1])  # `super()` reads it unseen
         self.always = _seen_from_inside(info) | first
         self._live = project.live_functions
+        self._acting = project.acting_names if coarse else None
         self._locals = _bound(info.node)
         self._imports = info.module.imports
         asked = (node.name for node in info.nodes if isinstance(node, ir.Attr))
@@ -100,7 +103,8 @@ class _Scope:
             return True
         known = self._inert.get(id(expr))
         if known is None:
-            known = self._inert[id(expr)] = all(self._has_no_effect(node) for node in walk_nodes(expr))
+            has_no_effect = self._has_no_effect if self._acting is None else self._does_not_act
+            known = self._inert[id(expr)] = all(map(has_no_effect, walk_nodes(expr)))
         return known
 
     def gathers(self, expr: ir.Expr, out: Names) -> bool:
@@ -124,6 +128,18 @@ class _Scope:
             return not is_protocol_node(node)
         return not isinstance(node, ir.Yield | ir.Await | ir.Walrus)
 
+    def _does_not_act(self, node: object) -> bool:
+        """What makes objects is looked into outside of loops only, where it is done once."""
+        assert self._acting is not None
+        if isinstance(node, ir.Yield | ir.Await | ir.Walrus) or is_event_node(node):
+            return False
+        if isinstance(node, ir.Call):
+            if not self.looping and _last_name(node.func) in self._live:
+                return False
+            given = (*node.args, *(value for _, value in node.keywords))
+            return self._is_harmless(node.func) or not any(_OPTIMIZERS.search(_last_name(arg)) for arg in given)
+        return not isinstance(node, ir.Attr | ir.Name) or _last_name(node) not in self._acting
+
     def _is_harmless(self, callee: ir.Expr) -> bool:
         if isinstance(callee, ir.Name):
             if callee.id in self._live:
@@ -144,6 +160,10 @@ class _Scope:
 
     def _from_quiet(self, name: str) -> bool:
         return all(module.partition(".")[0] in QUIET for module, _ in self._imports[name])
+
+
+def _last_name(expr: ir.Expr) -> str:
+    return expr.name if isinstance(expr, ir.Attr) else expr.id if isinstance(expr, ir.Name) else ""
 
 
 def _sounds_harmless(name: str) -> bool:
@@ -255,12 +275,14 @@ class _Pass:
         """The names read at the head of a loop; `bound` are assigned by each pass, `read` at its start."""
         leaving = self.block(stmt.orelse, out, exits)
         head = leaving | read
+        around, self.scope.looping = self.scope.looping, True
         while True:
             inside = replace(exits, at_break=out, at_continue=head)
             grown = head | (self.block(stmt.body, head, inside) - bound)
             if grown == head:
                 break
             head = grown
+        self.scope.looping = around
         self.found.head[id(stmt)] = head | self.scope.always | exits.at_raise
         return head
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ..facts import ir
-from . import conditions, containers, expressions, flow, functions, generators, objects, scopes
-from .frame import Frame, Run
+from . import coarse, conditions, containers, events, expressions, flow, functions, generators, objects, scopes, unknown
+from .frame import Frame, Run, text_of
 from .nodes import walk_nodes, walk_statements
 from .state import PathState, merge, same
-from .values import Choice, Cls, Func, Owned, Params, Ref, Sym, Tensor, Tup, Value, mentions, options
+from .values import Choice, Cls, Func, Key, Owned, Params, Ref, Sym, Tensor, Tup, Value, mentions, options
 
 MAX_PASSES = 8
 """Passes over a loop body before what is still moving is given up as unknown; three are usual."""
@@ -37,8 +37,39 @@ def execute_for(run: Run, fr: Frame, stmt: ir.For, st: PathState) -> list[PathSt
         if isinstance(generator, Ref) and generator.kind == "generator" and generators.can_follow(run, generator):
             out += _over_generator(run, fr, stmt, s, generator, numbered=generator is not source)
             continue
+        if (optimizers := _optimizers_of(run, fr, stmt, source, s)) is not None:
+            out += _unrolled(run, fr, stmt, s, optimizers)
+            continue
         out += _loop(run, fr, stmt, s, source)
     return out
+
+
+def _optimizers_of(run: Run, fr: Frame, stmt: ir.For, source: Value, st: PathState) -> tuple[Value, ...] | None:
+    """The elements of a list of optimizers that is not known: one stands for all, and keeps its state from one loop
+    over the list to the next; those that have been asked for by their index are there too."""
+    target = stmt.target
+    if not isinstance(target, ir.Name) or not any(map(_is_optimizers, (target, stmt.iterable))):
+        return None
+    if isinstance(source, Ref) and source.kind == "list":
+        key: Key = ("obj", source)
+    elif isinstance(source, Sym):
+        key = source.key
+    else:
+        return None
+    first = Sym(("sub", key, ("const", 0)))
+    if unknown.role_of(run, fr, first.key, target.id) != "optimizer":
+        return None
+    if isinstance(source, Ref):
+        held = options(st.heap.get((source, "[]")) or source)
+        items = (v for one in held if isinstance(one, Tup) for item in one.items for v in options(item))
+        events.discard(run, {v for v in items if isinstance(v, Ref) and v.kind == "optimizer"}, st)
+    known = (ident for ident in st.protocol.optimizers if isinstance(ident, tuple) and ident[:2] == ("sub", key))
+    return (first, *(Sym(ident) for ident in known if ident != first.key))
+
+
+def _is_optimizers(expr: ir.Expr) -> bool:
+    """By its name: `for batch in loader: trainer.step(batch)` is no loop over optimizers."""
+    return isinstance(expr, ir.Name | ir.Attr) and unknown.OPTIMIZER_NAME.search(text_of(expr)) is not None
 
 
 def _over_generator(
@@ -106,7 +137,7 @@ def _unrolled(run: Run, fr: Frame, stmt: ir.For, st: PathState, elements: tuple[
 
 def _loop(run: Run, fr: Frame, stmt: ir.For, st: PathState, source: Value) -> list[PathState]:
     root = ("iter", fr.id, stmt.span)
-    if not run.project.is_active(stmt):
+    if not coarse.is_active(run, stmt):
         return [_passed_over(run, fr, stmt, st, root)]
     if _is_short(stmt.iterable):
         run.trace.short.add(root)
@@ -196,7 +227,7 @@ def _targets(stmt: ir.Stmt) -> tuple[ir.Expr, ...]:
 
 def execute_while(run: Run, fr: Frame, stmt: ir.While, st: PathState) -> list[PathState]:
     root = ("iter", fr.id, stmt.span)
-    if not run.project.is_active(stmt):
+    if not coarse.is_active(run, stmt):
         return [_passed_over(run, fr, stmt, st, root)]
 
     def enter(head: PathState) -> tuple[list[PathState], list[PathState]]:

@@ -93,11 +93,14 @@ def mark_live(project: Project) -> None:
                 if not user.live:
                     user.live = True
                     queue.append(user)
-    project.acting_names |= named | _names_that_reach([info for info in functions if _acts(info)], users)
+    names, project.acting = _those_that_reach([info for info in functions if _acts(info)], users)
+    project.acting_names |= named | names
 
 
-def _names_that_reach(acting: list[FunctionInfo], users: dict[str, list[FunctionInfo]]) -> set[str]:
-    """Names of the functions in `acting`, of what uses them by name, and of their classes."""
+def _those_that_reach(
+    acting: list[FunctionInfo], users: dict[str, list[FunctionInfo]]
+) -> tuple[set[str], set[FunctionInfo]]:
+    """The functions in `acting` and what uses them by name; before them their names and those of their classes."""
     found: set[str] = set()
     seen = set(acting)
     queue = list(acting)
@@ -109,7 +112,7 @@ def _names_that_reach(acting: list[FunctionInfo], users: dict[str, list[Function
         found |= reached
         queue += new - seen
         seen |= new
-    return found
+    return found, seen
 
 
 def _named_lambdas(module: ModuleInfo) -> Iterator[tuple[str, ir.Lambda]]:

@@ -47,7 +47,7 @@ for x, y in loader:
             one.step()
             one.zero_grad()
 """,
-        [("MPA103", "warning"), ("MPA104", "warning")],
+        [("MPA103", "warning")],
     ),
     "the step outside": (
         """
