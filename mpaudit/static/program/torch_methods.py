@@ -221,6 +221,12 @@ def _api(name: str, site: Site, run: Run, text: str) -> ApiCall:
     return ApiCall(name, site, (), (), "call", text, run.root)
 
 
+_GIVES_PARAMETERS = re.compile(
+    r"^(get_)?((trainable|optim(izer)?)_)?param(eter)?(s|_groups)$|^get_optim(izer)?_groups$|^trainable_parameters$"
+)
+"""Methods by which a network gives what is trained of it, in groups or not."""
+
+
 def unknown_method(
     run: Run, fr: Frame, expr: ir.Call, base: Sym, role: str, name: str, args: Args, keywords: Keywords, st: PathState
 ) -> Results | None:
@@ -247,6 +253,8 @@ def unknown_method(
         return [(st, Ref("autocast", Cast("", "", ("truth", ("call", site)), site)))]
     if name in ("parameters", "named_parameters"):
         return [(st, Params(frozenset([ident])))]
+    if role in ("", "module") and _GIVES_PARAMETERS.search(name):
+        return [(st, Params(frozenset([ident]), filtered=True))]
     if name == "zero_grad":
         if role == "optimizer":
             events.zero(run, ident, site, st)

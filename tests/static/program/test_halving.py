@@ -41,6 +41,35 @@ def main(loader, name):
     model.half().train()  # wrong MPA221
     model.train()  # right
 """ + LOOP,
+    "groups of parameters that a network that is not in sight gives": """
+from fields import Field
+
+
+class Trainer:
+    def __init__(self, model, make, options):
+        self.model, self.options = model.cuda(), options
+        self.optimizer = make(self.model)
+        self.scaler = GradScaler("cuda")
+
+    def fit(self, loader):
+        self.model.train()
+        self.model.half()  # wrong MPA221
+        for x in loader:
+            self.optimizer.zero_grad()
+            with autocast("cuda"):
+                loss = self.step(x)
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+
+    def step(self, x):
+        return self.model.render(x)["loss"] + self.model.density_loss() * self.options.weight
+
+
+def main(options, loader):
+    model = Field(options.bound)
+    Trainer(model, lambda model: torch.optim.Adam(model.get_params(options.lr)), options).fit(loader)
+""",
     "an optimizer that the function is given": """
 def train(model, loader, optimizer, scaler):
     criterion = nn.CrossEntropyLoss()
