@@ -101,8 +101,11 @@ def _followed(run: Run, follow: Callable[[Run], None]) -> set[FunctionInfo]:
 
 
 def _coarsely(run: Run, follow: Callable[[Run], None]) -> None:
-    """A second run where the budget ran out in what leads to an event; see `coarse`."""
+    """A second run where the budget ran out in what leads to an event, and before any training had been followed to its
+    end; see `coarse`."""
     if run.limit < MAX_STEPS or (run.exhausted and run.project.acting.isdisjoint(info for info, _ in run.exhausted)):
+        return
+    if any("backward" in info.names for info in run.completed):
         return
     again = Run(run.project, run.trace, run.root, limit=run.limit, coarse=True)
     with suppress(OutOfBudget):
