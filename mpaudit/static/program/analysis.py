@@ -11,7 +11,7 @@ from .definitions import ClassInfo, FunctionInfo, ModuleInfo
 from .flow import execute
 from .frame import MAX_ALL_STEPS, MAX_STEPS, MAX_TEST_STEPS, Frame, OutOfBudget, Run, text_of
 from .linker import Project
-from .nodes import walk_nodes
+from .nodes import names_among, walk_nodes
 from .objects import find_method
 from .shapes import Args, Keywords
 from .state import PathState, merge
@@ -101,17 +101,26 @@ def _followed(run: Run, follow: Callable[[Run], None]) -> set[FunctionInfo]:
 
 
 def _coarsely(run: Run, follow: Callable[[Run], None]) -> None:
-    """A second run where the budget ran out in what leads to an event, and before any training had been followed to its
-    end; see `coarse`."""
+    """A second run where the budget ran out in what leads to an event, and before any loop that trains had been
+    followed to its end; see `coarse`."""
     if run.limit < MAX_STEPS or (run.exhausted and run.project.acting.isdisjoint(info for info, _ in run.exhausted)):
         return
-    if any("backward" in info.names for info in run.completed):
+    if any(_trains_in_a_loop(run.project, info) for info in run.completed):
         return
     again = Run(run.project, run.trace, run.root, limit=run.limit, coarse=True)
     with suppress(OutOfBudget):
         follow(again)
     run.steps += again.steps
     run.cuda, run.maybe_cuda = run.cuda or again.cuda, run.maybe_cuda or again.maybe_cuda
+
+
+def _trains_in_a_loop(project: Project, info: FunctionInfo) -> bool:
+    """Whether a function has a loop in which gradients are computed, by name, there or in what it calls."""
+    acting = project.acting_names | {"backward"}
+    return info in project.acting and any(
+        isinstance(loop, ir.For | ir.While) and not names_among(walk_nodes(loop.body)).isdisjoint(acting)
+        for loop in info.nodes
+    )
 
 
 def _once_more(run: Run, frame: Frame, func: Func, ends: list[PathState]) -> None:

@@ -134,8 +134,8 @@ class _Scope:
         if isinstance(node, ir.Yield | ir.Await | ir.Walrus) or is_event_node(node):
             return False
         if isinstance(node, ir.Call):
-            if not self.looping and _last_name(node.func) in self._live:
-                return False
+            if _last_name(node.func) in self._live:  # a function of the project, and none that acts
+                return self.looping
             given = (*node.args, *(value for _, value in node.keywords))
             return self._is_harmless(node.func) or not any(_OPTIMIZERS.search(_last_name(arg)) for arg in given)
         return not isinstance(node, ir.Attr | ir.Name) or _last_name(node) not in self._acting
