@@ -93,6 +93,11 @@ def is_test(site: Site) -> bool:
     return parts[-1].startswith("test_") or parts[-1] == "conftest.py" or "tests" in parts[-4:-1]
 
 
+def in_tests(site: Site) -> bool:
+    """A file of a suite of tests: it takes a step or two and asserts on them, nobody uses what it trains."""
+    return "tests" in site.path.replace("\\", "/").split("/")[:-1] and is_test(site)
+
+
 _ASIDE = frozenset(
     (
         "tutorial",

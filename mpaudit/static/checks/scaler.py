@@ -279,9 +279,11 @@ def created_in_loop(seen: Seen) -> Iterator[Draft]:
     trace = seen.trace
     for scaler, steps in _steps_by_scaler(trace).items():
         made = trace.made.get(scaler)
-        if made is None or not made.loops or scaler not in trace.remade:
+        if made is None or scaler not in trace.remade:
             continue
-        loops = max((_common(made.loops, step.loops) for step in steps), key=len) or _fed_in(trace, scaler, made.loops)
+        around = trace.made_in[scaler]
+        loops = max((_common(outer, step.loops) for step in steps for outer in around), key=len)
+        loops = loops or (_fed_in(trace, scaler, made.loops) if made.loops else ())
         if not loops or any(_fresh_run(trace, step.optimizer, loops) for step in steps):
             continue
         name = name_of(trace, scaler, "the scaler")

@@ -33,7 +33,8 @@ def dtype_call(
         ):
             run.cuda = True
         if wanted is not None:
-            return Tensor(dtype="" if wanted == "?" else wanted, site=site)
+            named = {"?": "", "float64": "explicit64"}.get(wanted, wanted)
+            return Tensor(dtype=named, site=site)
         dtype = ""
         if isinstance(source, Tensor) and source.array and source.dtype != SCALAR64:
             dtype = source.dtype

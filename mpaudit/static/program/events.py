@@ -102,6 +102,7 @@ def make_scaler(run: Run, ref: Ref, site: Site, enabled: bool | Key, text: str, 
         enabled = ("truth", ("enabled", ref))  # decided once, when the scaler was made, however it was
     run.enabled[ref] = enabled
     made = run.trace.made.setdefault(ref, Made("scaler", ref, site, _loops(run), text, enabled, run.root))
+    run.trace.made_in.setdefault(ref, set()).add(_loops(run))
     if _says_more(enabled, made.enabled):
         run.trace.made[ref] = replace(made, enabled=enabled)
     if run.lazy:
@@ -409,6 +410,8 @@ def update(run: Run, scaler: Id, site: Site, st: PathState, new_scale: bool) -> 
         if on and not run.lazy:
             mark_arm(run, s)
             _visit(run, site)
+            if any(mentions(key, "Gradient") for key in s.guards):
+                typestate.doubt_record(s.protocol, scaler)  # no gradient, no step: after a backward there is one
             typestate.update(s.protocol, scaler, site, _report(run, s, site), new_scale=new_scale)
         out.append(s)
     return out

@@ -10,7 +10,7 @@ from . import calls, conditions, containers, events, functions, generators, obje
 from .frame import Frame, Run
 from .shapes import Results
 from .state import PathState, truth_of
-from .values import NONE, Const, Ref, Sym, Tensor, Value
+from .values import NONE, Const, Params, Ref, Sym, Tensor, Value
 
 
 def evaluate(run: Run, fr: Frame, expr: ir.Expr, st: PathState) -> Results:
@@ -44,7 +44,12 @@ def _subscript(run: Run, fr: Frame, expr: ir.Sub, st: PathState) -> Results:
 
 
 def _sequence(run: Run, fr: Frame, expr: ir.Seq, st: PathState) -> Results:
-    return [(s, containers.new_sequence(expr.kind, items)) for s, items in evaluate_all(run, fr, expr.items, st)]
+    alone = len(expr.items) == 1 and isinstance(expr.items[0], ir.Name)
+    return [
+        # `parameters = [parameters]` where there may be one tensor only: to go through it is the same either way
+        (s, items[0] if alone and isinstance(items[0], Params) else containers.new_sequence(expr.kind, items))
+        for s, items in evaluate_all(run, fr, expr.items, st)
+    ]
 
 
 def _binary(run: Run, fr: Frame, expr: ir.BinOp, st: PathState) -> Results:

@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from ..facts import ir
-from . import coarse, conditions, containers, events, expressions, flow, functions, generators, objects, scopes, unknown
+from . import (
+    coarse,
+    conditions,
+    containers,
+    events,
+    expressions,
+    flow,
+    functions,
+    generators,
+    objects,
+    scopes,
+    typestate,
+    unknown,
+)
 from .frame import Frame, Run, text_of
 from .nodes import walk_nodes, walk_statements
 from .state import PathState, merge, same
@@ -122,9 +135,11 @@ def _interesting(value: Value) -> bool:
 def _unrolled(run: Run, fr: Frame, stmt: ir.For, st: PathState, elements: tuple[Value, ...]) -> list[PathState]:
     breaks, fr.breaks = fr.breaks, []
     states = [st]
-    for element in elements:
+    for number, element in enumerate(elements):
         continues, fr.continues = fr.continues, []
         for s in states:
+            if number:
+                typestate.next_turn(s.protocol)
             containers.assign(run, fr, stmt.target, element, s)
         states = merge(flow.execute(run, fr, stmt.body, states) + fr.continues, node_of(fr, stmt))
         fr.continues = continues

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from ..facts import ir
@@ -119,7 +120,13 @@ def _ref_attribute(run: Run, fr: Frame, base: Ref, name: str, st: PathState) -> 
         return base
     if base.kind == "optimizer" and name == "param_groups":
         return Params(None, base)
+    if base.kind == "module" and cls is not None and _HANDLE.match(name):
+        return Sym(("attr", ("obj", base), name))
     return Method(base, name)
+
+
+_HANDLE = re.compile(r"(?i)_?([a-z]+_)?(optimizer|optim|opt|scaler)(_[a-z0-9]{1,3})?$")
+"""What a network that trains itself holds beside its layers, and a subclass or a caller sets."""
 
 
 def _property(run: Run, fr: Frame, func: Func, st: PathState, name: str) -> Value:

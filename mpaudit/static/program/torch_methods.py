@@ -163,6 +163,15 @@ def gradient_method(
 _CLIPS = re.compile(r"clip|coef|norm|clamp")
 
 
+_FLOAT64 = re.compile(r"(?i)'(use_|is_)?(float_?64|fp64|f64|double(_precision)?)'")
+
+
+def _note_double(run: Run, expr: ir.Call, site: Site, st: PathState) -> None:
+    """`model.double()`, unless an option asks for it: `if precision == "float64":`, `if args.double:`."""
+    if not any(taken and _FLOAT64.search(repr(key)) for key, taken in st.guards.items()):
+        run.trace.calls[_api("Module.double", site, run, text_of(expr.func))] = None
+
+
 def _is_clip(expr: ir.Call) -> bool:
     """`p.grad.mul_(clip_coef)`: clipping by hand; by a weight or the number of ranks it is none."""
     return any(_CLIPS.search(text_of(arg).lower()) for arg in expr.args)
@@ -201,7 +210,7 @@ def module_method(
             run.half.pop(ident, None)
         if name == "double":
             run.trace.lowered.add(ident)  # not float32 either, and autocast leaves it alone
-            run.trace.calls[_api("Module.double", site, run, text_of(expr.func))] = None
+            _note_double(run, expr, site, st)
         return [(st, receiver)]
     if isinstance(module, Ref):
         found = objects.attribute(run, fr, module, name, st)
@@ -285,7 +294,7 @@ def unknown_method(
         halving.halve(run, ident, site, st)
         return [(st, base)]
     if name == "double" and role == "module":
-        run.trace.calls[_api("Module.double", site, run, text_of(expr.func))] = None
+        _note_double(run, expr, site, st)
         return [(st, base)]
     if name == "train" and role == "module" and not args:
         run.in_train_mode.add(ident)

@@ -185,7 +185,7 @@ class Trace:
     scaled: list[Scaled] = field(default_factory=list)
     made: dict[Hashable, Made] = field(default_factory=dict)
     made_in: dict[Hashable, set[tuple[Hashable, ...]]] = field(default_factory=dict)
-    """Optimizer → the loops in which it is made, of each script that has it made."""
+    """Optimizer or scaler → the loops in which it is made, of each script that has it made."""
     sources: dict[Hashable, str] = field(default_factory=dict)
     """Module → the file of its class."""
     followed: dict[Hashable, bool] = field(default_factory=dict)

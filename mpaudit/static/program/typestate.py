@@ -117,6 +117,8 @@ class OptimizerState:
     backward: Site = field(default=None, compare=False)
     zero: Site = field(default=None, compare=False)
     step: Site = field(default=None, compare=False)
+    crossed: bool = field(default=False, compare=False)
+    """A loop's back edge was passed since the step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,8 +406,9 @@ def step(p: Protocol, s: Id, o: Id, site: Site, report: Report) -> None:
                     report(Violation("MPA205", state.clip, "clip", s, o, site, sure))
     p.scalers[s] = ScalerState(Scale.SET, Recorded.YES)
     p.pairs[s, o] = PairState(Stage.STEPPED, site=site)
+    used = Used.YES if state.fed else Used.TOP
     p.optimizers[o] = replace(
-        state, grad=Grad(Kind.UNSCALED, s), used=Used.YES if state.fed else Used.TOP, clip=None, step=site, zeroed=False
+        state, grad=Grad(Kind.UNSCALED, s), used=used, clip=None, step=site, crossed=False, zeroed=False
     )
 
 
@@ -415,8 +418,11 @@ def raw_step(p: Protocol, o: Id, site: Site, report: Report, *, checked: bool = 
     _doubt_unseen(p)
     state = p.optimizers[o]
     grad, sure = state.grad, state.sure
+    known = not isinstance(o, tuple)  # what a call gives that is not in sight may be another each time
     if state.used is Used.YES:
-        report(Violation("MPA209", site, "raw", grad.scaler, o, state.step, sure))
+        # where the step before was the scaler's, it is one too many whatever the gradients are of
+        level = Sure.PROVEN if known and p.pair(grad.scaler, o).stage is Stage.STEPPED else sure
+        report(Violation("MPA209", site, "raw", grad.scaler, o, state.step, level))
     else:
         match grad.kind:
             case Kind.SCALED | Kind.STALE:
@@ -428,10 +434,11 @@ def raw_step(p: Protocol, o: Id, site: Site, report: Report, *, checked: bool = 
             case Kind.EMPTY if state.zeroed:
                 report(Violation("MPA211", state.zero or site, "raw", None, o, site, sure))
             case Kind.UNSCALED if not checked and p.pair(grad.scaler, o).stage is Stage.UNSCALED:
-                report(Violation("MPA203", site, "unskipped", grad.scaler, o, p.pair(grad.scaler, o).site, sure))
+                level = Sure.PROVEN if known else sure  # unscale_ was called for it, whatever it was fed
+                report(Violation("MPA203", site, "unskipped", grad.scaler, o, p.pair(grad.scaler, o).site, level))
             case _:
                 pass
-    p.optimizers[o] = replace(state, used=Used.YES if state.fed else Used.TOP, clip=None, step=site)
+    p.optimizers[o] = replace(state, used=Used.YES if state.fed else Used.TOP, clip=None, step=site, crossed=False)
 
 
 def update(p: Protocol, s: Id, site: Site, report: Report, *, new_scale: bool = False) -> None:
@@ -466,6 +473,8 @@ def clip(p: Protocol, o: Id, site: Site, report: Report, sure: Sure = Sure.PROVE
     state = p.optimizer(o)
     level = Sure(min(sure.value, state.sure.value))
     if state.used is Used.YES and state.fed:
+        if state.crossed:
+            return  # no backward since: another one's turn in a loop over optimizers
         report(Violation("MPA208", site, "clip", state.grad.scaler, o, state.step, level))
     elif state.grad.kind is Kind.STALE:
         report(Violation("MPA210", state.grad.site or site, "stale", state.grad.scaler, o, site, level))
@@ -486,6 +495,14 @@ def cross_back_edge(p: Protocol) -> None:
     for key, pair in p.pairs.items():
         if pair.stage in (Stage.STEPPED, Stage.UNSCALED) and not pair.crossed:
             p.pairs[key] = replace(pair, crossed=True)
+    next_turn(p)
+
+
+def next_turn(p: Protocol) -> None:
+    """The next element of a loop: what is done to it comes after no step of its own."""
+    for o, state in p.optimizers.items():
+        if state.used is Used.YES and not state.crossed:
+            p.optimizers[o] = replace(state, crossed=True)
 
 
 def leave_iteration(p: Protocol, site: Site) -> None:

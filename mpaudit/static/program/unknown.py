@@ -11,7 +11,7 @@ from . import calls, dtype_flow, events, functions, operators, protocol, torch_a
 from .frame import Frame, Run, text_of
 from .shapes import Args, Keywords, Results
 from .state import PathState
-from .values import Key, Method, Owned, Phi, Ref, Sym, Tensor, Value, from_gradients, join_tensors, options
+from .values import Key, Method, Owned, Params, Phi, Ref, Sym, Tensor, Value, from_gradients, join_tensors, options
 
 MODEL_NAME = re.compile(
     r"(?i)(^|[._])(model|net|generator|discriminator|encoder|decoder|backbone|critic|actor|unet|vae|policy|student"
@@ -166,12 +166,26 @@ def _has_scaler(run: Run, values: Args) -> bool:
     )
 
 
+_CLIP = re.compile(r"^_?(clip_grad|grad_clip)[a-z_]*$")
+
+
+def _is_clip(fr: Frame, expr: ir.Call) -> bool:
+    """`self.clip_grad_norm(parameters)` of an attribute that the class sets: whatever a configuration makes it."""
+    if not (isinstance(expr.func, ir.Attr) and _CLIP.match(expr.func.name) and isinstance(expr.func.base, ir.Name)):
+        return False
+    cls = fr.info.cls if fr.info is not None else None
+    return expr.func.base.id == "self" and cls is not None and expr.func.name in cls.attribute_assigns
+
+
 def opaque(run: Run, fr: Frame, expr: ir.Call, callee: Value, args: Args, keywords: Keywords, st: PathState) -> Results:
     """A call that cannot be followed."""
     site = fr.site(expr.span)
     everything = (*args, *(v for _, v in keywords))
     name = text_of(expr.func)
     last = name.rsplit(".", 1)[-1]
+    if _is_clip(fr, expr) and any(isinstance(v, Params) for v in everything) and not _has_scaler(run, everything):
+        events.clip(run, next(v for v in everything if isinstance(v, Params)), site, st)
+        return [(st, functions.fresh(site, st))]
     if not torch_api.is_harmless(last) or (torch_api.is_step(last) and _has_scaler(run, everything)):
         events.havoc(run, everything, st)
     tensors = calls.tensors_deep(everything, st)

@@ -1,0 +1,316 @@
+"""Shapes of AMP code that were judged wrongly or missed when they were met first; see test_flow.py for the form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mpaudit import rulebook
+from mpaudit.settings import Settings
+from mpaudit.static.run import lint
+from tests.static.program.test_flow import HEAD, reported, variant
+
+SHAPES: dict[str, dict[str, str]] = {
+    "a dict of optimizers, each clipped and stepped in its turn": {
+        "train.py": """
+class Optimizers:
+    def __init__(self, groups):
+        self.optimizers = {name: torch.optim.Adam(group) for name, group in groups.items()}
+        self.groups = groups
+
+    def step_all(self, scaler):
+        for name, optimizer in self.optimizers.items():
+            scaler.unscale_(optimizer)  # right
+            nn.utils.clip_grad_norm_(self.groups[name], 1.0)  # wrong MPA205
+            nn.utils.clip_grad_norm_(self.groups[name], 1.0)  # right
+            scaler.step(optimizer)
+
+    def zero_all(self):
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad()
+
+
+def main(loader):
+    first, second = nn.Linear(8, 8), nn.Linear(8, 1)
+    optimizers = Optimizers({"first": list(first.parameters()), "second": list(second.parameters())})
+    scaler = GradScaler("cuda")
+    for x in loader:
+        optimizers.zero_all()
+        with autocast("cuda"):
+            loss = second(first(x)).mean()
+        scaler.scale(loss).backward()
+        optimizers.step_all(scaler)
+        scaler.update()
+"""
+    },
+    "a clip after the step in the same turn": {
+        "train.py": """
+def main(model, loader):
+    optimizer = torch.optim.Adam(model.parameters())
+    scaler = GradScaler("cuda")
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast("cuda"):
+            loss = model(x).mean()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # right
+        scaler.step(optimizer)
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # wrong MPA208
+        scaler.update()
+"""
+    },
+    "a step only where there is a gradient": {
+        "train.py": """
+def main(model, loader):
+    optimizer = torch.optim.Adam(model.parameters())
+    scaler = GradScaler("cuda")
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast("cuda"):
+            loss = model(x).mean()
+        scaler.scale(loss).backward()
+        if any(any(p.grad is not None for p in group["params"]) for group in optimizer.param_groups):
+            scaler.step(optimizer)  # right
+            scaler.step(optimizer)  # wrong MPA204
+        scaler.update()  # right
+"""
+    },
+    "a step beside that of the scaler, for two networks of which one is fed by a guess": {
+        "train.py": """
+def main(make, make_critic, batches, switch):
+    generator, critic = make(), make_critic()
+    first = torch.optim.Adam(generator.parameters())
+    second = torch.optim.Adam(critic.parameters())
+    scaler = GradScaler("cuda")
+    for x in batches:
+        with autocast("cuda"):
+            loss = critic(x).mean()
+        second.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(second)
+        scores = []
+        with autocast("cuda"):
+            for part in x:
+                scores.append(critic(generator(part)))
+            loss = switch(scores).mean()
+        first.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(first)
+        first.step()  # wrong MPA209
+        scaler.update()
+"""
+    },
+    "a raw step after unscale_, for two networks of which one is fed by a guess": {
+        "train.py": """
+def main(make, make_critic, batches, switch):
+    generator, critic = make(), make_critic()
+    first = torch.optim.Adam(generator.parameters())
+    second = torch.optim.Adam(critic.parameters())
+    scaler = GradScaler("cuda")
+    for x in batches:
+        with autocast("cuda"):
+            loss = critic(x).mean()
+        second.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(second)
+        scores = []
+        with autocast("cuda"):
+            for part in x:
+                scores.append(critic(generator(part)))
+            loss = switch(scores).mean()
+        first.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.unscale_(first)
+        first.step()  # wrong MPA203
+        scaler.step(first)  # right
+        scaler.update()
+"""
+    },
+    "a clip by hand that takes one tensor too": {
+        "clips.py": """
+def clip_grad_value_(parameters, top, norm_type=2):
+    if isinstance(parameters, torch.Tensor):
+        parameters = [parameters]
+    parameters = list(filter(lambda p: p.grad is not None, parameters))
+    if top is not None:
+        top = float(top)
+    total = 0
+    for p in parameters:
+        total += p.grad.data.norm(norm_type).item() ** norm_type
+        if top is not None:
+            p.grad.data.clamp_(min=-top, max=top)  # wrong MPA205
+            p.grad.data.clamp_(min=-top, max=top)  # right
+    return total ** (1.0 / norm_type)
+""",
+        "train.py": """
+from clips import clip_grad_value_
+
+
+def main(model, loader):
+    optimizer = torch.optim.Adam(model.parameters())
+    scaler = GradScaler("cuda")
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast("cuda"):
+            loss = model(x).mean()
+        scaler.scale(loss).backward()
+        clip_grad_value_(model.parameters(), 5.0)  # wrong
+        clip_grad_value_(model.parameters(), None)  # right
+        scaler.step(optimizer)
+        scaler.update()
+""",
+    },
+    "a clip that the configuration names": {
+        "train.py": """
+class Solver:
+    def __init__(self, config, model, loader):
+        self.model, self.loader = model, loader
+        self.clip_grad_norm = config.make("clip_grad_norm")
+        self.optimizer = torch.optim.Adam(self.model.parameters())
+        self.scaler = GradScaler("cuda")
+
+    def fit(self):
+        for x in self.loader:
+            self.optimizer.zero_grad()
+            with autocast("cuda"):
+                loss = self.model(x).mean()
+            self.scaler.scale(loss).backward()
+            self.scaler.unscale_(self.optimizer)  # right
+            if self.clip_grad_norm is not None:
+                self.clip_grad_norm(self.model.parameters())  # wrong MPA205
+                self.clip_grad_norm(self.model.parameters())  # right
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+
+
+def main(config, loader):
+    Solver(config, nn.Linear(2, 2), loader).fit()
+"""
+    },
+    "a scaler for each epoch, in a method that was followed by itself before": {
+        "train.py": """
+class Trainer:
+    def __init__(self, model, loader, epochs):
+        self.model, self.loader, self.epochs = model, loader, epochs
+        self.optimizer = torch.optim.Adam(model.parameters())
+        self.scaler = GradScaler("cuda")
+
+    def _epoch(self):
+        scaler = GradScaler("cuda")  # wrong MPA213
+        scaler = self.scaler  # right
+        for x in self.loader:
+            self.optimizer.zero_grad()
+            with autocast("cuda"):
+                loss = self.model(x).mean()
+            scaler.scale(loss).backward()
+            scaler.step(self.optimizer)
+            scaler.update()
+
+    def fit(self):
+        for _ in range(self.epochs):
+            self._epoch()
+
+
+
+def main(kinds, model, loader):
+    trainer = kinds[model.kind](model, loader, 9)
+    trainer.optimizer.zero_grad()
+    trainer.fit()
+""",
+    },
+    "a network that trains itself with an optimizer that a subclass sets": {
+        "train.py": """
+class Base(nn.Module):
+    def fit(self, loader, epochs, every, amp):
+        scaler = GradScaler("cuda", enabled=amp)
+        done = 0
+        self.optimizer.zero_grad()
+        for _ in range(epochs):
+            for batch in loader:
+                with autocast("cuda", enabled=amp):
+                    loss = self.criterion(batch, self.forward(batch)) / every
+                scaler.scale(loss).backward()
+                done += 1
+                if done < every:
+                    continue
+                scaler.unscale_(self.optimizer)  # right
+                nn.utils.clip_grad_norm_(self.parameters(), 1.0)  # wrong MPA205
+                nn.utils.clip_grad_norm_(self.parameters(), 1.0)  # right
+                scaler.step(self.optimizer)
+                scaler.update()
+                self.optimizer.zero_grad()
+                done = 0
+"""
+    },
+    "a model of float64": {
+        "train.py": """
+def main(model, loader, precision):
+    model = model.cuda()
+    model.double()  # wrong MPA301
+    if precision == "float64":  # right
+        model.double()  # right
+    optimizer = torch.optim.Adam(model.parameters())
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast("cuda", dtype=torch.bfloat16):
+            loss = model(x).mean()
+        loss.backward()
+        optimizer.step()
+"""
+    },
+    "a batch that is float64 by NumPy, or by name": {
+        "train.py": """
+import numpy as np
+
+
+def main(loader):
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.Adam(model.parameters())
+    for rows in loader:
+        x = torch.tensor(np.zeros((4, 2)))  # wrong MPA303
+        x = torch.tensor(rows, dtype=torch.float64)  # right
+        optimizer.zero_grad()
+        loss = model(x).mean()
+        loss.backward()
+        optimizer.step()
+"""
+    },
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_wrong_program_is_reported_where_it_is_wrong(tmp_path: Path, shape: str) -> None:
+    sources, marks = variant(SHAPES[shape], "wrong")
+    assert reported(tmp_path, sources) == marks
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_right_program_is_silent(tmp_path: Path, shape: str) -> None:
+    sources, _ = variant(SHAPES[shape], "right")
+    assert reported(tmp_path, sources) == []
+
+
+RAW = """
+
+def test_sizes(loader):
+    model = nn.Linear(2, 2).cuda()
+    optimizer = torch.optim.Adam(model.parameters())
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast("cuda"):
+            loss = model(x).mean()
+            loss.backward()
+        optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(("path", "codes"), [("tests/test_sizes.py", []), ("train.py", ["MPA103", "MPA201"])])
+def test_a_suite_of_tests_trains_nothing(tmp_path: Path, path: str, codes: list[str]) -> None:
+    """What is silently bad for a training is hidden there by default, and shown when asked for."""
+    (tmp_path / ".git").mkdir()
+    (tmp_path / path).parent.mkdir(exist_ok=True)
+    (tmp_path / path).write_text(HEAD + RAW, encoding="utf-8")
+    settings = Settings(root=str(tmp_path), codes=tuple(rulebook.headers()))
+    assert [f.code for f in lint(["."], settings, cwd=tmp_path, jobs=1, use_cache=False).findings] == codes
