@@ -102,11 +102,11 @@ def make_scaler(run: Run, ref: Ref, site: Site, enabled: bool | Key, text: str, 
         enabled = ("truth", ("enabled", ref))  # decided once, when the scaler was made, however it was
     run.enabled[ref] = enabled
     made = run.trace.made.setdefault(ref, Made("scaler", ref, site, _loops(run), text, enabled, run.root))
-    run.trace.made_in.setdefault(ref, set()).add(_loops(run))
     if _says_more(enabled, made.enabled):
         run.trace.made[ref] = replace(made, enabled=enabled)
     if run.lazy:
         return
+    run.trace.made_in.setdefault(ref, set()).add(_loops(run))
     if ref in st.protocol.scalers and not run.again:
         run.trace.remade.add(ref)
     typestate.new_scaler(st.protocol, ref)
