@@ -198,7 +198,8 @@ def _unit(
         if kind not in _TELLING:
             pass
         elif isinstance(node, ast.Call):
-            _add_names(calls, (node.func, *node.args, *[keyword.value for keyword in node.keywords]))
+            if not (isinstance(node.func, ast.Name) and node.func.id in _ASKING):
+                _add_names(calls, (node.func, *node.args, *[keyword.value for keyword in node.keywords]))
             looks_up = looks_up or isinstance(node.func, (ast.Subscript, ast.Call))
             widths += widths_of_call(node, factors)
             small_data = small_data or is_small_data(node)
@@ -256,6 +257,8 @@ def _unit(
 
 _LAYERS_BY_NAME = frozenset(("LSTM", "GRU", "RNN"))
 """Classes that are kept and called by another name: `self.cell = nn.LSTM`."""
+_ASKING = frozenset(("isinstance", "issubclass"))
+"""What is handed to these is neither called nor kept: `isinstance(layer, nn.Conv2d)` in the start of the weights."""
 _TELLING = frozenset(
     (
         ast.Call, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.For, ast.While,

@@ -168,7 +168,7 @@ OWNERS = frozenset(
 """Packages whose engines drive the backward, the scaler and the step themselves."""
 is_owner_class = _names(r"^(transformers\.(\w+\.)*\w*Trainer|torchrl\..*Trainer)$")
 
-is_module = _names(r"^torch\.nn\.(?!utils|functional|init|parameter)(\w+\.)*[A-Z]\w*$")
+is_module = _names(r"^torch\.nn\.(?!utils|functional|init|parameter|Parameter$)(\w+\.)*[A-Z]\w*$")
 is_of_models = _names(
     r"^(transformers|diffusers|timm|torchvision\.models|torch\.hub|segmentation_models_pytorch|open_clip|clip"
     r"|monai\.networks|efficientnet_pytorch|sentence_transformers)\b"

@@ -392,13 +392,14 @@ def _statements(module: ModuleInfo) -> Iterator[ir.Stmt]:
 
 
 def _is_tf32(stmt: ir.Stmt) -> bool:
+    """A precision that is set and not named here is one that the user chooses: float32 is the choice then."""
     if isinstance(stmt, ir.Assign):
         flags = [t for t in stmt.targets if isinstance(t, ir.Attr) and t.name in ("allow_tf32", "fp32_precision")]
         return bool(flags) and isinstance(stmt.value, ir.Const) and stmt.value.value in (True, "tf32")
     if isinstance(stmt, ir.ExprStmt) and isinstance(stmt.value, ir.Call) and isinstance(stmt.value.func, ir.Attr):
         first = stmt.value.args[0] if stmt.value.args else None
         precise = stmt.value.func.name == "set_float32_matmul_precision"
-        return precise and isinstance(first, ir.Const) and first.value in ("high", "medium")
+        return precise and (not isinstance(first, ir.Const) or first.value in ("high", "medium"))
     return False
 
 

@@ -1,0 +1,109 @@
+"""What must be known of a network and its data before MPA101 is sure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.static.program.test_gains import NET, TRAIN, confidences
+
+CHOSEN = """
+import argparse
+import torch
+import torch.nn.functional as F
+from net import Net
+
+def main(loader):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("dataset", {arguments})
+    args = parser.parse_args()
+    net = Net().cuda()
+    optimizer = torch.optim.Adam(net.parameters())
+    for x, y in loader:
+        loss = F.cross_entropy(net(x.cuda()), y.cuda())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("choices=['mnist', 'cifar10']", []),
+        ("type=click.Choice(['mnist', 'svhn'])", []),
+        ("choices=['mnist', 'imagenet']", ["likely"]),
+        ("choices=['mnist', 'cifar10'], default='cifar10'", ["likely"]),
+        ("choices=sorted(DATA)", ["likely"]),
+    ],
+)
+def test_data_of_which_nothing_larger_can_be_chosen(arguments: str, expected: list[str], tmp_path: Path) -> None:
+    assert confidences(tmp_path, {"train.py": CHOSEN.format(arguments=arguments), "net.py": NET}) == expected
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("torch.set_float32_matmul_precision('high' if args.fast else 'highest')", []),
+        ("torch.set_float32_matmul_precision(args.precision)", []),
+        ("torch.set_float32_matmul_precision('highest')", ["likely"]),
+    ],
+)
+def test_a_precision_that_the_user_chooses(statement: str, expected: list[str], tmp_path: Path) -> None:
+    script = TRAIN.format(option="--rate", default="1").replace(
+        "args = parser.parse_args()", f"args = parser.parse_args()\n    {statement}"
+    )
+    assert confidences(tmp_path, {"train.py": script, "net.py": NET}) == expected
+
+
+FITTED = """
+import torch
+
+class Shapes:
+    def __init__(self, model, device="cuda"):
+        self.model = model.to(device)
+        self.device = device
+
+    def refine(self, corners, code):
+        points = torch.nn.Parameter(torch.FloatTensor(corners).to(self.device).clone())
+        optimizer = torch.optim.RMSprop([points], lr=1e-4)
+        for _ in range(100):
+            optimizer.zero_grad()
+            loss = self.model.decode(points, code).pow(2).mean()
+            loss.backward()
+            optimizer.step()
+        return points
+"""
+
+
+@pytest.mark.parametrize("parameters", ["[points]", "self.model.parameters()"])
+def test_a_parameter_that_is_made_by_hand_is_no_network(parameters: str, tmp_path: Path) -> None:
+    expected = [] if parameters == "[points]" else ["likely"]
+    assert confidences(tmp_path, {"shapes.py": FITTED.replace("[points]", parameters)}) == expected
+
+
+DENSE = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, width=512):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(3, width), nn.ReLU())
+        self.out = nn.Linear(width, 10)
+        self.apply(start)
+
+    def forward(self, x):
+        return self.out(self.body(x))
+
+def start(layer):
+    if isinstance(layer, (nn.Linear, nn.Conv2d)):
+        nn.init.normal_(layer.weight)
+    elif isinstance(layer, nn.Conv1d):
+        nn.init.zeros_(layer.weight)
+"""
+
+
+def test_a_layer_that_is_only_asked_for_is_none_of_the_network(tmp_path: Path) -> None:
+    script = TRAIN.format(option="--rate", default="1")
+    assert confidences(tmp_path, {"train.py": script, "net.py": DENSE}) == ["possible"]
