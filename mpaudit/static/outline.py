@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 
 from mpaudit.static.facts.ir import Outline, SyntaxProblem, Unit
 from mpaudit.static.facts.widths import (
+    GROWN,
     Width,
     data_of_table,
     factors_of,
@@ -187,6 +188,8 @@ def _unit(
     factors: dict[str, int] = {}
     looks_up, steps, small_data, on_cpu, small_net = False, False, False, False, False
     tables: list[bool] = []
+    taken: set[str] = set()
+    given: set[str] = set()
     while pending:
         node = pending.pop()
         kind: type = type(node)
@@ -214,12 +217,16 @@ def _unit(
                 hot_defines.add(node.name)
             if not isinstance(node, ast.ClassDef):
                 widths += widths_of_defaults(node.args)
+                given.update(arg.arg for arg in node.args.args if arg.arg in _PARTS)
                 factors.update(factors_of(node.args))
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
             widths += widths_of_assignment(node, factors)
             small_data = small_data or names_small_data(node)
         elif isinstance(node, (ast.For, ast.While)):
             steps = steps or steps_through_time(node)
+            if isinstance(node, ast.For):
+                targets = node.target.elts if isinstance(node.target, ast.Tuple) else (node.target,)
+                taken.update(part.id for part in targets if isinstance(part, ast.Name) and part.id in _PARTS)
         elif isinstance(node, ast.Dict):
             tables += data_of_table(node)
         elif isinstance(node, ast.AugAssign):
@@ -235,6 +242,7 @@ def _unit(
                 pending.append(child)
     if "linalg" in calls and not any(map(_solves_when_run, unit.statements)):
         calls.discard("linalg")
+    calls -= taken - given
     return Unit(
         unit.kind,
         unit.name,
@@ -252,11 +260,14 @@ def _unit(
         max((width.number for width in widths if width.of_channels), default=0),
         on_cpu,
         small_net,
+        max((width.number for width in widths if width.number != GROWN), default=0),
     )
 
 
 _LAYERS_BY_NAME = frozenset(("LSTM", "GRU", "RNN"))
 """Classes that are kept and called by another name: `self.cell = nn.LSTM`."""
+_PARTS = frozenset(("block", "layer"))
+"""What a maker of networks is handed to make more of, and what a network goes through: `for layer in self.layers`."""
 _ASKING = frozenset(("isinstance", "issubclass"))
 """What is handed to these is neither called nor kept: `isinstance(layer, nn.Conv2d)` in the start of the weights."""
 _TELLING = frozenset(

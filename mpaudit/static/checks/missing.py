@@ -55,12 +55,15 @@ def missing_autocast(seen: Seen) -> Iterator[Draft]:
             )  # fmt: skip
             continue
         apart = any(loss.basis.root == root for loss in seen.trace.losses for root in _roots(loop, seen.trace))
+        warps, solves = seen.networks.wants_digits(frozenset((loop.use.site.path, loop.backward.path)))
         yield Draft(
             "MPA101", loop.use.site,
             f"{name} is trained on CUDA in float32 without autocast, which usually makes its steps 1.5 to 3 times "
             "slower than 16 bits on tensor cores would be, and its activations twice as large",
             "run the forward and the loss under torch.autocast(\"cuda\", dtype=torch.bfloat16)"
-            + ("; autocast forbids binary_cross_entropy: give it logits (binary_cross_entropy_with_logits)" * apart),
+            + ("; autocast forbids binary_cross_entropy: give it logits (binary_cross_entropy_with_logits)" * apart)
+            + ("; multiply pixel coordinates in float32: bfloat16 holds whole numbers up to 256 only" * warps)
+            + ("; cast to float32 what is inverted or decomposed, which has no 16-bit kernels" * solves),
             confidence, related,
         )  # fmt: skip
 

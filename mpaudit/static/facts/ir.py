@@ -357,6 +357,8 @@ class Unit(msgspec.Struct, frozen=True, array_like=True, gc=False):
     small_net: bool = False
     """An option of the command line chooses a narrow network for images of 32 by 32 pixels unless it is told
     otherwise."""
+    stated: int = 0
+    """As `width`, without what is only said to grow."""
 
 
 class Outline(msgspec.Struct, frozen=True, array_like=True, gc=False):

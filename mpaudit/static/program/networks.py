@@ -55,6 +55,10 @@ class Network(Struct, frozen=True, gc=False):
     """Convolutions in two or three dimensions are among its layers, or a network that a library makes."""
     needs_float32: bool = False
     """What it solves or inverts needs more digits than 16 bits hold."""
+    stated: int = 0
+    """As `width`, without what is only said to grow."""
+    unseen: bool = False
+    """No layer of it is in sight, nor one that it may be made of, in a project of several files."""
     nowhere: bool = False
     """Nothing of it, nor any layer, is in sight, in a project of several files."""
 
@@ -64,9 +68,11 @@ class Network(Struct, frozen=True, gc=False):
         width = self._width
         if self.needs_float32 or self.nature is Nature.SPARSE:
             return True
+        if self.unseen:
+            return width < _ENOUGH_UNSEEN
         if self.steps and not (self.sees_images and width >= _ENOUGH_BESIDE):
             return True
-        if self.nature >= Nature.ATTENTION and width <= _COLOURS:
+        if self.nature > Nature.ATTENTION and width <= _COLOURS:
             return False
         if self.nature is Nature.CONVOLUTION and self.recurs:
             doubled = self.width == GROWN and self.channels > _FEW  # both directions of a narrow LSTM
@@ -75,6 +81,8 @@ class Network(Struct, frozen=True, gc=False):
             return width < _ENOUGH_OF_SEQUENCES
         if self.nature is Nature.ATTENTION and self.recurs:
             return width < _ENOUGH[Nature.RECURRENT]
+        if self.nature is Nature.ATTENTION:
+            return self.stated < _ENOUGH[Nature.ATTENTION]
         return width < _ENOUGH[self.nature]
 
     @property
@@ -97,6 +105,8 @@ _ENOUGH = {
 _ENOUGH_BESIDE = 256
 """The same for convolutions in front of recurrent layers, which may take the time, and, over images, in front of a
 decoder that goes step by step."""
+_ENOUGH_UNSEEN = 512
+"""The same of a network that is not in sight, where its files speak of a width."""
 _ENOUGH_OF_SEQUENCES = 256
 """The same for convolutions over sequences alone, which are short."""
 _NARROW = 128
@@ -136,6 +146,7 @@ _SOLVED = re.compile(
 )
 """Equilibria that are solved to a tolerance, densities by a change of variables, and inverses of matrices, which there
 are none of in 16 bits."""
+_WARPS = re.compile(r"(?i)(^|_)(back|inverse_?|flow_?|homography_?)?warp(er|ing)?\d?(_|$)")
 _RECURRENT = frozenset(("LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"))
 _CELL = re.compile(r"(LSTM|GRU|RNN)Cell$")
 _DENSE = frozenset(("Linear", "LazyLinear", "Bilinear", "linear", "bilinear", "matmul", "mm", "bmm", "einsum", "addmm"))
@@ -146,7 +157,7 @@ _PLAIN = re.compile(
     r"|Meter|List|Dict|Config|Scaler|Encoding|Timer|Adam|AdamW?|SGD|RMSprop|Adagrad|Adadelta|LBFGS|LR)|Adam\w*"
     r"|Module|Sequential|Parameter|Identity|Flatten|Unflatten|Variable|Normal|Bernoulli|Categorical|Uniform"
     r"|MultivariateNormal|Function|Counter|Path|Namespace|ArgumentParser|Any|ABC|Generic|Optional|NamedTuple"
-    r"|[A-Z_0-9]+)$"
+    r"|[A-Z_0-9]+|[A-Z]_[a-z0-9_]+)$"
 )
 """Names in capitals that hide no layer with a matrix product."""
 _LOOKED_UP = frozenset(("eval", "import_module", "globals", "locals", "instantiate", "__import__"))
@@ -191,6 +202,7 @@ class Networks:
             is_blind |= closure.is_blind
             steps |= closure.steps
             width = max(width, closure.width)
+        names -= {name[1:] for name in names if name[:1] == _RESOLVED}
         own = nature_of(names)
         nature = own
         recurs, sees_images = _recurs(names), _sees_images(names)
@@ -217,6 +229,8 @@ class Networks:
             recurs,
             sees_images,
             needs_digits(names) or (own is Nature.UNKNOWN and around.needs_float32),
+            around.stated,
+            own is Nature.UNKNOWN and nature is Nature.UNKNOWN and not self._alone and bool(files),
             around.nowhere and not names and not self._alone and bool(files),
         )
 
@@ -237,6 +251,13 @@ class Networks:
             and (found := self._project.find(module, source)) is not None and found.path == site.path
         )  # fmt: skip
 
+    def wants_digits(self, files: frozenset[str]) -> tuple[bool, bool]:
+        """Whether something that `files` import warps images, by what it calls, and so computes with coordinates of
+        pixels; and whether something inverts or decomposes matrices."""
+        units = (unit for module in self._imported(files) for unit in module.outline.units)
+        calls = frozenset(name for unit in units for name in unit.calls)
+        return any(map(_WARPS.search, calls)), SOLVES in calls
+
     def _of_files(self, files: frozenset[str]) -> Network:
         known = self._files.get(files)
         if known is None:
@@ -256,6 +277,7 @@ class Networks:
                 channels=max((unit.channels for unit in units), default=0),
                 recurs=_recurs(names),
                 sees_images=_sees_images(names),
+                stated=max((unit.stated for unit in units), default=0),
                 needs_float32=needs_digits(names - {SOLVES}),  # some file may well, and not for the network
                 nowhere=nowhere,
             )

@@ -143,7 +143,7 @@ def main(args, loader):
 
 def test_what_a_factory_of_a_table_makes_is_not_run_there(tmp_path: Path) -> None:
     files = {"factory.py": FACTORY, "bodies.py": BODIES, "train.py": FROM_FACTORY}
-    assert found(tmp_path, files) == [(10, "likely")]
+    assert found(tmp_path, files) == [(10, "possible")]  # the bodies are too far below to be looked at
 
 
 TRIAL = """

@@ -180,8 +180,12 @@ def test_what_is_not_known_is_not_light() -> None:
         (Network(Nature.CONVOLUTION, 512, channels=512, needs_float32=True), True),
         (Network(Nature.SPARSE, 4096), True),
         (Network(Nature.ATTENTION, 50), True),
-        (Network(Nature.ATTENTION, 256), False),
-        (Network(Nature.ATTENTION, 256, recurs=True), True),
+        (Network(Nature.ATTENTION, 256, stated=256), False),
+        (Network(Nature.ATTENTION, GROWN, stated=32), True),
+        (Network(Nature.ATTENTION, 0), True),
+        (Network(Nature.ATTENTION, 256, recurs=True, stated=256), True),
+        (Network(Nature.UNKNOWN, 300, unseen=True), True),
+        (Network(Nature.UNKNOWN, 1150, unseen=True), False),
     ],
 )
 def test_light_by_what_decides_the_time(network: Network, is_light: bool) -> None:
