@@ -204,6 +204,8 @@ def _unit(
             if not (isinstance(node.func, ast.Name) and node.func.id in _ASKING):
                 _add_names(calls, (node.func, *node.args, *[keyword.value for keyword in node.keywords]))
             looks_up = looks_up or isinstance(node.func, (ast.Subscript, ast.Call))
+            if isinstance(node.func, ast.Attribute) and node.func.attr in _PARTS:
+                taken.add(node.func.attr)
             widths += widths_of_call(node, factors)
             small_data = small_data or is_small_data(node)
             on_cpu = on_cpu or is_on_cpu(node)
@@ -217,7 +219,7 @@ def _unit(
                 hot_defines.add(node.name)
             if not isinstance(node, ast.ClassDef):
                 widths += widths_of_defaults(node.args)
-                given.update(arg.arg for arg in node.args.args if arg.arg in _PARTS)
+                given.update(a.arg for a in (*node.args.args, *node.args.kwonlyargs) if a.arg in _HANDED)
                 factors.update(factors_of(node.args))
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
             widths += widths_of_assignment(node, factors)
@@ -243,6 +245,7 @@ def _unit(
     if "linalg" in calls and not any(map(_solves_when_run, unit.statements)):
         calls.discard("linalg")
     calls -= taken - given
+    looks_up = looks_up or (unit.kind == "class" and not _NETWORKS.isdisjoint(given & calls))
     return Unit(
         unit.kind,
         unit.name,
@@ -267,7 +270,14 @@ def _unit(
 _LAYERS_BY_NAME = frozenset(("LSTM", "GRU", "RNN"))
 """Classes that are kept and called by another name: `self.cell = nn.LSTM`."""
 _PARTS = frozenset(("block", "layer"))
-"""What a maker of networks is handed to make more of, and what a network goes through: `for layer in self.layers`."""
+"""What a maker of networks is handed to make more of, and what a network goes through: `for layer in self.layers`,
+`self.layer(x)`."""
+_NETWORKS = frozenset(
+    ("backbone", "base", "base_model", "body", "decoder", "encoder", "extractor", "feature_extractor", "model", "net",
+     "network", "trunk")
+)  # fmt: skip
+"""What a network may be handed to stand on, of any kind."""
+_HANDED = _PARTS | _NETWORKS
 _ASKING = frozenset(("isinstance", "issubclass"))
 """What is handed to these is neither called nor kept: `isinstance(layer, nn.Conv2d)` in the start of the weights."""
 _TELLING = frozenset(

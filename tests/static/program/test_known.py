@@ -107,3 +107,78 @@ def start(layer):
 def test_a_layer_that_is_only_asked_for_is_none_of_the_network(tmp_path: Path) -> None:
     script = TRAIN.format(option="--rate", default="1")
     assert confidences(tmp_path, {"train.py": script, "net.py": DENSE}) == ["possible"]
+
+
+STANDS_ON = """
+from torch import nn
+
+class Head(nn.Module):
+    def __init__(self, {parameter}, classes=10):
+        super().__init__()
+        self.{parameter} = {parameter}
+        self.out = nn.Linear(100, classes)
+
+    def forward(self, x):
+        return self.out(self.{parameter}(x))
+"""
+ON = """
+import torch
+import torch.nn.functional as F
+import torchvision.models as models
+from net import Head
+
+def main(args, loader):
+    net = Head(models.__dict__[args.arch]()).cuda()
+    optimizer = torch.optim.Adam(net.parameters())
+    for x, y in loader:
+        loss = F.cross_entropy(net(x.cuda()), y.cuda())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(("parameter", "expected"), [("backbone", "likely"), ("activation", "possible")])
+def test_a_head_on_what_it_is_handed(parameter: str, expected: str, tmp_path: Path) -> None:
+    files = {"train.py": ON, "net.py": STANDS_ON.format(parameter=parameter)}
+    assert confidences(tmp_path, files) == [expected]
+
+
+BESIDE = """
+from torch import nn
+
+class Wide(nn.Module):
+    def __init__(self):
+        self.a = nn.Conv2d(3, 512, 3)
+"""
+THROUGH = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, widths=(64, 64)):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(width, width) for width in widths])
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+"""
+
+
+@pytest.mark.parametrize("through", [THROUGH, THROUGH.replace("layer(x)", "self.layer(layer(x))")])
+def test_a_layer_that_the_input_goes_through_hides_nothing(through: str, tmp_path: Path) -> None:
+    script = TRAIN.format(option="--rate", default="1").replace(
+        "from net import Net", "from net import Net\nimport wide"
+    )
+    files = {"train.py": script, "net.py": through, "wide.py": BESIDE}
+    assert confidences(tmp_path, files) == ["possible"]
+
+
+def test_a_block_of_the_project_hides_nothing(tmp_path: Path) -> None:
+    dense = THROUGH.replace("[nn.Linear(width, width) for width in widths]", "[Cross(width) for width in widths]")
+    dense += "\nclass Cross(nn.Module):\n    def __init__(self, width):\n        self.a = nn.Linear(width, width)\n"
+    script = TRAIN.format(option="--rate", default="1").replace(
+        "from net import Net", "from net import Net\nimport wide"
+    )
+    assert confidences(tmp_path, {"train.py": script, "net.py": dense, "wide.py": BESIDE}) == ["possible"]
