@@ -218,6 +218,8 @@ class Networks:
             recurs |= around.recurs
             sees_images |= around.sees_images
             nature = around.nature if nature is Nature.UNKNOWN else max(nature, around.nature)
+        if nature is Nature.ATTENTION and is_open:
+            nature = Nature.LIBRARY if around.nature is Nature.LIBRARY else nature  # a head on one that it is handed
         if is_blind and nature in _MERE:
             nature = Nature.UNKNOWN
         return Network(

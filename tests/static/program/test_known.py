@@ -144,6 +144,15 @@ def test_a_head_on_what_it_is_handed(parameter: str, expected: str, tmp_path: Pa
     assert confidences(tmp_path, files) == [expected]
 
 
+def test_a_head_on_a_language_model_that_it_is_handed(tmp_path: Path) -> None:
+    head = STANDS_ON.replace("nn.Linear(100, classes)", "BertHead(classes)").format(parameter="encoder")
+    script = ON.replace("import torchvision.models as models", "from transformers import AutoModel").replace(
+        "models.__dict__[args.arch]()", "AutoModel.from_pretrained(args.name)"
+    )
+    files = {"train.py": script, "net.py": head + "\nclass BertHead(nn.Linear):\n    pass\n"}
+    assert confidences(tmp_path, files) == ["likely"]
+
+
 BESIDE = """
 from torch import nn
 
