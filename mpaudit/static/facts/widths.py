@@ -26,8 +26,6 @@ _MOST_CHANNELS = 1 << 13
 GROWN = 511
 """Stands for `width * 2`, which is more than any number in sight."""
 _SMALL_DATA = re.compile(r"(?i)^(fashion|k|e|q)?[-_]?mnist$")
-_SMALL_IMAGES = re.compile(r"(?i)^((fashion|k|e|q)?[-_]?mnist|cifar[-_]?100?|svhn|usps)$")
-_OPTIONS = frozenset(("add_argument", "argument", "option"))
 _CPU = re.compile(r"(?i)^cpu$")
 _SMALL_NET = re.compile(
     r"(?i)^(preact_?|pre_?)?resnet_?-?(8|14|20|32|44|56|110)(x4|s)?(_?cifar\d*)?$|^(wrn|wide_?resnet)[-_]?(16|28|40)[-_][1-4]$"
@@ -136,34 +134,8 @@ _NET_OPTION = re.compile(r"(?i)^-*(\w+[-_])?(model|arch|architecture|net|network
 
 
 def is_small_data(node: ast.Call) -> bool:
-    """Of `add_argument("--dataset", default="mnist")`, of `add_argument("dataset", choices=["mnist", "svhn"])`."""
-    return _chooses(node, _DATA_OPTION, _SMALL_DATA) or _offers_small_data(node)
-
-
-def _offers_small_data(node: ast.Call) -> bool:
-    """Whether nothing larger than images of 32 by 32 pixels can be chosen, MNIST among it, and none is by default."""
-    name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
-    if name not in _OPTIONS or not any(
-        isinstance(a, ast.Constant) and _DATA_OPTION.search(str(a.value)) for a in node.args
-    ):
-        return False
-    offered = [value for keyword in node.keywords for value in _offered(keyword)]
-    return (
-        all(keyword.arg != "default" for keyword in node.keywords)
-        and any(map(_SMALL_DATA.match, offered))
-        and all(_SMALL_IMAGES.match(value) for value in offered)
-    )
-
-
-def _offered(keyword: ast.keyword) -> Iterator[str]:
-    """Of `choices=["a", "b"]` and of `type=click.Choice(["a", "b"])`."""
-    value = keyword.value
-    if keyword.arg == "type" and isinstance(value, ast.Call) and value.args:
-        value = value.args[0]
-    elif keyword.arg != "choices":
-        return
-    if isinstance(value, (ast.List, ast.Tuple, ast.Set)):
-        yield from (str(part.value) if isinstance(part, ast.Constant) else "" for part in value.elts)
+    """`parser.add_argument("--dataset", default="mnist")`"""
+    return _chooses(node, _DATA_OPTION, _SMALL_DATA)
 
 
 def data_of_table(node: ast.Dict) -> Iterator[bool]:

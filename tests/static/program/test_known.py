@@ -8,39 +8,6 @@ import pytest
 
 from tests.static.program.test_gains import NET, TRAIN, confidences
 
-CHOSEN = """
-import argparse
-import torch
-import torch.nn.functional as F
-from net import Net
-
-def main(loader):
-    parser = argparse.ArgumentParser()
-    parser.add_argument("dataset", {arguments})
-    args = parser.parse_args()
-    net = Net().cuda()
-    optimizer = torch.optim.Adam(net.parameters())
-    for x, y in loader:
-        loss = F.cross_entropy(net(x.cuda()), y.cuda())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-"""
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        ("choices=['mnist', 'cifar10']", []),
-        ("type=click.Choice(['mnist', 'svhn'])", []),
-        ("choices=['mnist', 'imagenet']", ["likely"]),
-        ("choices=['mnist', 'cifar10'], default='cifar10'", ["likely"]),
-        ("choices=sorted(DATA)", ["likely"]),
-    ],
-)
-def test_data_of_which_nothing_larger_can_be_chosen(arguments: str, expected: list[str], tmp_path: Path) -> None:
-    assert confidences(tmp_path, {"train.py": CHOSEN.format(arguments=arguments), "net.py": NET}) == expected
-
 
 @pytest.mark.parametrize(
     ("statement", "expected"),
