@@ -27,6 +27,8 @@ def backward_under_autocast(seen: Seen) -> Iterator[Draft]:
             continue
         if event.owned and cast.site not in trace.casts_owned:
             continue
+        if event.site in seen.rehearsals:
+            continue  # a measurement of speed: nobody uses what it trains
         if event.site in trace.discarded - applied:
             continue  # its gradients are looked at and thrown away: no step applies them
         if not event.owned and not trace.optimizers.get(event.basis.root):
@@ -51,6 +53,8 @@ def backward_under_autocast(seen: Seen) -> Iterator[Draft]:
         if cast is None or ("MPA104", step.site) in done or step.basis.root in trace.owned_roots:
             continue
         if step.basis.exceptional or step.basis.inexact or (step.backward and ("MPA103", step.backward) in done):
+            continue
+        if step.backward in seen.rehearsals:
             continue
         done.add(("MPA104", step.site))
         if step.backward in stale:

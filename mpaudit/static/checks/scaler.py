@@ -470,7 +470,7 @@ def fp16_without_scaler(seen: Seen) -> Iterator[Draft]:
         scaled_elsewhere = other_arm or step.basis.root in with_scaler
         cast = _fp16_cast(step.loss, dict(step.basis.guards), undecided=not scaled_elsewhere)
         backward = _backward_of(step, trace)
-        if cast is None or backward in done:
+        if cast is None or backward in done or backward in seen.rehearsals:
             continue
         if scaled_elsewhere and _in_two_ways(step.loss):
             continue  # with a flag that the scaler hangs on, and without: which of them is scaled is not known here

@@ -270,9 +270,12 @@ _COMPILED = re.compile(r"cuda|cupy|^tvm|kernel|native|_ext|_c$|_C |3[dD]|^[A-Z]\
 
 
 def rehearsals(project: Project, trace: Trace) -> frozenset[Site]:
-    """Backward passes in functions that test or measure something, by their names."""
+    """Backward passes in functions that test or measure something, by their names or those of the classes around."""
     homes = {b.site: project.function_at(b.site) for b in trace.backwards}
-    return frozenset(site for site, home in homes.items() if home is not None and _REHEARSES.match(home.name))
+    return frozenset(
+        site for site, home in homes.items()
+        if home is not None and (_REHEARSES.match(home.name) or _MEASURES.search(home.qualname))
+    )  # fmt: skip
 
 
 def trials(project: Project, trace: Trace) -> frozenset[Site]:
@@ -298,6 +301,9 @@ _REHEARSES = re.compile(
     r"|(\w+_)?(speed|memory|throughput|timing)_?(test|check|bench(mark)?))(_|$)"
 )
 """A search for a learning rate is over after some hundred steps."""
+
+
+_MEASURES = re.compile(r"(^|\.)([A-Z]\w*)?(Benchmark|Profiler|SpeedTest)\w*\.")
 
 
 def simulator_files(project: Project) -> frozenset[str]:

@@ -475,6 +475,32 @@ def test_gradients_that_add_up_in_a_measurement(name: str, codes: list[str], tmp
     assert [f.code for f in lint(["."], settings, cwd=tmp_path, use_cache=False).findings] == codes
 
 
+MEASURED = """
+import torch
+import torch.nn.functional as F
+
+class {name}:
+    def __init__(self, net):
+        self.net = net.cuda()
+        self.optimizer = torch.optim.SGD(self.net.parameters(), lr=0.1)
+
+    def run(self, x, y):
+        for i in range(1000):
+            self.optimizer.zero_grad()
+            with torch.autocast("cuda", dtype=torch.float16):
+                F.cross_entropy(self.net(x), y).backward()
+            self.optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(("name", "codes"), [("StepBenchmarkRunner", []), ("Runner", ["MPA103", "MPA201"])])
+def test_a_class_that_measures_trains_nothing(name: str, codes: list[str], tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "measured.py").write_text(MEASURED.format(name=name), encoding="utf-8")
+    settings = Settings(root=str(tmp_path), codes=("MPA103", "MPA104", "MPA201"))
+    assert [f.code for f in lint(["."], settings, cwd=tmp_path, use_cache=False).findings] == codes
+
+
 @pytest.mark.parametrize(("made", "confidence"), [("resnet20_cifar", "possible"), ("resnet50_cifar", "likely")])
 def test_a_network_for_small_images_that_a_script_makes(made: str, confidence: str, tmp_path: Path) -> None:
     script = "import small_data\n" + TRAIN.format(option="--lr", default="0.1")
