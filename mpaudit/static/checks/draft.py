@@ -45,8 +45,10 @@ class Seen(Struct, frozen=True, gc=False):
     """Folders with a file that turns TF32 on."""
     low_precision: frozenset[str] = frozenset()
     """Files that speak of a low precision."""
-    lowers_otherwise: bool = False
-    """Something computes in a low precision without autocast."""
+    lowering: frozenset[str] = frozenset()
+    """Files that may run together with one that computes in a low precision without autocast."""
+    names_grad_scaler: bool = False
+    """Something of the project speaks of torch's GradScaler."""
     compute_dtypes: frozenset[Key] = frozenset()
     """Constants for the dtype that the project's networks cast to by themselves."""
     modules_cast: bool = False

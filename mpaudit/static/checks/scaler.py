@@ -354,7 +354,7 @@ def with_bf16(seen: Seen) -> Iterator[Draft]:
             files = {cast.path for cast in trace.casts_entered}
             if (
                 trace.cast_dtypes != {"bfloat16"}
-                or seen.lowers_otherwise
+                or any(s.path in seen.lowering for s, _ in dtypes)
                 or not any(s.path in files for s, _ in dtypes)
             ):
                 continue
@@ -377,20 +377,21 @@ def with_bf16(seen: Seen) -> Iterator[Draft]:
 def without_low_precision(seen: Seen) -> Iterator[Draft]:
     """MPA216: loss scaling of losses that no autocast and no fp16 weights have part in."""
     trace = seen.trace
-    if seen.lowers_otherwise or trace.casts_dropped - trace.casts_entered:
+    if trace.casts_dropped - trace.casts_entered:
         return
     by_scaler: dict[Hashable, list[Scaled]] = {}
     for scaled in trace.scaled:
         by_scaler.setdefault(scaled.scaler, []).append(scaled)
     for scaler, events in by_scaler.items():
         made = trace.made.get(scaler)
-        if not trace.casts_on and not seen.modules_cast:
-            # nothing is ever lowered: a loss that is lost track of on one path is what it is on the others
-            events = [event for event in events if event.loss is not None and event.loss.uses] or events
+        if any(path in seen.lowering for event in events for path in (event.site.path, _script(event, trace))):
+            continue
+        if _never_casts(seen):  # a loss that is lost track of on one path is what it is on the others
+            events = [event for event in events if event.loss is not None and event.loss.some_uses] or events
         if (made is not None and made.enabled is False) or not all(_in_float32(event, seen) for event in events):
             continue
         name = name_of(trace, scaler, "the scaler")
-        in_sight = made is not None or any(other.kind == "scaler" for other in trace.made.values())
+        in_sight = made is not None or seen.names_grad_scaler
         yield Draft(
             "MPA216", made.site if made is not None else events[0].site,
             f"{name} scales losses that are computed in float32: no autocast is entered round the forward, so the "
@@ -401,17 +402,29 @@ def without_low_precision(seen: Seen) -> Iterator[Draft]:
         )  # fmt: skip
 
 
+def _script(scaled: Scaled, trace: Trace) -> str:
+    return trace.scripts.get(scaled.basis.root, "")
+
+
+def _never_casts(seen: Seen) -> bool:
+    """Whether no autocast is ever entered, so that nothing is lowered wherever a loss came from."""
+    return not seen.trace.casts_on and not seen.modules_cast
+
+
 def _in_float32(scaled: Scaled, seen: Seen) -> bool:
     """Whether all forwards that a scaled loss came from are proven to run without autocast."""
     trace = seen.trace
-    if scaled.loss is None or not scaled.loss.uses or scaled.basis.inexact or scaled.basis.exceptional:
+    if scaled.loss is None or scaled.basis.inexact or scaled.basis.exceptional:
+        return False
+    uses = scaled.loss.some_uses if _never_casts(seen) and not trace.lowered else scaled.loss.uses
+    if not uses:
         return False
     if scaled.basis.root in trace.owned_roots or None in scaled.casts:
         return False
     if any(roots(key) & seen.compute_dtypes for key, taken in scaled.basis.guards if taken):
         return False
     known = not scaled.outer_unknown
-    for use in scaled.loss.uses:
+    for use in uses:
         if use.casts is None or (use.casts and use.casts[-1].enabled is not False) or use.module in trace.lowered:
             return False
         in_sight = trace.followed.get(use.module, False) or use.module not in trace.sources or not seen.modules_cast

@@ -6,7 +6,7 @@ import re
 from collections.abc import Hashable
 
 from ..facts import ir
-from . import typestate
+from . import enclosed, typestate
 from .definitions import FunctionInfo
 from .frame import Run, text_of
 from .nodes import walk_nodes
@@ -16,6 +16,12 @@ from .values import one_tensor, roots
 _LEFT_UNDONE = {"MPA204": "update", "MPA206": "update", "MPA207": "update", "MPA228": "zero_grad"}
 """What the last call of a function can have left undone, and the method that would do it."""
 
+_OF_THE_SCALER = dict.fromkeys(("MPA204", "MPA206", "MPA207"), frozenset(("update",))) | {
+    "MPA210": frozenset(("step", "unscale_"))
+}
+"""What is a matter of the scaler alone, and the methods that would have put it right. Of a scaler that no caller can
+get at, they are called by the methods of its class or not at all."""
+
 _MAKER = re.compile(r"(?i)gradscaler|optim")
 
 
@@ -23,6 +29,10 @@ def counts(run: Run, violation: typestate.Violation, st: PathState) -> bool:
     """Whether what shows in the second call of a root is a fault: no other function does what the first left undone,
     nor can a caller that is not in sight. It can where it passes the optimizer and the scaler, and zeroing is its too
     where it passes the loss."""
+    kept = enclosed.keeper(run.project, violation.scaler) if violation.code in _OF_THE_SCALER else None
+    if kept is not None:
+        doers = enclosed.calls(run.project, *kept, _OF_THE_SCALER[violation.code])
+        return doers <= run.reached and (violation.code != "MPA210" or violation.variant == "nothing-recorded")
     method = _LEFT_UNDONE.get(violation.code)
     if method is None:
         return False

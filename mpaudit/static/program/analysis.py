@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from ..facts import ir
-from . import classes, functions, generators
+from . import classes, enclosed, functions, generators, typestate
 from .definitions import ClassInfo, FunctionInfo, ModuleInfo
 from .flow import execute
 from .frame import MAX_ALL_STEPS, MAX_STEPS, MAX_TEST_STEPS, Frame, OutOfBudget, Run, text_of
@@ -73,6 +73,7 @@ def _function(project: Project, info: FunctionInfo, trace: Trace, number: int) -
         module_frame = Frame(info.module, None, ("module", info.module.path), info.first_line)
         if info.cls is not None and node.params:
             me, state = _instance(run, module_frame, info.cls, info, state)
+            _never_scaled(run, me, state)
         func = Func(info, me)
         parent = info.parent
         if parent is not None:
@@ -121,6 +122,14 @@ def _trains_in_a_loop(project: Project, info: FunctionInfo) -> bool:
         isinstance(loop, ir.For | ir.While) and not names_among(walk_nodes(loop.body)).isdisjoint(acting)
         for loop in info.nodes
     )
+
+
+def _never_scaled(run: Run, me: Value | None, state: PathState) -> None:
+    """A scaler that an object keeps to itself, and that none of its methods ever gives a loss, has no scale yet."""
+    for _, value in state.heap.held(me) if isinstance(me, Ref) else ():
+        kept = enclosed.keeper(run.project, value) if isinstance(value, Ref) else None
+        if kept is not None and not enclosed.calls(run.project, *kept, frozenset(("scale",))):
+            typestate.new_scaler(state.protocol, value)
 
 
 def _once_more(run: Run, frame: Frame, func: Func, ends: list[PathState]) -> None:

@@ -49,6 +49,7 @@ from .values import (
     Tup,
     Use,
     Value,
+    choice,
     join_tensors,
     options,
 )
@@ -204,6 +205,8 @@ def _call_choice(
     if last in ("parameters", "named_parameters"):
         owners = {events.identity(_receiver(value)) for value in known}
         return [(st, Params(None if None in owners else frozenset(o for o in owners if o is not None)))]
+    if last == "state_dict" and all(isinstance(value, Ref | Owned) for value in receivers):
+        return [(st, choice([State(value) for value in receivers], ("call", fr.site(expr.span))))]
     if any(isinstance(value, Tensor) for value in receivers):
         tensor = join_tensors([value for value in receivers if isinstance(value, Tensor)])
         return torch_methods.tensor_method(run, fr, expr, tensor, last, args, keywords, st)

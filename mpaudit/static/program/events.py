@@ -481,7 +481,7 @@ def _havoc_object(run: Run, ident: Id, role: str, st: PathState) -> None:
 
 def uses_of(run: Run, module: Id | None, site: Site, st: PathState, inputs: list[Tensor]) -> Tensor:
     """The output of a forward."""
-    own = Use(module, None if None in st.casts else tuple(c for c in st.casts if c is not None), site)
+    own = Use(module, _in_sight(st.casts), site)
     if st.no_grad:
         if not run.lazy:
             run.trace.frozen[Frozen(own, _loops(run), run.root)] = None
@@ -495,6 +495,17 @@ def uses_of(run: Run, module: Id | None, site: Site, st: PathState, inputs: list
     if cls is not None and (cls.node is None or any(keeps_loss(cls, name) for name in cls.attribute_assigns)):
         st.heap[module, OUTPUT] = Tensor(uses)
     return Tensor(uses)
+
+
+def _in_sight(casts: tuple[Cast | None, ...]) -> tuple[Cast, ...] | None:
+    """The autocasts on the stack: None where what was entered last is unknown, else those inside of all that is, of
+    which the innermost one decides."""
+    inner: list[Cast] = []
+    for cast in reversed(casts):
+        if cast is None:
+            return tuple(reversed(inner)) or None
+        inner.append(cast)
+    return casts  # type: ignore[return-value]
 
 
 _LOSS = re.compile(r"(?i)loss$")

@@ -83,7 +83,7 @@ def given_in_vain(project: Project) -> tuple[tuple[Kept, Kept], ...]:
         if saved and call.method == "load_state_dict" and call.of_training and function is not None:
             for name in _unused_scalers(function):
                 found.append((Kept(name, call.kept.site, function), saved[0]))
-    return (*found, *_left_aside(project, calls))
+    return (*found, *_left_aside(project, calls), *_in_one_arm(project, saved))
 
 
 def _left_aside(project: Project, calls: list[_Call]) -> Iterator[tuple[Kept, Kept]]:
@@ -100,6 +100,65 @@ def _left_aside(project: Project, calls: list[_Call]) -> Iterator[tuple[Kept, Ke
             if any(call.name in (name, "") for call in here) or any(_may_load(kept.text) for kept in given):
                 continue
             yield from ((Kept(name, loads[0].site, loads[0].function), saved) for saved in given[:1])
+
+
+_AMP = re.compile(r"(?i)scaler|amp|fp16|half|mixed|precision|bf16")
+
+
+def _in_one_arm(project: Project, saved: list[Kept]) -> Iterator[tuple[Kept, Kept]]:
+    """Where a function resumes in two ways, each from a checkpoint that it reads itself, and loads the state of the
+    scaler in one of them only; unless the two are with and without mixed precision."""
+    for code in code_of(project) if saved else ():
+        if "load_state_dict" not in code.names:
+            continue
+        for node in code.nodes:
+            if not isinstance(node, ir.If) or not node.orelse or _AMP.search(" ".join(_words(node.test))):
+                continue
+            arms = [_Resumed.of(node.body, code), _Resumed.of(node.orelse, code)]
+            for arm, other in (arms, reversed(arms)):
+                scalers = set(other.scalers) - set(arm.scalers)
+                loads = [arm.others[name] for name in arm.others if name in other.others and _OPTIMIZER.search(name)]
+                if scalers and loads and arm.reads and other.reads and _loads_once(code, scalers, other):
+                    yield Kept(min(scalers), loads[0].site, loads[0].function), saved[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Resumed:
+    """What a part of a function does to resume: the first load of each state by the name of its object."""
+
+    scalers: dict[str, Kept]
+    others: dict[str, Kept]
+    reads: bool
+    """It reads a checkpoint."""
+
+    @classmethod
+    def of(cls, part: object, code: Code) -> _Resumed:
+        found: tuple[dict[str, Kept], dict[str, Kept]] = ({}, {})
+        reads = False
+        for node in walk_nodes(part):
+            if isinstance(node, ir.Call) and isinstance(node.func, ir.Attr) and node.func.name == "load_state_dict":
+                name = _name(node.func.base)
+                kept = Kept(text_of(node.func.base), code.site(node.span), code.function)
+                found[not _is_grad_scaler(name)].setdefault(name, kept)
+            elif isinstance(node, ir.Call):
+                reads = reads or "load" in text_of(node.func).rsplit(".", 1)[-1].lower()
+        return cls(*found, reads)
+
+
+def _loads_once(code: Code, names: set[str], arm: _Resumed) -> bool:
+    """Whether the state of a scaler is loaded in one arm and nowhere else in the function."""
+    loads = (n for n in code.nodes if isinstance(n, ir.Attr) and n.name == "load_state_dict" and _name(n.base) in names)
+    return sum(1 for _ in loads) == sum(name in arm.scalers for name in names)
+
+
+def _words(expr: ir.Expr) -> Iterator[str]:
+    for node in walk_nodes(expr):
+        if isinstance(node, ir.Name):
+            yield node.id
+        elif isinstance(node, ir.Attr):
+            yield node.name
+        elif isinstance(node, ir.Const) and isinstance(node.value, str):
+            yield node.value
 
 
 def _made_scalers(pieces: list[Code]) -> set[str]:

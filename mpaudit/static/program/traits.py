@@ -12,6 +12,7 @@ from .definitions import ModuleInfo, Site
 from .linker import Project
 from .networks import is_known
 from .nodes import walk_nodes, walk_statements
+from .processes import together
 from .trace import Trace
 from .values import Key
 
@@ -49,14 +50,16 @@ _OTHER_WAYS = frozenset(
 _OTHER_PACKAGES = frozenset(("tinycudann", "transformer_engine", "deepspeed", "xformers", "triton"))
 
 
-def lowers_otherwise(project: Project) -> bool:
-    """Whether anything computes in a low precision without autocast: fp16 weights, FSDP's policy, kernels."""
-    for module in project.modules.values():
-        if module.imported_roots & _OTHER_PACKAGES or _imports_apex_amp(module):
-            return True
-        if module.names & _OTHER_WAYS or ("half" in module.names and _halves(module)):
-            return True
-    return False
+def lowering_files(project: Project) -> frozenset[str]:
+    """Files that may run together with one that computes in a low precision without autocast: fp16 weights, FSDP's
+    policy, kernels."""
+    return together(project, (module.path for module in project.modules.values() if _lowers(module)))
+
+
+def _lowers(module: ModuleInfo) -> bool:
+    if module.imported_roots & _OTHER_PACKAGES or _imports_apex_amp(module):
+        return True
+    return bool(module.names & _OTHER_WAYS) or ("half" in module.names and _halves(module))
 
 
 def _imports_apex_amp(module: ModuleInfo) -> bool:

@@ -22,6 +22,10 @@ MODEL_NAME = re.compile(
 OPTIMIZER_NAME = re.compile(r"(?i)(^|[._])(opt|optim|optimi[sz]er)s?\d*(_?\w{0,12})$|optim|optimi[sz]er$|_opt$|^opt")
 
 
+_OF_OPTIMIZERS = frozenset(("step", "zero_grad", "state_dict", "load_state_dict"))
+"""Methods by which what is called an optimizer is one."""
+
+
 SCALER_METHODS = frozenset(
     ["scale", "step", "update", "unscale_", "get_scale", "is_enabled", "state_dict", "load_state_dict"]
 )
@@ -108,7 +112,7 @@ def role_of(run: Run, fr: Frame, key: Key, path: str) -> str:
         "<step>" in methods
         or "<unscale_>" in methods
         or {"zero_grad", "step"} <= methods
-        or (methods & {"step", "zero_grad"} and OPTIMIZER_NAME.search(path) and not re.search(r"(?i)sched|lr_", path))
+        or (methods & _OF_OPTIMIZERS and OPTIMIZER_NAME.search(path) and not re.search(r"(?i)sched|lr_", path))
     ):
         role = "optimizer"
     elif methods & {"train", "eval", "parameters", "named_parameters"} or ("()" in methods and _is_model_name(path)):
