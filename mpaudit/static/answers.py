@@ -85,7 +85,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
         shims=version_shims(project),
         simulators=simulator_files(project),
         low_precision=low_precision_files(project),
-        lowering=lowering_files(project),
+        lowering=lowering_files(project) if trace.scaled else frozenset(),
         names_grad_scaler=any("GradScaler" in module.names for module in project.modules.values()),
         compute_dtypes=compute_dtypes(project, trace),
         modules_cast=modules_cast(project, trace),

@@ -442,7 +442,7 @@ def _dtype_of_loss(loss: Tensor | None, on: set[bool | Key], alone: bool) -> str
         if use.casts is None:
             return "unseen"
         inner = use.casts[-1] if use.casts else None
-        if inner is None:
+        if inner is None or inner.enabled is False:
             continue
         known = inner.dtype and "|" not in inner.dtype
         if not known or not (_is_on(inner.enabled, on) or (alone and _may_be_on(inner.enabled, on))):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import suppress
 
 from ..facts import ir
@@ -13,6 +13,7 @@ from .frame import MAX_ALL_STEPS, MAX_STEPS, MAX_TEST_STEPS, Frame, OutOfBudget,
 from .linker import Project
 from .nodes import names_among, walk_nodes
 from .objects import find_method
+from .reach import is_live
 from .shapes import Args, Keywords
 from .state import PathState, merge
 from .trace import Trace
@@ -34,11 +35,26 @@ def follow(project: Project) -> Trace:
         if not _is_foreign(module) and any(unit.kind == "code" and stmts for unit, stmts in module.chunks):
             number += 1
             reached |= _script(project, module, trace, number)
+    idle: set[Hashable] = set()
     for info in _uncalled_first(project):
         if info not in reached and info.live and not _is_foreign(info.module):
+            kind = _kind(info)
+            if kind in idle:
+                continue
             number += 1
-            reached |= _function(project, info, trace, number)
+            before = len(trace.leaks), len(trace.losses)
+            found, happened = _function(project, info, trace, number)
+            reached |= found
+            if not happened and before == (len(trace.leaks), len(trace.losses)):
+                idle.add(kind)
     return trace
+
+
+def _kind(info: FunctionInfo) -> Hashable:
+    """What functions of one file have in common that say the same words, as those have that each make one variant of a
+    network: where nothing happens in the first, following the others shows nothing new. Itself where it holds protocol
+    code of its own."""
+    return info if is_live(info) else (info.module.path, info.cls, info.parent, info.names)
 
 
 def _is_foreign(module: ModuleInfo) -> bool:
@@ -62,7 +78,8 @@ def _script(project: Project, module: ModuleInfo, trace: Trace, number: int) -> 
     return _followed(Run(project, trace, number, limit=_limit(project, module)), follow)
 
 
-def _function(project: Project, info: FunctionInfo, trace: Trace, number: int) -> set[FunctionInfo]:
+def _function(project: Project, info: FunctionInfo, trace: Trace, number: int) -> tuple[set[FunctionInfo], bool]:
+    """What need not be followed after a function, and whether anything of note happened on the way."""
     trace.scripts[number] = trace.entries[number] = info.module.path
     node = info.node
     assert node is not None
@@ -85,7 +102,9 @@ def _function(project: Project, info: FunctionInfo, trace: Trace, number: int) -
         if project.trains(info) and not node.is_generator:
             _once_more(run, module_frame, func, [after for after, _ in results])
 
-    return _followed(Run(project, trace, number, limit=_limit(project, info.module)), follow) | {info}
+    run = Run(project, trace, number, limit=_limit(project, info.module))
+    found = _followed(run, follow) | {info}
+    return found, bool(run.events or run.notable or number in trace.unfinished)
 
 
 def _followed(run: Run, follow: Callable[[Run], None]) -> set[FunctionInfo]:

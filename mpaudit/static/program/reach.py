@@ -58,7 +58,7 @@ def mark_live(project: Project) -> None:
     queue: list[FunctionInfo] = []
     for module in project.modules.values():
         for info in module.nested:
-            if _is_live(info):
+            if is_live(info):
                 info.live = True
                 queue.append(info)
             if info.name not in _BY_CLASS_ONLY:
@@ -132,7 +132,7 @@ def _assignments(module: ModuleInfo) -> Iterator[ir.Assign]:
         yield from (stmt for stmt in walk_statements(body) if isinstance(stmt, ir.Assign))
 
 
-def _is_live(info: FunctionInfo) -> bool:
+def is_live(info: FunctionInfo) -> bool:
     """Whether a function is live by itself."""
     aliases = {name for name, _, attribute in info.module.outline.imports if attribute in PROTOCOL_WORDS}
     return bool(info.names & (MAKER_WORDS | aliases)) or any(map(is_protocol_node, info.nodes))

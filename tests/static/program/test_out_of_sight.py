@@ -102,6 +102,23 @@ def train(model, loader, optimizer, sync_context):
         optimizer.step()
 """
     },
+    "bfloat16 for the network and nothing for its loss": {
+        "train.py": """
+def train(model, criterion, loader, optimizer):
+    scaler = GradScaler("cuda")  # wrong MPA215
+    scaler = GradScaler("cuda")  # right
+    for x, y in loader:
+        optimizer.zero_grad()
+        with autocast("cuda", dtype=torch.bfloat16):  # wrong
+        with autocast("cuda", dtype=torch.float16):  # right
+            out = model(x)
+        with autocast("cuda", enabled=False):
+            loss = criterion(out, y)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+"""
+    },
     "an optimizer that a framework may have taken": {
         "train.py": """
 import deepspeed
