@@ -474,6 +474,8 @@ def fp16_without_scaler(seen: Seen) -> Iterator[Draft]:
     stepped = {step.optimizer for step in trace.steps if step.scaler is not None}
     with_scaler = {made.root for made in trace.made.values() if made.kind == "scaler" and made.enabled is not False}
     scaled_too = {(scaled.basis.root, _forwards(scaled.loss)) for scaled in trace.scaled}
+    # a script with a scaler that its budget did not suffice to see used: what steps without it may be the other arm
+    cut_short = (with_scaler & trace.unfinished) - {root for root, _ in scaled_too}
     for step in trace.steps:
         if step.scaler is not None or step.backward is None or step.loss is None or step.loss.scaled is not None:
             continue
@@ -489,7 +491,7 @@ def fp16_without_scaler(seen: Seen) -> Iterator[Draft]:
             continue  # with a flag that the scaler hangs on, and without: which of them is scaled is not known here
         name = name_of(trace, step.optimizer, "the optimizer")
         # where a scaler scales the loss or steps the optimizer too, the raw arm is most likely the one without autocast
-        sure = not other_arm and is_feasible(step.basis, trace)
+        sure = not other_arm and step.basis.root not in cut_short and is_feasible(step.basis, trace)
         confidence = Confidence.LIKELY if sure else Confidence.POSSIBLE
         done[backward] = Draft(
             "MPA201", backward,

@@ -212,3 +212,47 @@ def main(args, model, loader):
     monkeypatch.setattr(analysis, "MAX_STEPS", 120)
     audit = lint(["."], Settings(root=str(tmp_path), codes=("MPA209",)), cwd=tmp_path, jobs=1, use_cache=False)
     assert [finding.line for finding in audit.findings] == [9]
+
+
+@pytest.mark.parametrize(("limit", "lines"), [(100, []), (2_000, [12])])
+def test_a_script_that_made_a_scaler_and_was_not_followed_to_its_use_is_no_script_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, lines: list[int]
+) -> None:
+    text = """
+import torch
+from torch.amp import GradScaler, autocast
+
+from setup_of import build, load, parse
+
+def plain(model, loader, optimizer):
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast("cuda", dtype=torch.float16):
+            loss = model(x).mean()
+        loss.backward()
+        optimizer.step()
+
+def main(args, model, loader):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    other = torch.optim.SGD(model.head.parameters(), lr=0.1)
+    scaler = GradScaler("cuda")
+    if args.quick:
+        plain(model, loader, other)
+        return
+"""
+    text += "".join(f"    if args.option{number}:\n        optimizer.zero_grad()\n" for number in range(100))
+    text += """
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast("cuda"):
+            loss = model(x).mean()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+main(parse(), build(), load())
+"""
+    (tmp_path / "a.py").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(analysis, "MAX_STEPS", limit)
+    audit = lint(["."], Settings(root=str(tmp_path), codes=("MPA201",)), cwd=tmp_path, jobs=1, use_cache=False)
+    assert [finding.line for finding in audit.findings] == lines
