@@ -91,7 +91,11 @@ class Seen(Struct, frozen=True, gc=False):
 
 def is_test(site: Site) -> bool:
     """A test file: what it does slowly or in float64 trains nothing."""
-    parts = site.path.replace("\\", "/").split("/")
+    return is_test_file(site.path)
+
+
+def is_test_file(path: str) -> bool:
+    parts = path.replace("\\", "/").split("/")
     return parts[-1].startswith("test_") or parts[-1] == "conftest.py" or "tests" in parts[-4:-1]
 
 

@@ -10,7 +10,7 @@ from mpaudit.model import Confidence, Severity
 from ..program.definitions import Site
 from ..program.trace import Hit, Scaled, Step, Trace, is_feasible, is_sure
 from ..program.values import Cast, Const, Key, Ref, Sym, Tensor, roots
-from .draft import Draft, Seen, name_of
+from .draft import Draft, Seen, is_test_file, name_of
 
 TYPESTATE = frozenset(f"MPA{n}" for n in (202, 203, 204, 205, 206, 207, 208, 209, 210, 211, 212, 224, 228))
 
@@ -79,6 +79,8 @@ def _violation(trace: Trace, hit: Hit) -> Draft:
         sound = []  # a raw backward on one path in ten: most likely two decisions that belong together
     if violation.code == "MPA211" and share < 0.6:
         sound = []  # emptied on some paths only: a step that is skipped on purpose
+    if violation.code == "MPA203" and _is_constant_factor(trace, violation.scaler):
+        sound = []
     if violation.variant == "silent" and _applied_elsewhere(trace, hit):
         sound = []  # a branch that throws the gradients away, as one does whose norm is too large
     if violation.variant == "raw" and not _uses_scaler(trace, hit) and (violation.code == "MPA209" or share < 0.99):
@@ -96,6 +98,18 @@ def _violation(trace: Trace, hit: Hit) -> Draft:
     if violation.other is not None and violation.other != violation.site:
         related = ((violation.other, _OTHER.get((violation.code, violation.variant), _OTHER_OF_CODE[violation.code])),)
     return Draft(violation.code, violation.site, message, remedy, confidence, related)
+
+
+def _is_constant_factor(trace: Trace, scaler: Hashable) -> bool:
+    """Whether a scaler that was given its scale does nothing but multiply by it: Adam divides a constant factor out."""
+    made = trace.made.get(scaler)
+    if made is None or scaler in trace.unscaled | trace.updated or any(step.scaler == scaler for step in trace.steps):
+        return False
+    return any(
+        call.site == made.site
+        and (len(call.args) > (call.name == "torch.amp.GradScaler") or "init_scale" in dict(call.keywords))
+        for call in trace.calls
+    )
 
 
 def _applied_elsewhere(trace: Trace, hit: Hit) -> bool:
@@ -481,6 +495,8 @@ def fp16_without_scaler(seen: Seen) -> Iterator[Draft]:
             continue
         if step.basis.root in trace.owned_roots or step.basis.exceptional:
             continue
+        if is_test_file(trace.scripts.get(step.basis.root, "")):
+            continue  # a test trains with what it hands over, not as its users do
         other_arm = step.optimizer in stepped or (step.basis.root, _forwards(step.loss)) in scaled_too
         scaled_elsewhere = other_arm or step.basis.root in with_scaler
         cast = _fp16_cast(step.loss, dict(step.basis.guards), undecided=not scaled_elsewhere)

@@ -342,9 +342,17 @@ def step(
             _record_step(run, site, scaler, optimizer, text, s)
             typestate.step(s.protocol, scaler, optimizer, site, _report(run, s, site))
         else:
-            raw_step(run, fr, optimizer, site, text, s, by_flag=run.enabled.get(scaler) is not False)
+            raw_step(run, fr, optimizer, site, text, s, by_flag=_is_one_way(run, scaler))
         out.append(s)
     return out
+
+
+def _is_one_way(run: Run, scaler: Id) -> bool:
+    """Whether a scaler is off in one of several ways to run: by a flag, or since another one is made for the others."""
+    made = run.trace.made.values()
+    return run.enabled.get(scaler) is not False or any(
+        other.kind == "scaler" and other.root == run.root and other.enabled is not False for other in made
+    )
 
 
 def raw_step(run: Run, fr: Frame, optimizer: Id, site: Site, text: str, st: PathState, by_flag: bool = False) -> None:
@@ -410,6 +418,7 @@ def update(run: Run, scaler: Id, site: Site, st: PathState, new_scale: bool) -> 
         if on and not run.lazy:
             mark_arm(run, s)
             _visit(run, site)
+            run.trace.updated.add(scaler)
             if any(mentions(key, "Gradient") for key in s.guards):
                 typestate.doubt_record(s.protocol, scaler)  # no gradient, no step: after a backward there is one
             typestate.update(s.protocol, scaler, site, _report(run, s, site), new_scale=new_scale)

@@ -231,6 +231,8 @@ class Trace:
     unscale_arms: dict[Key, dict[bool, bool]] = field(default_factory=dict)
     unscaled: set[Hashable] = field(default_factory=set)
     """Scalers that unscale an optimizer by a call of their own."""
+    updated: set[Hashable] = field(default_factory=set)
+    """Scalers whose update is called."""
     clip_arms: dict[Key, dict[bool, bool]] = field(default_factory=dict)
     on_by_default: set[Key] = field(default_factory=set)
     """Switches that some call leaves at their default, which is True."""

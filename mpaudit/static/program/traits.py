@@ -273,11 +273,12 @@ _COMPILED = re.compile(r"cuda|cupy|^tvm|kernel|native|_ext|_c$|_C |3[dD]|^[A-Z]\
 
 
 def rehearsals(project: Project, trace: Trace) -> frozenset[Site]:
-    """Backward passes in functions that test or measure something, by their names or those of the classes around."""
+    """Backward passes that test or measure something, by the names of functions, of classes or of the folder."""
     homes = {b.site: project.function_at(b.site) for b in trace.backwards}
     return frozenset(
         site for site, home in homes.items()
-        if home is not None and (_REHEARSES.match(home.name) or _MEASURES.search(home.qualname))
+        if "benchmarks" in site.path.split("/")[:-1]
+        or (home is not None and (_REHEARSES.match(home.name) or _MEASURES.search(home.qualname)))
     )  # fmt: skip
 
 

@@ -493,10 +493,18 @@ class {name}:
 """
 
 
-@pytest.mark.parametrize(("name", "codes"), [("StepBenchmarkRunner", []), ("Runner", ["MPA103", "MPA201"])])
-def test_a_class_that_measures_trains_nothing(name: str, codes: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "path", "codes"),
+    [
+        ("StepBenchmarkRunner", "measured.py", []),
+        ("Runner", "measured.py", ["MPA103", "MPA201"]),
+        ("Runner", "benchmarks/measured.py", []),
+    ],
+)
+def test_what_measures_trains_nothing(name: str, path: str, codes: list[str], tmp_path: Path) -> None:
     (tmp_path / ".git").mkdir()
-    (tmp_path / "measured.py").write_text(MEASURED.format(name=name), encoding="utf-8")
+    (tmp_path / path).parent.mkdir(exist_ok=True)
+    (tmp_path / path).write_text(MEASURED.format(name=name), encoding="utf-8")
     settings = Settings(root=str(tmp_path), codes=("MPA103", "MPA104", "MPA201"))
     assert [f.code for f in lint(["."], settings, cwd=tmp_path, use_cache=False).findings] == codes
 

