@@ -26,8 +26,9 @@ _KNOWS_FSTRINGS = sys.version_info >= (3, 12)
 _SELF_DOCUMENTING = re.compile(r"=\s*[}!:]")
 _WORD = re.compile(r"[^\W\d]\w*")
 _BRACKETS = re.compile(r"(?:[ \t]*\))*")
-_FORM_FEED_BEFORE_CODE = re.compile(r"\f[ \t\f]*\S")
-"""Columns are counted otherwise after one; alone on its line, as a break between pages, it does no harm."""
+_INDENTED_ODDLY = re.compile(r"\f[ \t\f]*\S|^[ \t\f]*\\$", re.MULTILINE)
+"""A form feed before code or a line that only goes on: columns are counted otherwise after them. A form feed alone on
+its line, as a break between pages, does no harm."""
 _OPAQUE = ir.Opaque()
 
 
@@ -38,7 +39,7 @@ class _Unfit(Exception):
 def quickly(text: str) -> tuple[ir.Stmt, ...] | None:
     """The statements of a chunk, as `lower.lower` gives them; None where that has to be asked."""
     text = normalise_newlines(text)
-    if "\f" in text and _FORM_FEED_BEFORE_CODE.search(text):
+    if ("\f" in text or "\\\n" in text) and _INDENTED_ODDLY.search(text):
         return None
     if not text.isascii() and any(map(_looks_ascii, _WORD.findall(text))):
         return None

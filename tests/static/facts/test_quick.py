@@ -59,6 +59,7 @@ def test_either_reads_the_same(text: str) -> None:
         'ﬁ = 1',  # Python reads `fi`
         "match x:\n    case 1: pass",
         "class A:\n    def b(self): pass\n\n \f    def c(self): pass",
+        "def a():\n    b()\n    \\\ndef c(): pass",
         "x = " + "a.b(" * MAX_DEPTH + ")" * MAX_DEPTH,
         "x = " + "-" * (MAX_CHAIN + 1) + "1",
         "if a: pass\n" + "elif b: pass\n" * (MAX_BRANCHES + 1),
