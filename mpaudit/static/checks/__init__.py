@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from mpaudit.model import Confidence
 
-from . import autocast, checkpoints, dtypes, migration, missing, scaler
+from . import autocast, checkpoints, dtypes, migration, missing, protocol, scaler
 from .draft import Draft, Seen, Target, in_tests
 
 Check = Callable[[Seen], Iterator[Draft]]
@@ -21,7 +21,7 @@ CHECKS: dict[Check, frozenset[str]] = {
     autocast.argument_order: frozenset({"MPA108"}),
     autocast.bce: frozenset({"MPA112"}),
     scaler.fp16_without_scaler: frozenset({"MPA201"}),
-    scaler.protocol: scaler.TYPESTATE,
+    protocol.violations: protocol.TYPESTATE,
     scaler.created_in_loop: frozenset({"MPA213"}),
     checkpoints.state_not_kept: frozenset({"MPA214"}),
     scaler.with_bf16: frozenset({"MPA215"}),
