@@ -57,6 +57,8 @@ class Seen(Struct, frozen=True, gc=False):
     """Files of reinforcement learning."""
     toys: frozenset[str] = frozenset()
     """Files that load very small data."""
+    tables: frozenset[str] = frozenset()
+    """Files that speak of columns of tables."""
     small_images: frozenset[str] = frozenset()
     """Files that load images of 32 by 32 pixels and none that are larger."""
     small_nets: frozenset[str] = frozenset()

@@ -25,7 +25,7 @@ _MOST = 1 << 16
 _MOST_CHANNELS = 1 << 13
 GROWN = 511
 """Stands for `width * 2`, which is more than any number in sight."""
-_SMALL_DATA = re.compile(r"(?i)^(fashion|k|e|q)?[-_]?mnist$")
+_SMALL_DATA = re.compile(r"(?i)^((fashion|k|e|q)|(split|perm(uted)?|rot(ated)?)[-_]?)?[-_]?mnist$")
 _CPU = re.compile(r"(?i)^cpu$")
 _SMALL_NET = re.compile(
     r"(?i)^(preact_?|pre_?)?resnet_?-?(8|14|20|32|44|56|110)(x4|s)?(_?cifar\d*)?$|^(wrn|wide_?resnet)[-_]?(16|28|40)[-_][1-4]$"
@@ -134,8 +134,21 @@ _NET_OPTION = re.compile(r"(?i)^-*(\w+[-_])?(model|arch|architecture|net|network
 
 
 def is_small_data(node: ast.Call) -> bool:
-    """`parser.add_argument("--dataset", default="mnist")`"""
-    return _chooses(node, _DATA_OPTION, _SMALL_DATA)
+    """`parser.add_argument("--dataset", default="mnist")`, or one channel of 28 by 28 pixels."""
+    return _chooses(node, _DATA_OPTION, _SMALL_DATA) or _is_of_28_pixels(node)
+
+
+def _is_of_28_pixels(node: ast.Call) -> bool:
+    """`x.reshape(-1, 1, 28, 28)`, `x.view((1, 28, 28))`: what comes before is one channel, or whatever is left."""
+    if not (isinstance(node.func, ast.Attribute) and node.func.attr in ("reshape", "view") and node.args):
+        return False
+    sizes = node.args[0].elts if isinstance(node.args[0], (ast.Tuple, ast.List)) else node.args
+    last = sizes[-3:]
+    return len(last) == 3 and all(map(_is_28, last[1:])) and ast.unparse(last[0]) in ("1", "-1")
+
+
+def _is_28(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value == 28
 
 
 def data_of_table(node: ast.Dict) -> Iterator[bool]:

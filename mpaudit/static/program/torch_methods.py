@@ -167,7 +167,10 @@ _FLOAT64 = re.compile(r"(?i)'(use_|is_)?(float_?64|fp64|f64|double(_precision)?)
 
 
 def _note_double(run: Run, expr: ir.Call, site: Site, st: PathState) -> None:
-    """`model.double()`, unless an option asks for it: `if precision == "float64":`, `if args.double:`."""
+    """`model.double()`, unless an option asks for it: `if precision == "float64":`, `if args.double:`. Of an attribute
+    that is looked up before its method was followed the conditions are not known."""
+    if run.lazy:
+        return
     if not any(taken and _FLOAT64.search(repr(key)) for key, taken in st.guards.items()):
         run.trace.calls[_api("Module.double", site, run, text_of(expr.func))] = None
 

@@ -140,7 +140,7 @@ def set_for_a_while(project: Project, trace: Trace) -> frozenset[Site]:
 
 
 SIMULATORS = frozenset(
-    ("gym", "gymnasium", "envpool", "procgen", "pettingzoo", "dm_control", "isaacgym", "ale_py",
+    ("ding", "gym", "gymnasium", "envpool", "procgen", "pettingzoo", "dm_control", "isaacgym", "ale_py",
      "stable_baselines3", "tianshou", "rl_games", "skrl", "rsl_rl", "atari_py", "crafter", "minigrid", "d4rl",
      "metaworld", "robosuite", "mujoco_py", "pybullet_envs", "vizdoom", "minerl", "gym3"))  # fmt: skip
 """Reinforcement learning: small networks that wait for an environment, where autocast gains little."""
@@ -216,6 +216,18 @@ def small_image_files(project: Project) -> frozenset[str]:
     return frozenset(small) | (_importers(project, small) - larger - _importers(project, larger))
 
 
+def table_files(project: Project) -> frozenset[str]:
+    """Files that speak of columns of tables, of categories and of numbers: such rows are embedded in a few numbers."""
+    return frozenset(module.path for module in project.modules.values() if module.names & _COLUMNS)
+
+
+_COLUMNS = frozenset(
+    ("cat_cols", "cat_dims", "cat_embed_cols", "cat_embed_input", "cat_idxs", "con_idxs", "cont_cols",
+     "continuous_cols", "categorical_cols", "dense_feature_columns", "dnn_feature_columns", "linear_feature_columns",
+     "num_continuous", "sparse_feature_columns", "varlen_sparse_feature_columns")
+)  # fmt: skip
+
+
 def kernel_files(project: Project) -> frozenset[str]:
     """Files that compile CUDA kernels of their own, and those that import one, however far: such a kernel knows the
     dtypes that it was written for, which autocast does not ask it for."""
@@ -232,7 +244,16 @@ def kernel_files(project: Project) -> frozenset[str]:
 
 _COMPILERS = ("torch.utils.cpp_extension", "torch.utils.ffi")
 _PACKAGES_OF_KERNELS = frozenset(
-    ("MinkowskiEngine", "sparseconvnet", "pointnet2_ops", "knn_cuda", "nvdiffrast", "diff_gaussian_rasterization")
+    (
+        "MinkowskiEngine",
+        "sparseconvnet",
+        "pointnet2_ops",
+        "knn_cuda",
+        "nvdiffrast",
+        "diff_gaussian_rasterization",
+        "inplace_abn",
+        "pointops_cuda",
+    )
 )
 """Packages whose layers are kernels for float32."""
 
@@ -278,6 +299,7 @@ def rehearsals(project: Project, trace: Trace) -> frozenset[Site]:
     return frozenset(
         site for site, home in homes.items()
         if "benchmarks" in site.path.split("/")[:-1]
+        or _SEARCHES.search(site.path.rsplit("/", 1)[-1])
         or (home is not None and (_REHEARSES.match(home.name) or _MEASURES.search(home.qualname)))
     )  # fmt: skip
 
@@ -307,6 +329,7 @@ _REHEARSES = re.compile(
 """A search for a learning rate is over after some hundred steps."""
 
 
+_SEARCHES = re.compile(r"(?i)hyper_?param(eter)?s?_?(search|tun(e|er|ing))|lr_?find(er)?|(lr_?)?range_?test")
 _MEASURES = re.compile(r"(^|\.)([A-Z]\w*)?(Benchmark|Profiler|SpeedTest)\w*\.")
 
 

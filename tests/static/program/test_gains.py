@@ -586,3 +586,24 @@ def test_a_name_that_is_called_to_give_itself_a_value_is_a_factory(tmp_path: Pat
 )
 def test_what_a_model_library_has_beside_models_is_no_network(name: str, gives: bool) -> None:
     assert is_pretrained(f"{name}.from_pretrained", "from_pretrained") is gives
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("", ""), ["likely"]),
+        (("x.cuda()", "x.cuda().reshape(-1, 1, 28, 28)"), []),
+        (("x.cuda()", "x.cuda().view((1, 28, 28))"), []),
+        (("x.cuda()", "x.cuda().reshape(-1, 512, 28, 28)"), ["likely"]),
+        (("net = Net()", "net = Net(continuous_cols)"), ["possible"]),
+        (("import argparse", "import argparse, ding"), ["possible"]),
+    ],
+)
+def test_data_that_is_small_and_tables(change: tuple[str, str], expected: list[str], tmp_path: Path) -> None:
+    script = TRAIN.format(option="--lr", default="0.1").replace(*change)
+    assert confidences(tmp_path, {"net.py": NET, "train.py": script}) == expected
+
+
+@pytest.mark.parametrize(("name", "expected"), [("hyperparam_search.py", []), ("find.py", ["likely"])])
+def test_a_search_for_settings_is_no_training(name: str, expected: list[str], tmp_path: Path) -> None:
+    assert confidences(tmp_path, {"net.py": NET, name: TRAIN.format(option="--lr", default="0.1")}) == expected
