@@ -251,7 +251,6 @@ _PACKAGES_OF_KERNELS = frozenset(
         "knn_cuda",
         "nvdiffrast",
         "diff_gaussian_rasterization",
-        "inplace_abn",
         "pointops_cuda",
     )
 )
