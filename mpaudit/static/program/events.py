@@ -342,17 +342,9 @@ def step(
             _record_step(run, site, scaler, optimizer, text, s)
             typestate.step(s.protocol, scaler, optimizer, site, _report(run, s, site))
         else:
-            raw_step(run, fr, optimizer, site, text, s, by_flag=_is_one_way(run, scaler))
+            raw_step(run, fr, optimizer, site, text, s, by_flag=run.enabled.get(scaler) is not False)
         out.append(s)
     return out
-
-
-def _is_one_way(run: Run, scaler: Id) -> bool:
-    """Whether a scaler is off in one of several ways to run: by a flag, or since another one is made for the others."""
-    made = run.trace.made.values()
-    return run.enabled.get(scaler) is not False or any(
-        other.kind == "scaler" and other.root == run.root and other.enabled is not False for other in made
-    )
 
 
 def raw_step(run: Run, fr: Frame, optimizer: Id, site: Site, text: str, st: PathState, by_flag: bool = False) -> None:
