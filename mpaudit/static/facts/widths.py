@@ -25,7 +25,7 @@ _MOST = 1 << 16
 _MOST_CHANNELS = 1 << 13
 GROWN = 511
 """Stands for `width * 2`, which is more than any number in sight."""
-_SMALL_DATA = re.compile(r"(?i)^((fashion|k|e|q)|(split|perm(uted)?|rot(ated)?)[-_]?)?[-_]?mnist$")
+_SMALL_DATA = re.compile(r"(?i)^(fashion|k|e|q)?[-_]?mnist$")
 _CPU = re.compile(r"(?i)^cpu$")
 _SMALL_NET = re.compile(
     r"(?i)^(preact_?|pre_?)?resnet_?-?(8|14|20|32|44|56|110)(x4|s)?(_?cifar\d*)?$|^(wrn|wide_?resnet)[-_]?(16|28|40)[-_][1-4]$"

@@ -244,15 +244,7 @@ def kernel_files(project: Project) -> frozenset[str]:
 
 _COMPILERS = ("torch.utils.cpp_extension", "torch.utils.ffi")
 _PACKAGES_OF_KERNELS = frozenset(
-    (
-        "MinkowskiEngine",
-        "sparseconvnet",
-        "pointnet2_ops",
-        "knn_cuda",
-        "nvdiffrast",
-        "diff_gaussian_rasterization",
-        "pointops_cuda",
-    )
+    ("MinkowskiEngine", "sparseconvnet", "pointnet2_ops", "knn_cuda", "nvdiffrast", "diff_gaussian_rasterization")
 )
 """Packages whose layers are kernels for float32."""
 
