@@ -117,7 +117,12 @@ def _work_out(
         question = _question(works[lead], target)
         first = pool.begin(ANSWER, question, _weight(question))
         answers = _answers([*works[:lead], *works[lead + 1 :]], pool, patterns, target)
-        answers[lead:lead] = _confirmed([works[lead]], [first()], pool, target)
+        given = dict(works[lead].statements)
+        _read_ahead(works[lead], first.goes_on, pool)
+        answer = first.answer()
+        if works[lead].statements != given:
+            answer = _ask([_question(works[lead], target)], pool)[0]
+        answers[lead:lead] = _confirmed([works[lead]], [answer], pool, target)
     verdicts = []
     for work, answer in zip(works, answers, strict=True):
         for file in work.files:
@@ -163,6 +168,21 @@ def _confirmed(
         for i, answer in zip(asked, _ask([_question(works[i], target) for i in asked], pool), strict=True):
             answers[i] = answer
     return answers
+
+
+def _read_ahead(work: _Work, goes_on: Callable[[], bool], pool: Pool) -> None:
+    """While a worker follows a component, LibCST reads what its findings will speak of, if there are any: the code that
+    trains."""
+    for file, outline in zip(work.files, work.outlines, strict=True):
+        for number, unit in enumerate(outline.units):
+            if _TRAINS <= set(unit.calls) and (file, number) in work.statements.keys() - work.confirmed:
+                if not goes_on():
+                    return
+                _read_units([(work, (file, number))], TREE, b"tree", pool)
+
+
+_TRAINS = frozenset(("backward", "step"))
+"""What code calls that trains something."""
 
 
 def _question(work: _Work, target: tuple[tuple[int, ...] | None, str | None]) -> Question:

@@ -75,11 +75,12 @@ def lower_tree(text: str) -> Lowered:
 
 
 OUTLINE = Task[ToOutline, Outlined](
-    __name__, "outline_file", ToOutline, Outlined, "the parser", worth=1_000_000, seconds=_seconds
+    __name__, "outline_file", ToOutline, Outlined, "the parser", worth=1_000_000, shared=20_000, seconds=_seconds
 )
 LOWER = Task[str, Lowered](
-    __name__, "lower_chunk", str, Lowered, "the parser", worth=1_000_000, dangerous=400_000, seconds=_seconds
-)
+    __name__, "lower_chunk", str, Lowered, "the parser", worth=1_000_000, dangerous=400_000, shared=20_000,
+    seconds=_seconds,
+)  # fmt: skip
 TREE = Task[str, Lowered](
     __name__, "lower_tree", str, Lowered, "the parser", worth=200_000, dangerous=400_000, seconds=_seconds
 )

@@ -11,8 +11,9 @@ import json
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -61,6 +62,8 @@ class Task(Generic[Q, A]):
     """Weights that add up to less are not worth a worker."""
     dangerous: int = 1 << 60
     """A single piece of this weight is never done in this process."""
+    shared: int = 1 << 60
+    """So much is worth to be handed to a worker that stands idle while this process does the rest."""
     seconds: Callable[[int], float] | None = None
     """Processor time that a piece of some weight may take in a worker."""
     needs: tuple[str, ...] = ()
@@ -77,6 +80,15 @@ class Task(Generic[Q, A]):
             if os.environ.get("MPAUDIT_DEBUG"):
                 raise
             return Lost(" ".join(f"{type(error).__name__}: {error}".split()), internal=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun(Generic[A]):
+    """A piece of work that a worker has been given."""
+
+    answer: Callable[[], A | Lost]
+    """Waits for it."""
+    goes_on: Callable[[], bool]
 
 
 class Pool:
@@ -103,6 +115,10 @@ class Pool:
         away = [i for i in order if share or weights[i] >= task.dangerous]
         if away:
             self._in_workers(task, questions, weights, away, results)
+        left = deque(i for i in order if results[i] is None)
+        idle = [worker for worker in self._workers if worker not in self._lent]
+        if idle and not away:
+            _with_help(idle[0], task, questions, weights, left, results)
         for index in range(len(questions)):
             if results[index] is None:
                 results[index] = task.run(questions[index])
@@ -119,28 +135,28 @@ class Pool:
         self._free(1)[0].prepare(task)
         return heaviest
 
-    def begin(self, task: Task[Q, A], question: Q, weight: int) -> Callable[[], A | Lost]:
-        """Has a piece of work done in a worker of its own. What is returned waits for the answer."""
+    def begin(self, task: Task[Q, A], question: Q, weight: int) -> Begun[A]:
+        """Has a piece of work done in a worker of its own."""
         try:
             encoded = msgspec.msgpack.encode(question)
         except _UNTOLD:
-            return lambda: task.run(question)
+            return Begun(lambda: task.run(question), lambda: False)
         worker = self._free(1)[0]
         self._lent.append(worker)
-        replies: list[bytes | Lost | None] = []
+        replies: list[bytes | Lost] = []
         limit = task.seconds(weight) if task.seconds else None
-        thread = threading.Thread(target=lambda: replies.append(worker.ask(task, encoded, limit)), daemon=True)
+        thread = threading.Thread(target=lambda: replies.extend(worker.ask(task, [encoded], limit)), daemon=True)
         thread.start()
 
         def wait() -> A | Lost:
             thread.join()
             self._lent.remove(worker)
-            reply = replies[0] if replies else None
-            if reply is None:
+            if not replies:
                 return task.run(question)  # no process can be started here
+            reply = replies[0]
             return reply if isinstance(reply, Lost) else msgspec.msgpack.decode(reply, type=task.answer)
 
-        return wait
+        return Begun(wait, thread.is_alive)
 
     def _pays(self, task: Task[Any, Any], weights: Sequence[int]) -> bool:
         """Whether workers do it sooner, their start included."""
@@ -171,10 +187,8 @@ class Pool:
                 except _UNTOLD:
                     continue  # left for this process
                 limit = task.seconds(weights[index]) if task.seconds else None
-                reply = worker.ask(task, question, limit)
-                if reply is None:
-                    return  # no process can be started here
-                results[index] = reply if isinstance(reply, Lost) else decode(reply)
+                for reply in worker.ask(task, [question], limit):
+                    results[index] = reply if isinstance(reply, Lost) else decode(reply)
 
         workers = self._free(min(max(self._jobs - len(self._lent), 1), len(order)))
         threads = [threading.Thread(target=work, args=(worker,), daemon=True) for worker in workers]
@@ -182,6 +196,57 @@ class Pool:
             thread.start()
         for thread in threads:
             thread.join()
+
+
+def _with_help(
+    worker: _Worker,
+    task: Task[Q, A],
+    questions: Sequence[Q],
+    weights: Sequence[int],
+    left: deque[int],
+    results: list[A | Lost | None],
+) -> None:
+    """This process takes one piece after another, the heaviest first; the worker takes the lightest, a part of what is
+    left at a time, as long as there is enough for both. What it does not bring stays without a result."""
+    encode, decode = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(task.answer).decode
+
+    def part() -> list[int]:
+        enough = sum(weights[i] for i in tuple(left)) // 4
+        taken: list[int] = []
+        with suppress(IndexError):
+            while enough >= task.shared and sum(weights[i] for i in taken) < enough:
+                taken.append(left.pop())
+        return taken
+
+    def help_() -> None:
+        while taken := part():
+            try:
+                asked = [encode(questions[i]) for i in taken]
+            except _UNTOLD:
+                return  # all of them are left for this process
+            limit = task.seconds(max(weights[i] for i in taken)) if task.seconds else None
+            for i, reply in zip(taken, worker.ask(task, asked, limit), strict=False):
+                results[i] = reply if isinstance(reply, Lost) else decode(reply)
+
+    thread = threading.Thread(target=help_, daemon=True)
+    with _switching_often():
+        thread.start()
+        with suppress(IndexError):
+            while True:
+                index = left.popleft()
+                results[index] = task.run(questions[index])
+        thread.join()
+
+
+@contextmanager
+def _switching_often() -> Iterator[None]:
+    """A thread that feeds a worker is not kept waiting while this process computes."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(before / 10)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 class _Worker:
@@ -208,13 +273,15 @@ class _Worker:
                 return False
         return True
 
-    def ask(self, task: Task[Any, Any], question: bytes, limit: float | None) -> bytes | Lost | None:
-        """The answer; None where no process can be started."""
+    def ask(self, task: Task[Any, Any], questions: Sequence[bytes], limit: float | None) -> list[bytes | Lost]:
+        """The answers, up to the first that cost the process its life; none where no process can be started. `limit`
+        is for each of them."""
         if not self._is_there():
-            return None
+            return []
         assert self._process is not None
+        answers: list[bytes | Lost] = []
         late = threading.Event()
-        watch = threading.Timer(limit * PATIENCE, self._end, (late,)) if limit else None
+        watch = threading.Timer(limit * PATIENCE * len(questions), self._end, (late,)) if limit else None
         if watch:
             watch.daemon = True
             watch.start()
@@ -223,17 +290,20 @@ class _Worker:
             assert stdin is not None
             assert stdout is not None
             _send(stdin, f"{task.module}:{task.function}".encode())
-            _send(stdin, str(limit or 0).encode())
-            _send(stdin, question)
-            status, answer = _receive(stdout), _receive(stdout)
+            _send(stdin, json.dumps((limit or 0, len(questions))).encode())
+            for question in questions:
+                _send(stdin, question)
+            for _ in questions:
+                status, answer = _receive(stdout), _receive(stdout)
+                lost = status != b"done"
+                answers.append(Lost(answer.decode("utf-8", "replace"), internal=True) if lost else answer)
         except (OSError, EOFError, ValueError):
-            if self.stop() == _OUT_OF_TIME or late.is_set():
-                return Lost(f"{task.subject} took too long")
-            return Lost(f"{task.subject} died")
+            how = "took too long" if self.stop() == _OUT_OF_TIME or late.is_set() else "died"
+            answers.append(Lost(f"{task.subject} {how}"))
         finally:
             if watch:
                 watch.cancel()
-        return answer if status == b"done" else Lost(answer.decode("utf-8", "replace"), internal=True)
+        return answers
 
     def _end(self, late: threading.Event) -> None:
         late.set()
@@ -292,25 +362,26 @@ def serve() -> None:
                     for module in _task(_receive(source)).needs:
                         import_module(module)
                 continue
-            limit, question = _receive(source), _receive(source)
-            _allow(float(limit))
-            try:
-                if name not in decoders:
-                    asked = _task(name)
-                    home = import_module(asked.module)
-                    decoders[name] = getattr(home, asked.function), msgspec.msgpack.Decoder(asked.question)
-                function_, decoder = decoders[name]
-                status, answer = b"done", encode(function_(decoder.decode(question)))
-            except Exception as error:
-                status, answer = (
-                    b"lost",
-                    " ".join(f"{type(error).__name__}: {error}".split()).encode("utf-8", "replace"),
-                )
-            _allow(0)
-            _send(target, status)
-            _send(target, answer)
-            if len(question) > 100_000:
-                gc.collect()
+            limit, count = json.loads(_receive(source))
+            for question in [_receive(source) for _ in range(count)]:
+                _allow(limit)
+                try:
+                    if name not in decoders:
+                        asked = _task(name)
+                        home = import_module(asked.module)
+                        decoders[name] = getattr(home, asked.function), msgspec.msgpack.Decoder(asked.question)
+                    function_, decoder = decoders[name]
+                    status, answer = b"done", encode(function_(decoder.decode(question)))
+                except Exception as error:
+                    status, answer = (
+                        b"lost",
+                        " ".join(f"{type(error).__name__}: {error}".split()).encode("utf-8", "replace"),
+                    )
+                _allow(0)
+                _send(target, status)
+                _send(target, answer)
+                if len(question) > 100_000:
+                    gc.collect()
 
 
 def _task(name: bytes) -> Task[Any, Any]:
