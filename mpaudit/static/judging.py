@@ -175,7 +175,7 @@ def _read_ahead(work: _Work, goes_on: Callable[[], bool], pool: Pool) -> None:
     trains."""
     for file, outline in zip(work.files, work.outlines, strict=True):
         for number, unit in enumerate(outline.units):
-            if _TRAINS <= set(unit.calls) and (file, number) in work.statements.keys() - work.confirmed:
+            if set(unit.calls) >= _TRAINS and (file, number) in work.statements.keys() - work.confirmed:
                 if not goes_on():
                     return
                 _read_units([(work, (file, number))], TREE, b"tree", pool)

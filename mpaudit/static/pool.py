@@ -225,8 +225,11 @@ def _with_help(
             except _UNTOLD:
                 return  # all of them are left for this process
             limit = task.seconds(max(weights[i] for i in taken)) if task.seconds else None
-            for i, reply in zip(taken, worker.ask(task, asked, limit), strict=False):
+            replies = worker.ask(task, asked, limit)
+            for i, reply in zip(taken, replies, strict=False):
                 results[i] = reply if isinstance(reply, Lost) else decode(reply)
+            if len(replies) < len(taken):
+                return  # it died, or was never there
 
     thread = threading.Thread(target=help_, daemon=True)
     with _switching_often():

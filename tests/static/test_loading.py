@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mpaudit import rulebook
 from mpaudit.settings import Settings
+from mpaudit.static import judging
 from mpaudit.static.cache import Cache
 from mpaudit.static.facts import quick
 from mpaudit.static.facts.lower import lower
 from mpaudit.static.loading import MAX_IMPORTERS, MAX_IMPORTS, Counts, Tree, survey
+from mpaudit.static.pool import Begun, Pool
 from mpaudit.static.run import lint
 
 SEED = "import torch\nscaler = torch.cuda.amp.GradScaler()\n"
@@ -121,3 +125,28 @@ def test_what_a_finding_stands_in_is_what_libcst_reads(tmp_path: Path, monkeypat
     shown = lint(["."], settings, cwd=tmp_path, use_cache=False, jobs=1, counts=counts)
     assert shown.findings == expected.findings
     assert counts.parsed == 1
+
+
+def test_what_trains_is_read_ahead_and_followed_again_where_it_says_something_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = "    loss.backward()\n    optimizer.step()\n"
+    loop = f"import torch\n\n\ndef train(loss, optimizer):\n    torch.cuda.amp.GradScaler()\n{step}"
+    (tmp_path / "train.py").write_text(loop + "\n\n# much longer than the other" * 20)
+    (tmp_path / "other.py").write_text(SEED)
+    settings = Settings(root=str(tmp_path), codes=("MPA701",))
+    expected = lint(["."], settings, cwd=tmp_path, use_cache=False, jobs=1)
+    assert [(finding.path, finding.column) for finding in expected.findings] == [("other.py", 10), ("train.py", 5)]
+    begin, reads = Pool.begin, []
+
+    def begun(pool: Pool, *given: Any) -> Begun[Any]:
+        return replace(begin(pool, *given), goes_on=lambda: reads.append(len(reads)) is None)
+
+    def misplaced(chunk: str) -> object:
+        return lower(chunk.replace("    torch.", "  torch.").replace("    loss", "  loss").replace("    opt", "  opt"))
+
+    monkeypatch.setattr(judging, "ANSWER", replace(judging.ANSWER, worth=1))
+    monkeypatch.setattr(quick, "quickly", misplaced)
+    monkeypatch.setattr(Pool, "begin", begun)
+    assert lint(["."], settings, cwd=tmp_path, use_cache=False, jobs=2).findings == expected.findings
+    assert reads == [0]

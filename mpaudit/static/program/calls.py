@@ -159,10 +159,9 @@ def _super_method(run: Run, fr: Frame, name: str, st: PathState) -> Value:
 def dispatch(
     run: Run, fr: Frame, expr: ir.Call, callee: Value, args: Args, keywords: Keywords, st: PathState
 ) -> Results:
-    site = fr.site(expr.span)
     match callee:
         case Func():
-            return functions.call_function(run, fr, callee, args, keywords, st, site)
+            return functions.call_function(run, fr, callee, args, keywords, st, fr.site(expr.span))
         case Cls():
             return classes.instantiate(run, fr, expr, callee, args, keywords, st)
         case Ext():

@@ -22,6 +22,9 @@ class Site(NamedTuple):
     end_column: int
 
 
+_INNER = frozenset((ir.FunctionDef, ir.ClassDef, ir.Lambda, ir.Global, ir.Nonlocal))
+
+
 @dataclass(eq=False)
 class FunctionInfo:
     module: "ModuleInfo"
@@ -51,19 +54,27 @@ class FunctionInfo:
     @cached_property
     def updates(self) -> bool:
         """Whether its body names an `update` or a `step`."""
+        if self.names.isdisjoint(("update", "step")):
+            return False
         return any(isinstance(n, ir.Attr) and n.name in ("update", "step") for n in self.nodes)
 
     @cached_property
     def scales(self) -> bool:
         """Whether its body calls what may be a scaler's `scale` or `unscale_`."""
+        if self.names.isdisjoint(("scale", "unscale_")):
+            return False
         calls = (n.func for n in walk_nodes(() if self.node is None else self.node.body) if isinstance(n, ir.Call))
         return any(isinstance(func, ir.Attr) and func.name in ("scale", "unscale_") for func in calls)
 
     @cached_property
     def rebinds(self) -> frozenset[str]:
         """Names that it, or a function inside of it, says are not its own."""
-        statements = (n for n in self.nodes if isinstance(n, ir.Global | ir.Nonlocal))
-        return frozenset(name for stmt in statements for name in stmt.names)
+        return frozenset(name for n in self.inner if isinstance(n, ir.Global | ir.Nonlocal) for name in n.names)
+
+    @cached_property
+    def inner(self) -> tuple[object, ...]:
+        """The functions, lambdas and classes inside of it, and what says that a name is not its own."""
+        return tuple(n for n in self.nodes if type(n) in _INNER and n is not self.node)
 
     @cached_property
     def hands_on(self) -> bool:

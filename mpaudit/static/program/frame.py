@@ -162,11 +162,11 @@ def receiver_text(expr: ir.Call) -> str:
 
 def text_of(expr: ir.Expr) -> str:
     """An expression as the user wrote it, short enough for a message."""
+    if type(expr) is ir.Name:
+        return expr.id
+    if type(expr) is ir.Attr:
+        return f"{text_of(expr.base)}.{expr.name}"
     match expr:
-        case ir.Name():
-            return expr.id
-        case ir.Attr():
-            return f"{text_of(expr.base)}.{expr.name}"
         case ir.Call():
             return f"{text_of(expr.func)}({'...' if expr.args or expr.keywords else ''})"
         case ir.Sub():

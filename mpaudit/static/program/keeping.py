@@ -248,9 +248,9 @@ def loop_names(nodes: Iterable[object]) -> set[str]:
     """What goes through many objects, and so has the state of any."""
     targets: list[ir.Expr] = []
     for node in nodes:
-        if isinstance(node, ir.For):
+        if type(node) is ir.For:
             targets.append(node.target)
-        elif isinstance(node, ir.Comp):
+        elif type(node) is ir.Comp:
             targets += [target for target, _, _ in node.clauses]
     return {part.id for target in targets for part in walk_nodes(target) if isinstance(part, ir.Name)}
 

@@ -371,10 +371,11 @@ def _read_by_target(target: ir.Expr) -> Iterator[str]:
 def _seen_from_inside(info: FunctionInfo) -> Names:
     """What nested functions, classes and lambdas read, and names that are not the function's own."""
     found: set[str] = set()
-    for inner in info.nodes:
-        if isinstance(inner, ir.FunctionDef | ir.ClassDef | ir.Lambda):
-            if inner is not info.node:
-                found |= _names(inner) if isinstance(inner, ir.ClassDef) else _free(inner)
+    for inner in info.inner:
+        if isinstance(inner, ir.ClassDef):
+            found |= _names(inner)
+        elif isinstance(inner, ir.FunctionDef | ir.Lambda):
+            found |= _free(inner)
         elif isinstance(inner, ir.Global | ir.Nonlocal):
             found |= set(inner.names)
     return frozenset(found)

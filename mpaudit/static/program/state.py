@@ -177,11 +177,14 @@ class PathState:
     """What the decisions of the Phi values on the heap depend on, and perhaps more."""
     asked: frozenset[Key] = frozenset()
     """What the decisions in `guards` depend on, and perhaps more."""
+    either: bool = False
+    """Whether one of the decisions in `guards` may be that one of several holds."""
 
     def clone(self) -> PathState:
         return PathState(
             self.heap.clone(), self.protocol.copy(), dict(self.guards), self.trail, self.casts,
             self.outer_unknown, self.no_grad, self.exceptional, self.inexact, self.gates, self.asked,
+            self.either,
         )  # fmt: skip
 
     # -------------------------------------------------------------- decisions
@@ -201,6 +204,8 @@ class PathState:
         """Notes a decision by itself."""
         self.guards[key] = truth
         self.asked |= roots(key)
+        if truth and key[0] == "or":
+            self.either = True
         if len(self.guards) > MAX_GUARDS:
             del self.guards[next(filter(_is_passing, self.guards), next(iter(self.guards)))]
 
@@ -231,7 +236,7 @@ class PathState:
 
     def contradicts_itself(self) -> bool:
         """Whether paths that have met had decided for one of several things, and this one is past all of them."""
-        return any(
+        return self.either and any(
             truth and key[0] == "or" and all(self.decided(part) is False for part in key[1:])
             for key, truth in self.guards.items()
         )
@@ -355,6 +360,10 @@ def _renamed(value: Value, names: dict[Value, Value]) -> Value:
 def _twins(a: PathState, b: PathState) -> dict[Value, Value]:
     """Optimizers (scalers) of `b` that stand where another one stands in `a`, each unknown to the other path: what a
     factory with a branch per algorithm makes is one optimizer, whichever it is."""
+    if a.protocol.optimizers.keys() == b.protocol.optimizers.keys() and (
+        a.protocol.scalers.keys() == b.protocol.scalers.keys()
+    ):
+        return {}
     strangers = [
         (kind, ours.keys() - theirs.keys(), theirs.keys() - ours.keys())
         for kind, ours, theirs in (
@@ -396,23 +405,23 @@ def _merge_two(a: PathState, b: PathState, node: Hashable) -> PathState:
     ours_by_owner = a.heap.owners()
     for owner, theirs in _changed(ours_by_owner, b.heap.owners()):
         ours = ours_by_owner.get(owner) or _NOTHING
-        for name, value in theirs.items():
+        different = map(is_not, map(ours.get, theirs), theirs.values())
+        for name, value in compress(theirs.items(), different):
             mine = ours.get(name)
-            if mine is value:
-                continue
             if mine is None:
                 heap[owner, name] = value
             elif mine != value:
                 heap[owner, name] = _join_values(a.settle(mine), b.settle(value), separator, (node, owner, name))
-    guards = {k: truth for k, truth in a.guards.items() if b.guards.get(k) == truth}
+    guards = {k: truth for k, truth in a.guards.items() if b.guards.get(k) is truth}
+    either = a.either and b.either
     gates = a.gates | b.gates
     asked = a.asked & b.asked
     if separator is not None:
         gates |= gates_of(separator[0])
         if max(len(a.guards), len(b.guards)) > len(guards) + 1 and _excludes_more(heap, a, b):
-            either: Key = ("or", _alone(a, b), _alone(b, a))
-            guards[either] = True
-            asked |= roots(either)
+            key: Key = ("or", _alone(a, b), _alone(b, a))
+            guards[key] = either = True
+            asked |= roots(key)
     return PathState(
         heap=heap,
         protocol=typestate.join(a.protocol, b.protocol),
@@ -425,6 +434,7 @@ def _merge_two(a: PathState, b: PathState, node: Hashable) -> PathState:
         inexact=a.inexact or b.inexact,
         gates=gates,
         asked=asked,
+        either=either,
     )
 
 
@@ -460,7 +470,7 @@ def _reachable(value: Value, st: PathState) -> set[Value]:
         return _reachable(value.yes if known else value.no, st)
     found: set[Value] = set()
     for side, truth in ((value.yes, True), (value.no, False)):
-        supposed = PathState(guards=dict(st.guards))
+        supposed = PathState(guards=dict(st.guards), either=st.either)
         supposed.assume(value.key, truth)
         if not supposed.contradicts_itself():
             found |= _reachable(side, supposed)

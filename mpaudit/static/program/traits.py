@@ -429,11 +429,11 @@ def _is_tf32(stmt: ir.Stmt) -> bool:
 
 def _asks(nodes: tuple[object, ...]) -> bool:
     for node in nodes:
-        if isinstance(node, ir.Name) and node.id == "hasattr":
+        if type(node) is ir.Name and node.id == "hasattr":
             return True
-        if isinstance(node, ir.Attr) and node.name in ("__version__", "version"):
+        if type(node) is ir.Attr and node.name in ("__version__", "version"):
             return True
-        if isinstance(node, ir.Try) and any(
+        if type(node) is ir.Try and any(
             isinstance(kind, ir.Name) and kind.id in _ASKING for kind, _, _ in node.handlers
         ):
             return True

@@ -46,7 +46,7 @@ def _usage(nodes: Iterable[object]) -> dict[str, set[str]]:
     scaler's step or unscale_, 'scale.backward' for `x.scale(loss).backward()`."""
     found: dict[str, set[str]] = {}
     for node in nodes:
-        if not isinstance(node, ir.Call):
+        if type(node) is not ir.Call:
             continue
         if not isinstance(node.func, ir.Attr):
             found.setdefault(text_of(node.func), set()).add("()")

@@ -7,7 +7,7 @@ unknown, built from where it came from, so that the same unknown met twice is th
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Union
 
@@ -190,16 +190,13 @@ MAX_OPTIONS = 6
 MAX_USES = 8
 
 
-def options(value: Value) -> Iterator[Value]:
+def options(value: Value) -> tuple[Value, ...]:
     """The values that a Phi or Choice may be; any other value is itself."""
-    if isinstance(value, Phi):
-        yield from options(value.yes)
-        yield from options(value.no)
-    elif isinstance(value, Choice):
-        for option in sorted(value.options, key=repr):
-            yield from options(option)
-    else:
-        yield value
+    if type(value) is Phi:
+        return options(value.yes) + options(value.no)
+    if type(value) is Choice:
+        return tuple(inner for option in sorted(value.options, key=repr) for inner in options(option))
+    return (value,)
 
 
 def choice(values: list[Value], otherwise: Key) -> Value:

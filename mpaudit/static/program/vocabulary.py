@@ -74,17 +74,17 @@ def is_event_node(node: object) -> bool:
 
 def is_protocol_node(node: object) -> bool:
     """`step` and `update` are common names: a scheduler's step or a meter's update is no event."""
-    if isinstance(node, ir.Attr):
-        base = node.base
-        holder = base.name if isinstance(base, ir.Attr) else base.id if isinstance(base, ir.Name) else ""
-        return (node.name == "save" and holder in ("torch", "accelerator")) or node.name in PROTOCOL_WORDS
-    if isinstance(node, ir.Name):
+    if type(node) is ir.Name:
         return node.id in PROTOCOL_WORDS
-    if isinstance(node, ir.Call) and isinstance(node.func, ir.Attr):
-        base = node.func.base
-        last = base.name if isinstance(base, ir.Attr) else base.id if isinstance(base, ir.Name) else ""
+    if type(node) is ir.Attr:
+        return node.name in PROTOCOL_WORDS or (node.name == "save" and _last(node.base) in ("torch", "accelerator"))
+    if type(node) is ir.Call and isinstance(node.func, ir.Attr):
         if node.func.name == "step":
-            return not _STEPS.search(last)
+            return not _STEPS.search(_last(node.func.base))
         if node.func.name == "update":
-            return (not node.args and not node.keywords) or "scaler" in last.lower()
+            return (not node.args and not node.keywords) or "scaler" in _last(node.func.base).lower()
     return False
+
+
+def _last(expr: ir.Expr) -> str:
+    return expr.name if isinstance(expr, ir.Attr) else expr.id if isinstance(expr, ir.Name) else ""
