@@ -16,6 +16,7 @@ from . import (
     operators,
     scopes,
     typestate,
+    unknown,
 )
 from .definitions import Site
 from .frame import Frame, Run, text_of
@@ -185,6 +186,8 @@ def _assign(run: Run, fr: Frame, stmt: ir.Assign, st: PathState) -> list[PathSta
     out = []
     if isinstance(stmt.value, ir.Call) and any(_is_of_one_name(target, stmt.value.func) for target in stmt.targets):
         run.renewing = stmt.value
+    elif (made := _first_call(stmt.value)) is not None and unknown.keeps_network(run, fr, stmt.targets):
+        run.renewing = made
     for s, value in expressions.evaluate(run, fr, stmt.value, st):
         value = _with_lists(stmt.value, value, fr.site(stmt.span), s)
         if isinstance(value, Ref) and isinstance(value.id, Cast) and isinstance(stmt.value, ir.Call):
@@ -200,6 +203,15 @@ def _assign(run: Run, fr: Frame, stmt: ir.Assign, st: PathState) -> list[PathSta
             containers.assign(run, fr, target, value, s)
         out.append(s)
     return out
+
+
+def _first_call(expr: ir.Expr) -> ir.Call | None:
+    """`make(name)` of `make(name).to(device).eval()`."""
+    found = None
+    while isinstance(expr, ir.Call):
+        found = expr
+        expr = expr.func.base if isinstance(expr.func, ir.Attr) else expr.func
+    return found
 
 
 def _is_of_one_name(a: ir.Expr, b: ir.Expr) -> bool:

@@ -48,6 +48,17 @@ def _usage(run: Run, fr: Frame, path: str) -> set[str]:
     return found
 
 
+_OF_NETWORKS = frozenset(("parameters", "named_parameters", "train", "eval"))
+
+
+def keeps_network(run: Run, fr: Frame, targets: tuple[ir.Expr, ...]) -> bool:
+    """Whether what is assigned is used as a network: then the call that gives it makes one, and runs none."""
+    return any(
+        isinstance(target, ir.Name | ir.Attr) and not _OF_NETWORKS.isdisjoint(_usage(run, fr, text_of(target)))
+        for target in targets
+    )
+
+
 _VERBS = re.compile(
     r"^_?(get|build|create|make|load|init|setup|set|define|prepare|save|train|eval|test|run|update|print|count|freeze"
     r"|unwrap|wrap|compile|select|construct|instantiate|from|to|is|has|log|plot|convert|export|register|fuse)_?"
@@ -115,7 +126,7 @@ def role_of(run: Run, fr: Frame, key: Key, path: str) -> str:
         or (methods & _OF_OPTIMIZERS and OPTIMIZER_NAME.search(path) and not re.search(r"(?i)sched|lr_", path))
     ):
         role = "optimizer"
-    elif methods & {"train", "eval", "parameters", "named_parameters"} or ("()" in methods and _is_model_name(path)):
+    elif methods & _OF_NETWORKS or ("()" in methods and _is_model_name(path)):
         role = "module"
     if role:
         run.roles[key] = role
