@@ -11,17 +11,22 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from hashlib import blake2b
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeGuard
 
-from mpaudit.static.facts.ir import Outline, SyntaxProblem, Unit
+from mpaudit.static.facts.ir import MANY, Outline, SyntaxProblem, Unit
 from mpaudit.static.facts.widths import (
     GROWN,
+    Loop,
     Width,
     data_of_table,
     factors_of,
     is_on_cpu,
     is_small_data,
+    is_small_images,
     is_small_net,
+    makes_layer,
+    makes_many,
+    may_repeat_layers,
     names_small_data,
     steps_through_time,
     widths_of_assignment,
@@ -186,10 +191,15 @@ def _unit(
     pending: list[object] = list(unit.statements)
     widths: list[Width] = []
     factors: dict[str, int] = {}
-    looks_up, steps, small_data, on_cpu, small_net = False, False, False, False, False
+    looks_up, steps, small_data, on_cpu, small_net, small_images = False, False, False, False, False, False
     tables: list[bool] = []
     taken: set[str] = set()
     given: set[str] = set()
+    made: set[str] = set()
+    called: set[str] = set()
+    indexed: set[str] = set()
+    layers = 0
+    loops: list[Loop] = []
     while pending:
         node = pending.pop()
         kind: type = type(node)
@@ -203,11 +213,19 @@ def _unit(
         elif isinstance(node, ast.Call):
             if not (isinstance(node.func, ast.Name) and node.func.id in _ASKING):
                 _add_names(calls, (node.func, *node.args, *[keyword.value for keyword in node.keywords]))
-            looks_up = looks_up or isinstance(node.func, (ast.Subscript, ast.Call))
+            if isinstance(node.func, ast.Subscript) and _is_own(node.func.value):
+                indexed.add(node.func.value.attr)
+            else:
+                looks_up = looks_up or isinstance(node.func, (ast.Subscript, ast.Call))
+            if not _is_own(node.func):
+                _add_names(called, (node.func,))
             if isinstance(node.func, ast.Attribute) and node.func.attr in _PARTS:
                 taken.add(node.func.attr)
             widths += widths_of_call(node, factors)
+            if makes_layer(node):
+                layers += MANY if makes_many(node) else 1
             small_data = small_data or is_small_data(node)
+            small_images = small_images or is_small_images(node)
             on_cpu = on_cpu or is_on_cpu(node)
             small_net = small_net or is_small_net(node)
         elif isinstance(node, _Definition):
@@ -224,7 +242,11 @@ def _unit(
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
             widths += widths_of_assignment(node, factors)
             small_data = small_data or names_small_data(node)
+            made.update(_made(node))
+        elif isinstance(node, (ast.ListComp, ast.GeneratorExp, ast.DictComp)):
+            loops.append(node)
         elif isinstance(node, (ast.For, ast.While)):
+            loops.append(node)
             steps = steps or steps_through_time(node)
             if isinstance(node, ast.For):
                 targets = node.target.elts if isinstance(node.target, ast.Tuple) else (node.target,)
@@ -242,9 +264,12 @@ def _unit(
                 pending += child
             elif child is not None:
                 pending.append(child)
+    if (layers or not _STACKS.isdisjoint(calls | defines)) and any(map(may_repeat_layers, loops)):
+        layers = MANY
     if "linalg" in calls and not any(map(_solves_when_run, unit.statements)):
         calls.discard("linalg")
     calls -= taken - given
+    looks_up = looks_up or not indexed <= made
     looks_up = looks_up or (unit.kind == "class" and not _NETWORKS.isdisjoint(given & calls))
     return Unit(
         unit.kind,
@@ -264,9 +289,29 @@ def _unit(
         on_cpu,
         small_net,
         max((width.number for width in widths if width.number != GROWN), default=0),
+        tuple(sorted(calls & made - called)),
+        small_images,
+        min(layers, MANY),
     )
 
 
+def _is_own(node: ast.expr) -> TypeGuard[ast.Attribute]:
+    """`self.net`"""
+    return isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
+
+
+def _made(node: ast.Assign | ast.AnnAssign) -> Iterator[str]:
+    """`net` of `self.net = Net()`, `blocks` of `blocks = []`."""
+    if isinstance(node.value, (ast.Call, ast.List, ast.ListComp)):
+        for target in node.targets if isinstance(node, ast.Assign) else (node.target,):
+            if isinstance(target, ast.Name):
+                yield target.id
+            elif _is_own(target):
+                yield target.attr
+
+
+_STACKS = frozenset(("forward", "Module", "ModuleDict", "ModuleList", "Sequential"))
+"""Names in what makes networks of layers."""
 _LAYERS_BY_NAME = frozenset(("LSTM", "GRU", "RNN"))
 """Classes that are kept and called by another name: `self.cell = nn.LSTM`."""
 _PARTS = frozenset(("block", "layer"))
@@ -284,6 +329,7 @@ _TELLING = frozenset(
     (
         ast.Call, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.For, ast.While,
         ast.AugAssign, ast.Import, ast.ImportFrom, ast.ListComp, ast.GeneratorExp, ast.Dict,
+        ast.DictComp,
     )
 )  # fmt: skip
 """Nodes that say something by themselves."""

@@ -150,7 +150,7 @@ def _is_light(uses: Iterable[Use], files: set[str], seen: Seen) -> bool:
     networks = [_network(use, files, seen) for use in uses if not _is_loss(use, seen.trace)]
     small = bool(files & seen.small_images)
     narrow = small and bool(files & seen.small_nets)
-    return narrow or all(network.is_light or (small and network.is_narrow) for network in networks)
+    return narrow or all(n.is_light or n.is_unstated or (small and n.is_narrow) for n in networks)
 
 
 def _network(use: Use, files: set[str], seen: Seen) -> Network:

@@ -13,7 +13,7 @@ from typing import Union
 
 import msgspec
 
-SCHEMA = 7
+SCHEMA = 8
 """Raised with every change of shape or of meaning: cached facts of another schema are not read."""
 
 Span = tuple[int, int, int, int]
@@ -321,6 +321,10 @@ Stmt = Union[
 # ------------------------------------------------------------------- the file
 
 
+MANY = 64
+"""More layers than anybody writes out one by one."""
+
+
 class Unit(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What the triage knows of one chunk without having parsed it with LibCST.
 
@@ -359,6 +363,14 @@ class Unit(msgspec.Struct, frozen=True, array_like=True, gc=False):
     otherwise."""
     stated: int = 0
     """As `width`, without what is only said to grow."""
+    kept: tuple[str, ...] = ()
+    """Those of `calls` that are only what it calls something that it has made itself: `self.resnet = Stack(3)`. What
+    they are is said by what made them. Sorted."""
+    small_images: bool = False
+    """An option of the command line chooses images of 32 by 32 pixels unless it is told otherwise."""
+    layers: int = 0
+    """How many calls in it make a layer that multiplies matrices, or a block of such; MANY where one does so in a
+    loop."""
 
 
 class Outline(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
@@ -17,15 +18,19 @@ _CHANNELS = re.compile(
 )
 """Those of convolutions."""
 _PLACED = frozenset(("Linear", "LazyLinear", "LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "LayerNorm"))
+_MULTIPLIES = _PLACED - {"LayerNorm"} | {"MultiheadAttention", "TransformerEncoderLayer", "TransformerDecoderLayer"}
 _CONVOLVES = re.compile(
     r"(?i)conv|^BatchNorm[123]d$|block|bottleneck|make_?\w*layer|stage|^(down|up|enc|dec)(sample)?_?\d?$"
 )
 """Calls that take numbers of channels by their place."""
+_OF_TORCH = re.compile(r"Conv(Transpose)?[123]d$")
+"""Of these the third is the size of the kernel."""
 _MOST = 1 << 16
 _MOST_CHANNELS = 1 << 13
 GROWN = 511
 """Stands for `width * 2`, which is more than any number in sight."""
 _SMALL_DATA = re.compile(r"(?i)^(fashion|k|e|q)?[-_]?mnist$")
+_SMALL_IMAGES = re.compile(r"(?i)^(cifar[-_]?(10|100)?|svhn)$")
 _CPU = re.compile(r"(?i)^cpu$")
 _SMALL_NET = re.compile(
     r"(?i)^(preact_?|pre_?)?resnet_?-?(8|14|20|32|44|56|110)(x4|s)?(_?cifar\d*)?$|^(wrn|wide_?resnet)[-_]?(16|28|40)[-_][1-4]$"
@@ -39,6 +44,58 @@ class Width(NamedTuple):
     number: int
     of_channels: bool
     """It may be a number of channels of a convolution."""
+
+
+_REPEATS = re.compile(r"(?i)^_?make_?\w*layers?$|^(Transformer(En|De)coder|ModuleRepeat)$")
+
+
+_IDLE = re.compile(
+    r"(Norm|Norm[123]d|Pool[123]d|Dropout|Dropout[123]d|Pad[123]d|Shuffle|Loss|Tensor|Error|Exception|LU|ELU|Sigmoid"
+    r"|Softmax|Softmax[12]d|Softplus|Tanh|Upsample|Sequential|List|Dict|Embedding|Module|Parameter|Identity|Flatten"
+    r"|Unflatten|Variable|Rearrange|Reduce)$"
+)
+"""Ends of the names of what multiplies no matrices."""
+
+
+def makes_layer(node: ast.Call) -> bool:
+    """Whether a call makes a layer that multiplies matrices, or a block of such, by its name: `nn.Conv2d(3, 64, 3)`,
+    `Down(64, 128)`."""
+    func = node.func
+    own = isinstance(func, ast.Attribute) and isinstance(func.value, ast.Name) and func.value.id == "self"
+    name = func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "")
+    if own:
+        return _REPEATS.search(name) is not None
+    if _IDLE.search(name):
+        return False
+    return name in _MULTIPLIES or name[:1].isupper() or _CONVOLVES.search(name) is not None
+
+
+def makes_many(node: ast.Call) -> bool:
+    """`self._make_layer(block, 64, 3)`"""
+    func = node.func
+    name = func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "")
+    return _REPEATS.search(name) is not None
+
+
+Loop = ast.For | ast.While | ast.ListComp | ast.GeneratorExp | ast.DictComp
+
+
+def may_repeat_layers(loop: Loop) -> bool:
+    """`for _ in range(depth): layers.append(unit(width))`; not a loop over layers that are there already."""
+    iterables = [loop.iter] if isinstance(loop, ast.For) else [g.iter for g in getattr(loop, "generators", ())]
+    if any(isinstance(part, ast.Attribute) and part.attr in _THERE for it in iterables for part in ast.walk(it)):
+        return False
+    return any(isinstance(node, ast.Call) and (makes_layer(node) or _is_helper(node.func)) for node in ast.walk(loop))
+
+
+def _is_helper(func: ast.expr) -> bool:
+    return isinstance(func, ast.Name) and func.id not in _BUILTIN
+
+
+_THERE = frozenset(
+    ("_modules", "children", "modules", "named_children", "named_modules", "named_parameters", "parameters")
+)
+_BUILTIN = frozenset(dir(builtins))
 
 
 Factors = Mapping[str, int]
@@ -57,7 +114,7 @@ def widths_of_call(node: ast.Call, factors: Factors = _NO_FACTORS) -> Iterator[W
         option = next((arg.value for arg in node.args if _is_width(arg)), "")  # type: ignore[attr-defined]
         yield from (w for k in node.keywords if k.arg == "default" for w in _named(option, k.value, factors))
     elif _CONVOLVES.search(name):
-        numbers = (_number(arg, factors) for arg in node.args[:3])
+        numbers = (_number(arg, factors) for arg in node.args[: 2 if _OF_TORCH.match(name) else 3])
         yield Width(max((n for n in numbers if n <= _MOST_CHANNELS), default=0), of_channels=True)
 
 
@@ -136,6 +193,11 @@ _NET_OPTION = re.compile(r"(?i)^-*(\w+[-_])?(model|arch|architecture|net|network
 def is_small_data(node: ast.Call) -> bool:
     """`parser.add_argument("--dataset", default="mnist")`, or one channel of 28 by 28 pixels."""
     return _chooses(node, _DATA_OPTION, _SMALL_DATA) or _is_of_28_pixels(node)
+
+
+def is_small_images(node: ast.Call) -> bool:
+    """`parser.add_argument("--dataset", default="cifar10")`"""
+    return _chooses(node, _DATA_OPTION, _SMALL_IMAGES)
 
 
 def _is_of_28_pixels(node: ast.Call) -> bool:

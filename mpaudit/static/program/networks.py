@@ -61,6 +61,11 @@ class Network(Struct, frozen=True, gc=False):
     """No layer of it is in sight, nor one that it may be made of, in a project of several files."""
     nowhere: bool = False
     """Nothing of it, nor any layer, is in sight, in a project of several files."""
+    layers: int = 0
+    """How many layers that multiply matrices are written in its text, where all of it is in sight; 0: not known."""
+    own: int = 0
+    """The largest number that may be the width of a layer, of channels before others, in its text and in what the
+    scripts say beside other networks; 0: there is none, or not all of it is in sight."""
 
     @property
     def is_light(self) -> bool:
@@ -71,6 +76,8 @@ class Network(Struct, frozen=True, gc=False):
         if self.unseen:
             return width < _ENOUGH_UNSEEN
         if self.steps and not (self.sees_images and width >= _ENOUGH_BESIDE):
+            return True
+        if self._is_shallow:
             return True
         if self.nature > Nature.ATTENTION and width <= _COLOURS:
             return False
@@ -84,6 +91,17 @@ class Network(Struct, frozen=True, gc=False):
         if self.nature is Nature.ATTENTION:
             return self.stated < _ENOUGH[Nature.ATTENTION]
         return width < _ENOUGH[self.nature]
+
+    @property
+    def is_unstated(self) -> bool:
+        """Whether all of it is in sight but for how wide it is: nothing says that its convolutions are."""
+        return self.nature is Nature.CONVOLUTION and self.layers > 0 and self._width <= _COLOURS
+
+    @property
+    def _is_shallow(self) -> bool:
+        """Whether it is a handful of convolutions that are not wide either, by what is stated."""
+        few = self.nature is Nature.CONVOLUTION and 0 < self.layers <= _HANDFUL
+        return few and (self.own <= _WIDE or self.own == GROWN)
 
     @property
     def is_narrow(self) -> bool:
@@ -110,6 +128,10 @@ _ENOUGH_UNSEEN = 512
 _ENOUGH_OF_SEQUENCES = 256
 """The same for convolutions over sequences alone, which are short."""
 _NARROW = 128
+_HANDFUL = 4
+"""So many layers are over before the launches of the step are, on patches and small images."""
+_WIDE = 256
+"""More channels than these make up for few layers."""
 _FEW = 16
 """No more channels than these are hardly those of the network: its own are in a list."""
 _COLOURS = 4
@@ -178,6 +200,8 @@ class _Closure(Struct, frozen=True, gc=False):
     steps: bool
     """A part of it is called step by step."""
     width: int
+    channels: int
+    layers: int
 
 
 class Networks:
@@ -194,21 +218,18 @@ class Networks:
         """The network whose classes and layers are known by `made_of` and `layers`; where those do not say it, that of
         `files`, in which it is made and trained, and of all that they import."""
         around = self._of_files(files)
-        names, is_open, is_blind, steps, width = set(layers - {"?"}), "?" in layers, False, False, 0
-        for cls in made_of:
-            closure = self._closure(cls)
-            names |= closure.names
-            is_open |= closure.is_open
-            is_blind |= closure.is_blind
-            steps |= closure.steps
-            width = max(width, closure.width)
+        parts = [self._closure(cls) for cls in made_of]
+        names = set(layers - {"?"}).union(*(part.names for part in parts))
         names -= {name[1:] for name in names if name[:1] == _RESOLVED}
+        is_open = "?" in layers or any(part.is_open for part in parts)
+        is_blind = any(part.is_blind for part in parts)
+        steps = any(part.steps for part in parts)
         own = nature_of(names)
         nature = own
         recurs, sees_images = _recurs(names), _sees_images(names)
         if nature is Nature.DENSE and not is_open and not is_blind and not any(map(_hides, names)):
-            beside = max((self._own_width(path) for path in files), default=0)
-            return Network(nature, max(width, beside), needs_float32=needs_digits(names))
+            widths = [*(part.width for part in parts), *map(self._own_width, files)]
+            return Network(nature, max(widths, default=0), needs_float32=needs_digits(names))
         if (
             nature < Nature.ATTENTION
             and nature is not Nature.GRAPH
@@ -222,10 +243,13 @@ class Networks:
             nature = Nature.LIBRARY if around.nature is Nature.LIBRARY else nature  # a head on one that it is handed
         if is_blind and nature in _MERE:
             nature = Nature.UNKNOWN
+        in_sight = not is_open and not is_blind
+        own_width, own_channels = self._own(parts, files) if in_sight else (0, 0)
+        one = nature is Nature.RECURRENT and own_width > _COLOURS  # whose width stands where it is made
         return Network(
             nature,
-            around.width,
-            not is_open and not is_blind,
+            own_width if one else around.width,
+            in_sight,
             steps and recurs,
             around.channels,
             recurs,
@@ -234,7 +258,17 @@ class Networks:
             around.stated,
             own is Nature.UNKNOWN and nature is Nature.UNKNOWN and not self._alone and bool(files),
             around.nowhere and not names and not self._alone and bool(files),
+            sum(part.layers for part in parts) if in_sight else 0,
+            own_channels if own_channels > _COLOURS else own_width,
         )
+
+    def _own(self, parts: list[_Closure], files: frozenset[str]) -> tuple[int, int]:
+        """The width and the channels that the text of a network says, or that of the files that make and train it
+        beside the networks which these may hold too."""
+        modules = (self._project.modules[path] for path in files if path in self._project.modules)
+        said: list[_Closure | ir.Unit] = [*parts]
+        said += (u for m in modules for u in m.outline.units if u.kind != "class" or not u.layers)
+        return max((part.width for part in said), default=0), max((part.channels for part in said), default=0)
 
     def _own_width(self, path: str) -> int:
         module = self._project.modules.get(path)
@@ -266,7 +300,7 @@ class Networks:
             modules = self._imported(files)
             units = [unit for module in modules for unit in module.outline.units]
             defined = {name for unit in units for name in unit.defines}
-            names = {_RESOLVED * (name in defined) + name for unit in units for name in unit.calls}
+            names = {_RESOLVED * (name in defined) + name for unit in units for name in _told_by(unit)}
             names |= {LIBRARY for module in modules if any(map(_is_library, _sources(module)))}
             nature = nature_of(names)
             is_blind = any(self._is_blind(module, unit) for module in modules for unit in module.outline.units)
@@ -317,20 +351,25 @@ class Networks:
             seen = {start}
             names = {_RESOLVED + cls.name}
             is_open, is_blind, steps, width = not pending, False, False, 0
+            channels, layers = 0, 0
             while pending:
                 module, unit = pending.pop()
                 is_open |= unit.looks_up or bool(_LOOKED_UP.intersection(unit.calls))
                 is_blind |= self._is_blind(module, unit)
                 steps |= unit.steps
                 width = max(width, unit.width)
-                for name in unit.calls:
+                channels = max(channels, unit.channels)
+                layers += unit.layers
+                for name in _told_by(unit):
                     meant = self._meant(module, name)
                     names.add(_RESOLVED + name if meant else self._outside(module, name))
                     for other, found in meant:
                         if (other.path, found.first_line) not in seen:
                             seen.add((other.path, found.first_line))
                             pending.append((other, found))
-            known = self._closures[start] = _Closure(frozenset(names), is_open, is_blind, steps, width)
+            known = self._closures[start] = _Closure(
+                frozenset(names), is_open, is_blind, steps, width, channels, layers
+            )
         return known
 
     def _is_blind(self, module: ModuleInfo, unit: ir.Unit) -> bool:
@@ -368,6 +407,11 @@ class Networks:
             (other, unit) for other in self._direct(module) for unit in other.outline.units
             if unit.name == name and unit.kind in ("class", "def")
         ]  # fmt: skip
+
+
+def _told_by(unit: ir.Unit) -> frozenset[str]:
+    """The names that say what it is made of."""
+    return frozenset(unit.calls).difference(unit.kept)
 
 
 _RESOLVED = "+"

@@ -209,11 +209,12 @@ _SMALL_IMAGES = frozenset(("CIFAR10", "CIFAR100", "SVHN"))
 
 def small_image_files(project: Project) -> frozenset[str]:
     """Files that load images of 32 by 32 pixels and none that are larger, or that import such a file and none that
-    does otherwise."""
+    does otherwise; scripts that load such images unless an option says otherwise."""
     said = {m.path: m.names.union(*(unit.calls for unit in m.outline.units)) for m in project.modules.values()}
     larger = {path for path, names in said.items() if names & (_NO_TOYS - _SMALL_IMAGES)}
     small = {path for path, names in said.items() if names & _SMALL_IMAGES} - larger
-    return frozenset(small) | (_importers(project, small) - larger - _importers(project, larger))
+    chosen = _with_option(project, lambda unit: unit.small_images)
+    return frozenset(small) | chosen | (_importers(project, small) - larger - _importers(project, larger))
 
 
 def table_files(project: Project) -> frozenset[str]:
@@ -320,7 +321,10 @@ _REHEARSES = re.compile(
 """A search for a learning rate is over after some hundred steps."""
 
 
-_SEARCHES = re.compile(r"(?i)hyper_?param(eter)?s?_?(search|tun(e|er|ing))|lr_?find(er)?|(lr_?)?range_?test")
+_SEARCHES = re.compile(
+    r"(?i)hyper_?param(eter)?s?_?(search|tun(e|er|ing))|lr_?find(er)?|(lr_?)?range_?test"
+    r"|(^|_)(performance|speed|latency|throughput)_?(table|test|check|measure\w*)?\.py$"
+)
 _MEASURES = re.compile(r"(^|\.)([A-Z]\w*)?(Benchmark|Profiler|SpeedTest)\w*\.")
 
 

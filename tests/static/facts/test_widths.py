@@ -40,6 +40,7 @@ def test_the_width_of_a_unit(text: str, width: int) -> None:
     ("text", "channels"),
     [
         ("nn.Conv2d(3, 96, kernel_size=200)", 96),
+        ("nn.Conv2d(3, n, 9)", 3),
         ("nn.Linear(784, 512)", 0),
         ("DoubleConv(64, 128)", 128),
         ("self._make_layer(Bottleneck, 512, 3)", 512),
@@ -146,3 +147,49 @@ def test_what_inverts_matrices_when_it_is_run(text: str, solves: bool) -> None:
     found = outline(text, Scanner(["HOT"], str))
     assert isinstance(found, ir.Outline)
     assert ["linalg" in unit.calls for unit in found.units] == [solves]
+
+
+@pytest.mark.parametrize(
+    ("text", "layers"),
+    [
+        ("nn.Conv2d(3, 8, 3); nn.Linear(8, 2); nn.BatchNorm2d(8)", 2),
+        ("self.conv1(x)", 0),
+        ("self._make_layer(Block, 64, 3)", ir.MANY),
+        ("body = [nn.Conv2d(8, 8, 3) for _ in range(n)]", ir.MANY),
+        ("body = nn.ModuleDict({k: unit(8) for k in keys})", ir.MANY),
+        ("while size > 4:\n    body.append(nn.Conv2d(8, 8, 3))", ir.MANY),
+        ("nn.Linear(8, 8)\nfor m in self.modules():\n    start(m)", 1),
+        ("nn.Linear(8, 8)\nfor x in range(len(y)):\n    print(x)", 1),
+        ("for x in loader:\n    start(x)", 0),
+    ],
+)
+def test_how_many_layers_a_unit_makes(text: str, layers: int) -> None:
+    found = outline(text, Scanner(["HOT"], str))
+    assert isinstance(found, ir.Outline)
+    assert [unit.layers for unit in found.units] == [layers]
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("self.resnet = Stack(3)\nself.resnet(x)", ("resnet",)),
+        ("resnets = []\nnn.Sequential(*resnets)", ("resnets",)),
+        ("self.resnet = resnet\nself.resnet(x)", ()),
+        ("self.resnet = models.resnet(3)\nself.resnet(x)", ()),
+        ("self.resnet(x)", ()),
+    ],
+)
+def test_what_a_unit_has_made_itself(text: str, kept: tuple[str, ...]) -> None:
+    found = outline(text, Scanner(["HOT"], str))
+    assert isinstance(found, ir.Outline)
+    assert [unit.kept for unit in found.units] == [kept]
+
+
+@pytest.mark.parametrize(
+    ("text", "looks_up"),
+    [("self.layers = ModuleList()\nself.layers[0](x)", False), ("self.kinds[0](x)", True), ("KINDS[name](x)", True)],
+)
+def test_what_a_unit_calls_by_its_index(text: str, looks_up: bool) -> None:
+    found = outline(text, Scanner(["HOT"], str))
+    assert isinstance(found, ir.Outline)
+    assert [unit.looks_up for unit in found.units] == [looks_up]

@@ -909,7 +909,7 @@ def train(loader):
 class Network(nn.Module):
     def __init__(self):
         super().__init__()
-        self.layer = nn.Conv2d(3, 64, 3)
+        self.layer = nn.Conv2d(3, 512, 3)
 
     def forward(self, x):
         with autocast("cuda", dtype=torch.bfloat16):  # right

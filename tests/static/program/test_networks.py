@@ -88,7 +88,7 @@ def confidences(folder: Path, files: dict[str, str]) -> list[str]:
         (CONV, 450, "likely"),
         (CONV, 16, "possible"),
         (CONV.replace("nn.Conv1d(channels, channels, 3)", "nn.Conv1d(channels, channels * 2, 3)"), 16, "likely"),
-        (CONV, 3, "likely"),
+        (CONV, 3, "possible"),
         (DENSE, 256, "possible"),
         (DENSE, 4096, "likely"),
         (RECURRENT, 128, "possible"),
