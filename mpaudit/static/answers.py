@@ -48,6 +48,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
     from .program.definitions import ModuleInfo, Site
     from .program.keeping import given_in_vain, never_loaded, never_saved, resuming_loads
     from .program.linker import Project
+    from .program.lowering import lowering_files
     from .program.networks import Networks
     from .program.resuming import resumable
     from .program.traits import (
@@ -56,7 +57,6 @@ def answer(question: Question) -> tuple[Stored, ...]:
         cpu_files,
         kernel_files,
         low_precision_files,
-        lowering_files,
         modules_cast,
         rehearsals,
         set_for_a_while,

@@ -123,7 +123,8 @@ def without_low_precision(seen: Seen) -> Iterator[Draft]:
         by_scaler.setdefault(scaled.scaler, []).append(scaled)
     for scaler, events in by_scaler.items():
         made = trace.made.get(scaler)
-        if any(path in seen.lowering for event in events for path in (event.site.path, _script(event, trace))):
+        events = [event for event in events if not seen.lowering & _files(event, trace)]
+        if not events:
             continue
         if _never_casts(seen):  # a loss that is lost track of on one path is what it is on the others
             events = [event for event in events if event.loss is not None and event.loss.some_uses] or events
@@ -141,8 +142,11 @@ def without_low_precision(seen: Seen) -> Iterator[Draft]:
         )  # fmt: skip
 
 
-def _script(scaled: Scaled, trace: Trace) -> str:
-    return trace.scripts.get(scaled.basis.root, "")
+def _files(scaled: Scaled, trace: Trace) -> frozenset[str]:
+    """Files whose processes a loss may be of: the script's, or that of the function that was followed by itself."""
+    root = scaled.basis.root
+    script = trace.scripts.get(root, scaled.site.path)
+    return frozenset((script, scaled.site.path) if root in trace.entries else (script,))
 
 
 def _never_casts(seen: Seen) -> bool:

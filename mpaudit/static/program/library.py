@@ -156,7 +156,7 @@ def call_external(
                     run.trace.layers[ref] |= run.trace.layers.get(option, {"?"})
                     run.trace.made_of[ref] |= run.trace.made_of.get(option, frozenset())
         wanted = next((v for k, v in keywords if k in ("torch_dtype", "dtype")), None)
-        if wanted is not None and wanted != Dtype("float32"):
+        if wanted is not None and wanted != Dtype("float32") and not _is_default(fr, wanted):
             run.trace.lowered.add(ref)
         if wanted == Dtype("float16"):
             halving.halve(run, ref, site, st)
@@ -299,13 +299,20 @@ _CONTAINERS = frozenset(("Sequential", "ModuleList", "ModuleDict"))
 
 def _is_fp16(fr: Frame, value: Value) -> bool:
     """`"fp16"`, in one branch or as the default of a parameter."""
+    return any(option == Const("fp16") or _default(fr, option) == ir.Const("fp16") for option in options(value))
+
+
+def _is_default(fr: Frame, dtype: Value) -> bool:
+    """`dtype=None`, also where a parameter has it by default and no caller is in sight: what is torch's default."""
+    return all(option == Const(None) or _default(fr, option) == ir.Const(None) for option in options(dtype))
+
+
+def _default(fr: Frame, value: Value) -> ir.Expr | None:
+    """What a parameter of the function is unless a caller says otherwise."""
     node = fr.info.node if fr.info is not None else None
-    defaults = {param.name: param.default for param in node.params} if node is not None else {}
-    for option in options(value):
-        given = defaults.get(str(option.key[-1])) if isinstance(option, Sym) and option.key[0] == "param" else None
-        if option == Const("fp16") or given == ir.Const("fp16"):
-            return True
-    return False
+    if node is None or not isinstance(value, Sym) or value.key[0] != "param":
+        return None
+    return next((param.default for param in node.params if param.name == value.key[-1]), None)
 
 
 def _items(values: Iterable[Value]) -> Iterator[Value]:

@@ -12,7 +12,6 @@ from .definitions import ModuleInfo, Site
 from .linker import Project
 from .networks import is_known
 from .nodes import walk_nodes, walk_statements
-from .processes import together
 from .trace import Trace
 from .values import Key
 
@@ -39,55 +38,6 @@ _LOW_PRECISION = frozenset(
 )  # fmt: skip
 """`convert_weights` is CLIP's, whose weights are float16 on CUDA from the start, also in a copy of its package:
 `convert_models_to_fp32` is what its fine-tuning scripts call round a step."""
-
-
-_OTHER_WAYS = frozenset(
-    (
-        "custom_fwd", "MixedPrecision", "FullyShardedDataParallel", "fully_shard", "ShardedGradScaler",
-        "set_autocast_enabled", "set_autocast_gpu_dtype", "convert_to_fp16", "convert_network",
-    )
-)  # fmt: skip
-_OTHER_PACKAGES = frozenset(("tinycudann", "transformer_engine", "deepspeed", "xformers", "triton"))
-
-
-def lowering_files(project: Project) -> frozenset[str]:
-    """Files that may run together with one that computes in a low precision without autocast: fp16 weights, FSDP's
-    policy, kernels."""
-    return together(project, (module.path for module in project.modules.values() if _lowers(module)))
-
-
-def _lowers(module: ModuleInfo) -> bool:
-    if module.imported_roots & _OTHER_PACKAGES or _imports_apex_amp(module):
-        return True
-    return bool(module.names & _OTHER_WAYS) or ("half" in module.names and _halves(module))
-
-
-def _imports_apex_amp(module: ModuleInfo) -> bool:
-    """Apex has optimizers and layers too, which lower nothing."""
-    origins = {origin for found in module.imports.values() for origin in found}
-    return any(
-        source.startswith(("apex.amp", "apex.fp16_utils")) or (source == "apex" and name in ("", "amp", "fp16_utils"))
-        for source, name in origins
-    )
-
-
-_AFTER_TRAINING = re.compile(r"(?i)eval|valid|test|infer|predict|demo|export|convert|onnx|deploy|bench|sample|generat")
-
-
-def _halves(module: ModuleInfo) -> bool:
-    """Whether something is made fp16 in code that may be of the training, by the names of its file and function."""
-    if _AFTER_TRAINING.search(module.path.rsplit("/", 1)[-1]):
-        return False
-    code = [info.node for info in module.nested if info.parent is None and not _AFTER_TRAINING.search(info.name)]
-    top = [stmts for unit, stmts in module.chunks if unit.kind == "code"]
-    return any(_is_half(node) for root in (*code, *top) for node in walk_nodes(root or ()))
-
-
-def _is_half(node: object) -> bool:
-    """`x.half()`, or `torch.half`."""
-    if isinstance(node, ir.Attr) and node.name == "half":
-        return isinstance(node.base, ir.Name) and node.base.id == "torch"
-    return isinstance(node, ir.Call) and isinstance(node.func, ir.Attr) and node.func.name == "half" and not node.args
 
 
 Constant = tuple[str, str, str]

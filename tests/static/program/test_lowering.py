@@ -1,0 +1,158 @@
+"""What computes in a low precision without an autocast, so that a scaler without one has its use (MPA216)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.static.program.test_flow import reported, variant
+
+LOOP = """
+def main(loader):
+    model = Net().cuda()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = GradScaler("cuda")
+    for x in loader:
+        optimizer.zero_grad()
+        loss = model(x.cuda()).mean()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+
+main([])
+"""
+NET = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(512, 512)
+
+    def forward(self, x):
+        return self.layer(x)
+"""
+LOSES_NOTHING = {
+    "casts that are made in an autocast alone": """
+from torch.amp import custom_fwd
+
+
+class Encode(torch.autograd.Function):
+    @staticmethod
+    @custom_fwd(cast_inputs=torch.half, device_type="cuda")
+    def forward(ctx, x, table):
+        if torch.is_autocast_enabled():
+            table = table.to(torch.half)
+        return kernels.encode(x, table)
+""",
+    "images that a class of data keeps in half": """
+class Images:
+    def __init__(self, images):
+        self.images = images.to(torch.half)
+
+    def collate(self, index):
+        return self.images[index]
+
+    def dataloader(self):
+        return torch.utils.data.DataLoader(range(len(self.images)), collate_fn=self.collate)
+""",
+    "a kernel that moves what it gets": """
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def scan(x, y, size: tl.constexpr):
+    tl.store(y, tl.load(x))
+""",
+}
+LOWERS = {
+    "a network that has itself in half": """
+class Images(nn.Module):
+    def __init__(self, images):
+        super().__init__()
+        self.net = nn.Linear(4, 4).half()
+
+    def collate(self, index):
+        return self.images[index]
+
+    def forward(self, x):
+        return self.net(x)
+""",
+    "half outside of what asks for an autocast": """
+def encode(x, table):
+    if not torch.is_autocast_enabled():
+        x = x.contiguous()
+    return kernels.encode(x.half(), table)
+""",
+    "a kernel that names a 16-bit dtype": """
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def product(x, y, out):
+    tl.store(out, tl.dot(tl.load(x).to(tl.float16), tl.load(y).to(tl.float16)))
+""",
+    "a package of half networks": "import tinycudann as tcnn\n\nFIELD = tcnn.Network\n",
+}
+
+
+@pytest.mark.parametrize("beside", LOSES_NOTHING)
+def test_what_lowers_nothing_by_itself(tmp_path: Path, beside: str) -> None:
+    sources, _ = variant({"train.py": "import beside\n" + NET + LOOP, "beside.py": LOSES_NOTHING[beside]}, "right")
+    assert [(path, code) for path, _, code in reported(tmp_path, sources, all_codes=True)] == [("train.py", "MPA216")]
+
+
+@pytest.mark.parametrize("beside", LOWERS)
+def test_what_may_lower(tmp_path: Path, beside: str) -> None:
+    sources, _ = variant({"train.py": "import beside\n" + NET + LOOP, "beside.py": LOWERS[beside]}, "right")
+    assert reported(tmp_path, sources, all_codes=True) == []
+
+
+TRAINER = """
+class Trainer:
+    def __init__(self, model):
+        self.model = model.cuda()
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
+        self.scaler = GradScaler("cuda")
+
+    def fit(self, loader):
+        for x in loader:
+            self.optimizer.zero_grad()
+            loss = self.model(x.cuda()).mean()
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+"""
+PLAIN = "from trainer import Trainer\n" + NET + "\nTrainer(Net()).fit([])\n"
+HASHED = "import tinycudann\nfrom trainer import Trainer\n\nTrainer(tinycudann.Network(3, 4)).fit([])\n"
+
+
+@pytest.mark.parametrize(
+    ("scripts", "codes"),
+    [({"plain.py": PLAIN, "hashed.py": HASHED}, ["MPA216"]), ({"hashed.py": HASHED}, [])],
+    ids=["two scripts", "one"],
+)
+def test_a_script_that_lowers_says_nothing_of_another_with_its_trainer(
+    tmp_path: Path, scripts: dict[str, str], codes: list[str]
+) -> None:
+    sources, _ = variant({"trainer.py": TRAINER, **scripts}, "right")
+    assert [code for _, _, code in reported(tmp_path, sources, all_codes=True)] == codes
+
+
+MANY = (
+    LOOP.replace("model(x.cuda()).mean()", " + ".join(["model(x.cuda()).mean()"] * 9))
+    .replace("(loader):", "(loader, options, dtype=None):\n    norm = nn.LayerNorm(4, dtype={dtype})")
+    .replace("main([])", "")
+)
+"""More forwards than are kept for a loss, so that the networks it came from are not all known."""
+
+
+@pytest.mark.parametrize(
+    ("dtype", "codes"),
+    [("None", ["MPA216"]), ("dtype", ["MPA216"]), ("options.dtype", []), ("torch.bfloat16", [])],
+)
+def test_a_dtype_that_is_none_is_the_default_of_torch(tmp_path: Path, dtype: str, codes: list[str]) -> None:
+    sources, _ = variant({"train.py": NET + MANY.format(dtype=dtype)}, "right")
+    assert [code for _, _, code in reported(tmp_path, sources, all_codes=True)] == codes
