@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from dataclasses import replace
 
@@ -53,10 +54,19 @@ def _by_the_loss(
     float16."""
     if optimizer in run.trace.loose or len(st.protocol.optimizers) != 1:
         return None
-    networks = sorted((m for m in module_ids(loss) if not is_criterion(run, m)), key=repr)
+    networks = sorted((m for m in module_ids(loss) if not _is_loss(run, m)), key=repr)
     halves = [(m, half) for m, half in halves if m in run.in_train_mode]
     sites = [next((half.site for m, half in halves if covers(run, m, network)), None) for network in networks]
     return sites[0] if sites and None not in sites else None
+
+
+def _is_loss(run: Run, module: Id) -> bool:
+    """What has no parameters, or is called a criterion or a loss where it was given: an optimizer that trains none of
+    the networks in train mode, and the parameters of their loss alone, is not meant."""
+    return is_criterion(run, module) or (isinstance(module, tuple) and bool(_LOSS.search(str(module[-1]))))
+
+
+_LOSS = re.compile(r"(?i)criteri|loss")
 
 
 def _on_another_path(half: Halved, st: PathState) -> bool:

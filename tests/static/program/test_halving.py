@@ -76,6 +76,12 @@ def train(model, loader, optimizer, scaler):
     model.half().train()  # wrong MPA221
     model.train()  # right
 """ + LOOP,
+    "a criterion that the function is given too": """
+def train(model, criterion, loader, optimizer, scaler):
+    model.half().train()  # wrong MPA221
+    model.train()  # right
+    criterion.train()
+""" + LOOP,
     "a selection of the parameters, halved when the optimizer has it or before": """
 def main(loader):
     model = nn.Linear(2, 2).cuda()
