@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable
+from collections.abc import Collection, Hashable, Iterable
 
 from msgspec.structs import replace
 
@@ -160,7 +160,7 @@ def meet(run: Run, optimizer: Id, st: PathState) -> None:
         typestate.meet_optimizer(st.protocol, optimizer)
 
 
-def discard(run: Run, optimizers: set[Ref], st: PathState) -> None:
+def discard(run: Run, optimizers: Collection[Id], st: PathState) -> None:
     """Optimizers that were made and that nothing holds any more."""
     typestate.drop(st.protocol, lambda ident: ident in optimizers)
     run.trace.optimizers.get(run.root, set()).difference_update(optimizers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator
 
 from .frame import Run
+from .holding import held_alone
 from .state import PathState
 from .typestate import Sure
 from .values import (
@@ -77,7 +78,8 @@ def fed_by(run: Run, loss: Tensor | None, st: PathState) -> list[tuple[Id, Sure]
             # where one has what is left of a network, its parts may be trained by losses of their own
             parted = len(fed) > 1 and not run.filtered.isdisjoint(fed)
             return [(o, Sure.GUESS if parted else Sure.PROVEN) for o in fed] + [(o, Sure.GUESS) for o in unknown]
-    return [(o, Sure.ONLY_ONE if len(known) == 1 else Sure.GUESS) for o in known]
+    only = known if len(known) == 1 else held_alone(run, known, st)
+    return [(o, Sure.ONLY_ONE if o in only else Sure.GUESS) for o in known]
 
 
 def is_criterion(run: Run, module: Id) -> bool:

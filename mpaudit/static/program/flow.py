@@ -14,6 +14,7 @@ from . import (
     loops,
     losses,
     operators,
+    replacing,
     scopes,
     typestate,
     unknown,
@@ -200,7 +201,7 @@ def _assign(run: Run, fr: Frame, stmt: ir.Assign, st: PathState) -> list[PathSta
         for target in stmt.targets:
             if isinstance(target, ir.Name | ir.Attr) and isinstance(value, Ref | Sym):
                 run.trace.names.setdefault(value if isinstance(value, Ref) else value.key, text_of(target))
-            containers.assign(run, fr, target, value, s)
+            replacing.assign(run, fr, target, value, s)
         out.append(s)
     return out
 
