@@ -151,7 +151,8 @@ def forward(run: Run, fr: Frame, expr: ir.Call, ref: Ref, args: Args, keywords: 
         if method is not None and method.node is not None and method not in run.stack and len(run.stack) < 8:
             results = functions.call_function(run, fr, Func(method, ref), args, keywords, st, site)
             inner = [use for _, value in results for tensor in calls.tensors_in([value]) for use in tensor.uses or ()]
-            known = all(isinstance(use.module, Ref) for use in inner)
+            known = bool(inner) and all(isinstance(use.module, Ref) for use in inner)
+            known = known and all(_is_tensors(value) for _, value in results)
             run.trace.followed[ref] = known and run.trace.followed.get(ref, True)
             return [(s, _with_output(value, _covered_inside(value, output, ref))) for s, value in results]
     return [(st, output)]
@@ -171,6 +172,13 @@ def _covered_inside(value: Value, output: Tensor, ref: Ref) -> Tensor:
         return output
     casts = None if None in deeper else max(deeper, key=lambda c: len(c or ()))
     return replace(output, uses=(output.uses - {own}) | {replace(own, casts=casts)})
+
+
+def _is_tensors(value: Value) -> bool:
+    """Whether it is seen which forwards an output came from: of what a dict or an object holds, it is not."""
+    if isinstance(value, Tup):
+        return all(map(_is_tensors, value.items))
+    return all(isinstance(option, Tensor | Const) for option in options(value))
 
 
 def _with_output(value: Value, output: Tensor) -> Value:

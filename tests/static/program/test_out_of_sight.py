@@ -271,6 +271,60 @@ def test_what_someone_else_may_do_is_not_missed(tmp_path: Path, shape: str) -> N
     assert reported(tmp_path, sources) == []
 
 
+PARTS = """
+class Encoder(nn.Module):
+    def __init__(self, amp):
+        super().__init__()
+        self.layer, self.amp = nn.Linear(8, 8), amp
+
+    def forward(self, x):
+        with autocast("cuda", enabled=self.amp):
+            found = []
+            for _ in range(3):
+                x = self.layer(x)
+                found.append(x)
+            return found
+
+
+class Net(nn.Module):
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, x):
+        if x.dtype == torch.float64:
+            x = x.float()
+        total = 0
+        for scale, part in zip([4, 2, 1], reversed(self.encoder(x))):
+            total = total + nn.functional.interpolate(part, scale_factor=scale)
+        return {output}
+
+
+def train(loader):
+    model = Net(Encoder(True)).cuda()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = GradScaler("cuda")
+    for x in loader:
+        optimizer.zero_grad()
+        scaler.scale(model(x){item}.mean()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+
+train([])
+"""
+
+
+@pytest.mark.parametrize(
+    ("output", "item"),
+    [("total", ""), ('{"features": total}', '["features"]'), ("[total, x]", "[0]")],
+)
+def test_a_part_enters_an_autocast_whatever_its_output_is_put_in(tmp_path: Path, output: str, item: str) -> None:
+    text = PARTS.replace("{output}", output).replace("{item}", item)
+    sources, _ = variant({"train.py": text}, "right")
+    assert reported(tmp_path, sources, all_codes=True) == []
+
+
 LOOP = """
 import net
 
