@@ -11,6 +11,7 @@ from . import (
     contexts,
     expressions,
     functions,
+    handlers,
     loops,
     losses,
     operators,
@@ -405,7 +406,8 @@ def _try(run: Run, fr: Frame, stmt: ir.Try, st: PathState) -> list[PathState]:
     raises, fr.raises = fr.raises, []
     jumps = (len(fr.returns), len(fr.breaks), len(fr.continues))
     imports_only = all(isinstance(s, ir.Import) for s in stmt.body)
-    entries = [st.clone()]
+    before = st.clone()
+    entries = [before]
     states = [st]
     for inner in stmt.body:
         states = execute(run, fr, [inner], states)
@@ -430,6 +432,8 @@ def _try(run: Run, fr: Frame, stmt: ir.Try, st: PathState) -> list[PathState]:
         after = execute(run, fr, body, merge(starts, (*loops.node_of(fr, stmt), "handler")))
         if states:
             _prefer_torch(fr, states[0], after)
+            for s in after:
+                handlers.take_for_one(before, states[0], s)
         handled += after
     if not stmt.handlers:
         raises += raised

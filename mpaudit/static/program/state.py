@@ -341,7 +341,7 @@ def _mergeable(a: PathState, b: PathState) -> bool:
     return a.casts == b.casts and a.no_grad == b.no_grad and typestate.agree(a.protocol, b.protocol)
 
 
-def _one_object(value: Value | None) -> Ref | None:
+def one_object(value: Value | None) -> Ref | None:
     """The optimizer or scaler that a value is, unless it is None or something unknown."""
     if value is None:
         return None
@@ -349,11 +349,11 @@ def _one_object(value: Value | None) -> Ref | None:
     return next(iter(found)) if len(found) == 1 else None
 
 
-def _renamed(value: Value, names: dict[Value, Value]) -> Value:
+def under_names(value: Value, names: dict[Value, Value]) -> Value:
     if isinstance(value, Phi):
-        return Phi(value.key, _renamed(value.yes, names), _renamed(value.no, names))
+        return Phi(value.key, under_names(value.yes, names), under_names(value.no, names))
     if isinstance(value, Choice):
-        return Choice(frozenset(_renamed(v, names) for v in value.options))
+        return Choice(frozenset(under_names(v, names) for v in value.options))
     return names.get(value, value)
 
 
@@ -382,7 +382,7 @@ def _twins(a: PathState, b: PathState) -> dict[Value, Value]:
         if others is None or others is names:
             continue
         for name, value in names.items():
-            mine, other = _one_object(value), _one_object(others.get(name))
+            mine, other = one_object(value), one_object(others.get(name))
             if mine is not None and other is not None and mine.kind == other.kind and mine.kind in unmet:
                 only_a, only_b = unmet[mine.kind]
                 if mine in only_a and other in only_b:
@@ -397,7 +397,7 @@ def _merge_two(a: PathState, b: PathState, node: Hashable) -> PathState:
         typestate.rename(b.protocol, twins)
         for place, value in list(b.heap.items()):
             if isinstance(value, Ref | Phi | Choice):
-                renamed = _renamed(value, twins)
+                renamed = under_names(value, twins)
                 if renamed != value:
                     b.heap[place] = renamed
     separator = _separator(a, b)
