@@ -14,6 +14,7 @@ from hashlib import blake2b
 from typing import NamedTuple, Protocol, TypeGuard
 
 from mpaudit.static.facts.ir import MANY, Outline, SyntaxProblem, Unit
+from mpaudit.static.facts.options import precision_default
 from mpaudit.static.facts.widths import (
     GROWN,
     Loop,
@@ -193,6 +194,7 @@ def _unit(
     factors: dict[str, int] = {}
     looks_up, steps, small_data, on_cpu, small_net, small_images = False, False, False, False, False, False
     tables: list[bool] = []
+    defaults: set[tuple[str, str]] = set()
     taken: set[str] = set()
     given: set[str] = set()
     made: set[str] = set()
@@ -228,6 +230,9 @@ def _unit(
             small_images = small_images or is_small_images(node)
             on_cpu = on_cpu or is_on_cpu(node)
             small_net = small_net or is_small_net(node)
+            default = precision_default(node)
+            if default is not None:
+                defaults.add(default)
         elif isinstance(node, _Definition):
             _add_names(calls, node.decorator_list)
             if isinstance(node, ast.ClassDef):
@@ -292,6 +297,7 @@ def _unit(
         tuple(sorted(calls & made - called)),
         small_images,
         min(layers, MANY),
+        tuple(sorted(defaults)),
     )
 
 

@@ -65,6 +65,8 @@ class Seen(Struct, frozen=True, gc=False):
     """Scripts that train a narrow network for such images unless an option says otherwise."""
     on_cpu: frozenset[str] = frozenset()
     """Scripts that stay on the CPU unless an option says otherwise."""
+    defaults: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+    """Script → options of the command line that speak of a precision → what they are unless they are told otherwise."""
     trials: frozenset[Site] = frozenset()
     """Backward passes in a few steps on random numbers."""
     kernels: frozenset[str] = frozenset()

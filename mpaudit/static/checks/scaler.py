@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 
 from mpaudit.model import Confidence, Severity
 
 from ..program.definitions import Site
+from ..program.dtype_choice import by_default
+from ..program.state import PathState
 from ..program.trace import Scaled, Step, Trace, is_feasible
 from ..program.values import Cast, Const, Key, Ref, Sym, Tensor, roots
 from .draft import Draft, Seen, is_test_file, name_of
@@ -228,7 +230,8 @@ def fp16_without_scaler(seen: Seen) -> Iterator[Draft]:
             continue  # a test trains with what it hands over, not as its users do
         other_arm = step.optimizer in stepped or (step.basis.root, _forwards(step.loss)) in scaled_too
         scaled_elsewhere = other_arm or step.basis.root in with_scaler
-        cast = _fp16_cast(step.loss, dict(step.basis.guards), undecided=not scaled_elsewhere)
+        defaults = seen.defaults.get(trace.scripts.get(step.basis.root, ""), {})
+        cast = _fp16_cast(step, defaults, undecided=not scaled_elsewhere)
         backward = _backward_of(step, trace)
         if cast is None or backward in done or backward in seen.rehearsals:
             continue
@@ -240,10 +243,12 @@ def fp16_without_scaler(seen: Seen) -> Iterator[Draft]:
         confidence = Confidence.LIKELY if sure else Confidence.POSSIBLE
         done[backward] = Draft(
             "MPA201", backward,
-            f"backward of a loss from {_named(cast)} without loss scaling: gradients below 6e-8 become zero, and "
-            f"{name} never sees them",
-            "scale the loss with torch.amp.GradScaler, or use dtype=torch.bfloat16", confidence,
-            ((cast.site, "float16 autocast"), (step.site, "the step")),
+            f"backward of a loss from {_unscaled(cast, step)}: gradients below 6e-8 become zero, and {name} never sees "
+            "them",
+            "turn the scaler on where the dtype is float16" if step.off is not None
+            else "scale the loss with torch.amp.GradScaler, or use dtype=torch.bfloat16", confidence,
+            ((cast.site, "float16 autocast"), (step.site, "the step"))
+            + (((step.off, "the scaler is turned off here"),) if step.off is not None else ()),
         )  # fmt: skip
     yield from done.values()
 
@@ -261,7 +266,15 @@ def _backward_of(step: Step, trace: Trace) -> Site:
     return sites[0] if sites and step.backward not in sites else step.backward
 
 
+def _unscaled(cast: Cast, step: Step) -> str:
+    if step.off is not None:
+        return f"{_named(cast)}, whose scaler is turned off for good"
+    return f"{_named(cast)} without loss scaling"
+
+
 def _named(cast: Cast) -> str:
+    if cast.half is not None:
+        return "autocast that is float16 where an option says so"
     return "float16 autocast" if cast.dtype == "float16" else "autocast that is float16 where the GPU has no bfloat16"
 
 
@@ -276,21 +289,33 @@ def _in_two_ways(loss: Tensor) -> bool:
     return any(use.casts and any(u.module == use.module and not u.casts for u in uses) for use in uses)
 
 
-def _fp16_cast(loss: Tensor, guards: dict[Key, bool], undecided: bool) -> Cast | None:
+def _fp16_cast(step: Step, defaults: Mapping[str, str], undecided: bool) -> Cast | None:
     """A float16 autocast that the loss came from; `undecided`: one that a flag may turn on counts, or whose dtype is
     chosen."""
-    for use in sorted(loss.some_uses, key=repr):
+    guards = dict(step.basis.guards)
+    for use in sorted(step.loss.some_uses if step.loss is not None else (), key=repr):
         if not use.casts:
             continue
         cast = use.casts[-1]
         on = cast.enabled if isinstance(cast.enabled, bool) else guards.get(cast.enabled)
         if (
-            (cast.dtype == "float16" or (undecided and "float16" in cast.dtype.split("|")))
+            ((cast.dtype == "float16" and cast.half is None) or (undecided and _may_be_float16(cast, step, defaults)))
             and cast.device in ("cuda", "xpu", "mps", "")  # unknown: float16 was asked for by name
             and (on is True or (on is None and undecided))
         ):
             return cast
     return None
+
+
+def _may_be_float16(cast: Cast, step: Step, defaults: Mapping[str, str]) -> bool:
+    """Whether the GPU decides, the path has decided so, an option is so by default, or, under a scaler that is off for
+    good, may be."""
+    if "float16" in cast.dtype.split("|"):
+        return True
+    if cast.half is None:
+        return False
+    known = PathState(guards=dict(step.basis.guards)).decided(cast.half)
+    return known is True or (known is None and (step.off is not None or by_default(cast.half, defaults) is True))
 
 
 def half_weights(seen: Seen) -> Iterator[Draft]:

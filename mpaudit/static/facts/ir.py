@@ -371,6 +371,8 @@ class Unit(msgspec.Struct, frozen=True, array_like=True, gc=False):
     layers: int = 0
     """How many calls in it make a layer that multiplies matrices, or a block of such; MANY where one does so in a
     loop."""
+    defaults: tuple[tuple[str, str], ...] = ()
+    """Options of the command line that speak of a precision, and what they are unless they are told otherwise."""
 
 
 class Outline(msgspec.Struct, frozen=True, array_like=True, gc=False):

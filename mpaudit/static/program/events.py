@@ -342,13 +342,15 @@ def step(
             _record_step(run, site, scaler, optimizer, text, s)
             typestate.step(s.protocol, scaler, optimizer, site, _report(run, s, site))
         else:
-            raw_step(run, fr, optimizer, site, text, s, by_flag=run.enabled.get(scaler) is not False)
+            raw_step(run, fr, optimizer, site, text, s, by_flag=run.enabled.get(scaler) is not False, off=scaler)
         out.append(s)
     return out
 
 
-def raw_step(run: Run, fr: Frame, optimizer: Id, site: Site, text: str, st: PathState, by_flag: bool = False) -> None:
-    """`optimizer.step()`; `by_flag`: the step of a scaler that a flag has turned off."""
+def raw_step(
+    run: Run, fr: Frame, optimizer: Id, site: Site, text: str, st: PathState, by_flag: bool = False, off: Id = None
+) -> None:
+    """`optimizer.step()`; `off`: the step of that scaler, which is turned off, `by_flag` where a flag does it."""
     if run.lazy or fr.owned:
         return
     meet(run, optimizer, st)
@@ -356,7 +358,7 @@ def raw_step(run: Run, fr: Frame, optimizer: Id, site: Site, text: str, st: Path
     _visit(run, site)
     if by_flag:
         st.heap[("loss", optimizer), "of"] = NONE  # nothing is said of how the loss was computed when AMP is off
-    _record_step(run, site, None, optimizer, text, st)
+    _record_step(run, site, None, optimizer, text, st, run.trace.off_for_good.get(off))
     typestate.raw_step(st.protocol, optimizer, site, _report(run, st, site), checked=_is_checked(run, optimizer, st))
 
 
@@ -371,7 +373,9 @@ def native_step(run: Run, fr: Frame, scaler: Id, optimizer: Id, site: Site, text
         _record_step(run, site, scaler, optimizer, text, st)
 
 
-def _record_step(run: Run, site: Site, scaler: Id | None, optimizer: Id, text: str, st: PathState) -> None:
+def _record_step(
+    run: Run, site: Site, scaler: Id | None, optimizer: Id, text: str, st: PathState, off: Site | None = None
+) -> None:
     state = st.protocol.optimizer(optimizer)
     modules = run.parameters.get(optimizer)
     loss = st.heap.get((("loss", optimizer), "of")) or st.heap.get((("loss", _UNSEEN), "of"))
@@ -379,7 +383,7 @@ def _record_step(run: Run, site: Site, scaler: Id | None, optimizer: Id, text: s
     half = halving.half_weights(run, optimizer, loss_seen, st)
     run.trace.steps.append(
         Step(site, scaler, optimizer, st.casts, _loops(run), half, loss_seen, state.backward,
-             Basis.of(st, run.root), text, st.outer_unknown, _trained(run, loss_seen, modules))
+             Basis.of(st, run.root), text, st.outer_unknown, _trained(run, loss_seen, modules), off)
     )  # fmt: skip
 
 

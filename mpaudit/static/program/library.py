@@ -67,7 +67,7 @@ def call_external(
     if name in torch_api.AUTOCAST:
         return [(st, makers.make_autocast(run, fr, name, args, keywords, site, text_of(expr.func), st))]
     if name in torch_api.GRAD_SCALER:
-        return [(st, makers.make_scaler(run, name, args, keywords, site, text_of(expr.func), st))]
+        return [(st, makers.make_scaler(run, expr, name, args, keywords, site, text_of(expr.func), st))]
     if top == "timm" and last in ("NativeScaler", "ApexScaler"):
         return [(st, Ref("native_scaler", site))]
     if name in torch_api.NO_GRAD:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from ..facts import ir
-from . import classes, containers, events, torch_api
+from . import classes, containers, dtype_choice, events, torch_api
 from .definitions import Site
 from .frame import Frame, Run, text_of
 from .shapes import Args, Keywords
@@ -73,6 +73,7 @@ def make_autocast(
         given = argument(args, keywords, 0, "device_type")
         dtype, enabled = argument(args, keywords, 1, "dtype"), argument(args, keywords, 2, "enabled")
         device = device_name(given, st)
+    half: Key | None = None
     unknown = any(key == "" for key, _ in keywords) or any(isinstance(v, Sym) and v.key[0] == "star" for v in args)
     if unknown:
         device, named = fixed or "", ""
@@ -80,6 +81,8 @@ def make_autocast(
         named = torch_api.DEFAULT_AUTOCAST_DTYPE.get(device, "")
     else:
         named = _dtype_name(st.settle(dtype), fr)
+        if "|" not in named:
+            half = dtype_choice.where_float16(dtype, site, st)
     on: bool | Key = True
     if enabled is not None:
         on = classes.truth_key(st.settle(enabled))
@@ -90,7 +93,7 @@ def make_autocast(
     run.trace.casts_made.setdefault(site, CastMade(site, text, False))
     if on is not False:
         run.trace.casts_on.add(site)
-    return Ref("autocast", Cast(device, named, on, site))
+    return Ref("autocast", Cast(device, named, on, site, half))
 
 
 _ASKS_DEVICE = frozenset(("is_bf16_supported", "is_bfloat16_supported", "get_device_capability"))
@@ -157,7 +160,9 @@ def moves_to_gpu(run: Run, values: Sequence[Value]) -> bool:
     return False
 
 
-def make_scaler(run: Run, name: str, args: Args, keywords: Keywords, site: Site, text: str, st: PathState) -> Value:
+def make_scaler(
+    run: Run, expr: ir.Call, name: str, args: Args, keywords: Keywords, site: Site, text: str, st: PathState
+) -> Value:
     old = torch_api.GRAD_SCALER[name] in ("cuda", "cpu")
     position = 4 if old else 5
     enabled = argument(args, keywords, position, "enabled")
@@ -165,6 +170,8 @@ def make_scaler(run: Run, name: str, args: Args, keywords: Keywords, site: Site,
         enabled = Sym(("call", site))
     ref = classes.made_once(run, "scaler", site, st)
     on = classes.truth_key(st.settle(enabled)) if enabled is not None else True
+    if on is False and any(key == "enabled" and isinstance(given, ir.Const) for key, given in expr.keywords):
+        run.trace.off_for_good[ref] = site
     events.make_scaler(run, ref, site, on, text, st)
     return ref
 

@@ -96,6 +96,8 @@ class Step(Struct, frozen=True, gc=False):
     outer_unknown: bool
     trained: frozenset[Hashable] = frozenset()
     """Of the modules that the loss came from, those whose parameters the optimizer is known to have."""
+    off: Site | None = None
+    """Where the scaler was made whose step it is, and turned off for good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +236,8 @@ class Trace:
     updated: set[Hashable] = field(default_factory=set)
     """Scalers whose update is called."""
     clip_arms: dict[Key, dict[bool, bool]] = field(default_factory=dict)
+    off_for_good: dict[Hashable, Site] = field(default_factory=dict)
+    """Scalers that are made with `enabled=False`, in so many words, and where."""
     on_by_default: set[Key] = field(default_factory=set)
     """Switches that some call leaves at their default, which is True."""
     relevant: set[Key] = field(default_factory=set)

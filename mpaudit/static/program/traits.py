@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from ..facts import ir
@@ -147,6 +148,16 @@ def _imported_through_packages(project: Project, module: ModuleInfo) -> Iterator
 def cpu_files(project: Project) -> frozenset[str]:
     """Scripts that stay on the CPU unless an option says otherwise."""
     return _with_option(project, lambda unit: unit.on_cpu)
+
+
+def option_defaults(project: Project) -> dict[str, dict[str, str]]:
+    """File → options that speak of a precision → what they are there unless they are told otherwise: as the file itself
+    has it, or else every other one."""
+    said = {m.path: dict(d for unit in m.outline.units for d in unit.defaults) for m in project.modules.values()}
+    every = {default for defaults in said.values() for default in defaults.items()}
+    counted = Counter(name for name, _ in every)
+    agreed = {name: value for name, value in every if counted[name] == 1}
+    return {path: agreed | defaults for path, defaults in said.items()} if every else {}
 
 
 def small_net_files(project: Project) -> frozenset[str]:

@@ -107,6 +107,8 @@ class Cast(Struct, frozen=True, gc=False, cache_hash=True):
     dtype: str
     enabled: bool | Key
     site: Any
+    half: Key | None = None
+    """Where an option chooses the dtype and may choose float16: the decision under which it does."""
 
 
 class Use(Struct, frozen=True, gc=False, cache_hash=True):

@@ -1,0 +1,68 @@
+"""A dtype that an option chooses: under which decision it is float16."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from . import containers
+from .definitions import Site
+from .state import PathState
+from .values import Choice, Dtype, Key, Phi, Ref, Sym, Value, options
+
+HALF = "float16"
+
+
+def where_float16(dtype: Value, site: Site, st: PathState) -> Key | None:
+    """The decision under which `dtype` is float16, taken or not; None where no decision is what makes it float16.
+    `site` stands for a decision that has no name."""
+    found = _where(dtype, ("truth", ("call", site, HALF)), st)
+    return None if isinstance(found, bool) else found
+
+
+def _where(dtype: Value, unnamed: Key, st: PathState) -> bool | Key:
+    match dtype:
+        case Phi():
+            yes, no = _where(dtype.yes, unnamed, st), _where(dtype.no, unnamed, st)
+            if yes == no:
+                return yes
+            parts = [_both(dtype.key, yes), _both(("not", dtype.key), no)]
+            keys = [part for part in parts if not isinstance(part, bool)]
+            return keys[0] if len(keys) == 1 else ("or", *keys)
+        case Choice():
+            return unnamed if any(_where(option, unnamed, st) for option in options(dtype)) else False
+        case Sym(key=("sub", ("obj", Ref(kind="dict") as table), asked)):
+            return _where_asked(table, asked, unnamed, st)
+        case _:
+            return dtype == Dtype(HALF)
+
+
+def _both(key: Key, inner: bool | Key) -> bool | Key:
+    return key if inner is True else inner and ("and", key, inner)
+
+
+def _where_asked(table: Ref, asked: Key, unnamed: Key, st: PathState) -> bool | Key:
+    """`{"bfloat16": torch.bfloat16, "float16": torch.float16}[asked]`"""
+    names = [name for name, value in containers.held(table, st) if value == Dtype(HALF)]
+    words = [containers.key_of_slot(name) for name in names]
+    if not names:
+        return False
+    keys: list[Key] = [("eq", asked, word) for word in words if word]
+    return unnamed if len(keys) < len(names) else keys[0] if len(keys) == 1 else ("or", *keys)
+
+
+def by_default(key: Key, defaults: Mapping[str, str]) -> bool | None:
+    """What a decision on options is where they are left alone; None where their defaults are not known."""
+    match key:
+        case ("not", inner):
+            known = by_default(inner, defaults)
+            return None if known is None else not known
+        case ("and" | "or", *parts):
+            found = [by_default(part, defaults) for part in parts]
+            decisive = key[0] == "or"
+            return decisive if decisive in found else None if None in found else not decisive
+        case ("eq", ("attr", _, str(name)), value) if name in defaults:
+            return bool(defaults[name] == value)
+        case ("truth", ("attr", _, str(name))) if name in defaults:
+            return bool(defaults[name])
+        case _:
+            return None

@@ -1,0 +1,29 @@
+"""Defaults of options that speak of a precision."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from mpaudit.static.facts.options import precision_default
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('p.add_argument("--amp-dtype", default="float16")', ("amp_dtype", "float16")),
+        ('p.add_argument("-p", "--precision", type=str, default="amp")', ("precision", "amp")),
+        ('group.add_argument("--type", dest="dtype", default="bf16")', ("dtype", "bf16")),
+        ('p.add_argument("--dtype")', None),
+        ('p.add_argument("--dtype", default=DTYPE)', None),
+        ('p.add_argument("--half", default=False)', None),
+        ('p.add_argument("--name", default="float16")', None),
+        ('add_argument("--dtype", default="float16")', None),
+        ('p.add_argument(*flags, default="float16")', None),
+    ],
+)
+def test_the_default_of_an_option(text: str, found: tuple[str, str] | None) -> None:
+    call = ast.parse(text, mode="eval").body
+    assert isinstance(call, ast.Call)
+    assert precision_default(call) == found

@@ -1,0 +1,225 @@
+"""A dtype that an option chooses, and the scaler that goes with it; see test_flow.py for how a shape is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mpaudit.static.program.dtype_choice import by_default
+from mpaudit.static.program.values import Key
+from tests.static.program.test_flow import reported, variant
+
+SHAPES = {
+    "a script whose names a configuration file sets": {
+        "train.py": """
+dtype = "bfloat16"  # float32|bfloat16|float16
+exec(open("configurator.py").read())
+ptdtype = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[dtype]
+ctx = autocast("cuda", dtype=ptdtype)
+model = nn.Linear(2, 2).cuda()
+optimizer = torch.optim.AdamW(model.parameters())
+scaler = GradScaler("cuda", enabled=(dtype == "float16"))  # right
+scaler = GradScaler("cuda", enabled=False)  # wrong
+for x in torch.rand(8, 2):
+    optimizer.zero_grad(set_to_none=True)
+    with ctx:
+        loss = model(x).mean()
+    scaler.scale(loss).backward()  # wrong MPA201
+    scaler.scale(loss).backward()  # right
+    scaler.step(optimizer)
+    scaler.update()
+"""
+    },
+    "names of a script that its functions use": {
+        "train.py": """
+import argparse
+
+
+def train_epoch(loader):
+    for x in loader:
+        with context:
+            loss = model(x).mean()
+        scaler.scale(loss).backward()  # wrong MPA201
+        scaler.scale(loss).backward()  # right
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--dtype", default="bfloat16")
+    args = parser.parse_args()
+    dtype = torch.bfloat16 if args.dtype == "bfloat16" else torch.float16
+    context = autocast("cuda", dtype=dtype)
+    model = nn.Linear(2, 2).cuda()
+    optimizer = torch.optim.AdamW(model.parameters())
+    scaler = GradScaler("cuda", enabled=(args.dtype == "float16"))  # right
+    scaler = GradScaler("cuda", enabled=False)  # wrong
+    for _ in range(3):
+        train_epoch(torch.rand(8, 2))
+"""
+    },
+    "an option whose default is float16, in another file": {
+        "options.py": """
+import argparse
+
+
+def options():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--amp", action="store_true")
+    parser.add_argument("--amp-dtype", default="float16")  # wrong
+    parser.add_argument("--amp-dtype", default="bfloat16")  # right
+    return parser.parse_args()
+""",
+        "train.py": """
+from contextlib import suppress
+from functools import partial
+
+from options import options
+
+
+def main(loader):
+    args = options()
+    dtype = torch.float16
+    if args.amp_dtype == "bfloat16":
+        dtype = torch.bfloat16
+    context = suppress
+    if args.amp:
+        context = partial(torch.autocast, device_type="cuda", dtype=dtype)
+    model = nn.Linear(2, 2).cuda()
+    optimizer = torch.optim.AdamW(model.parameters())
+    for x in loader:
+        optimizer.zero_grad()
+        with context():
+            loss = model(x).mean()
+        loss.backward()  # wrong MPA201
+        loss.backward()  # right
+        optimizer.step()
+
+
+main(torch.rand(8, 2))
+""",
+    },
+    "an option that has another default in a script that trains nothing": {
+        "evaluate.py": """
+import argparse
+
+from options import seeded
+
+parser = seeded(argparse.ArgumentParser())
+parser.add_argument("--dtype", default="bfloat16")
+with autocast("cuda", dtype=torch.bfloat16):
+    print(nn.Linear(2, 2)(torch.rand(2, 2)))
+""",
+        "options.py": """
+def seeded(parser):
+    parser.add_argument("--seed", default=0)
+    return parser
+
+
+def add_options(parser):
+    parser.add_argument("--dtype", default="float16")  # right
+    return parser
+""",
+        "train.py": """
+import argparse
+
+from options import add_options
+
+
+def main(loader):
+    parser = add_options(argparse.ArgumentParser())
+    parser.add_argument("--dtype", default="float16")  # wrong
+    args = parser.parse_args()
+    dtype = torch.float16 if args.dtype == "float16" else torch.bfloat16
+    model = nn.Linear(2, 2).cuda()
+    optimizer = torch.optim.AdamW(model.parameters())
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast("cuda", dtype=dtype):
+            loss = model(x).mean()
+        loss.backward()  # wrong MPA201
+        loss.backward()  # right
+        optimizer.step()
+
+
+main(torch.rand(8, 2))
+""",
+    },
+    "a scaler that is off in the arm that is not float16": {
+        "train.py": """
+def main(loader, args):
+    dtype = torch.float16 if args.dtype == "float16" else torch.bfloat16
+    model = nn.Linear(2, 2).cuda()
+    optimizer = torch.optim.AdamW(model.parameters())
+    if args.dtype == "float16":
+        scaler = GradScaler("cuda")  # right
+        scaler = GradScaler("cuda", enabled=False)  # wrong
+    else:
+        scaler = GradScaler("cuda", enabled=False)
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast("cuda", dtype=dtype):
+            loss = model(x).mean()
+        scaler.scale(loss).backward()  # wrong MPA201
+        scaler.scale(loss).backward()  # right
+        scaler.step(optimizer)
+        scaler.update()
+"""
+    },
+    "a loss that is backpropagated where the dtype is known not to be float16": {
+        "train.py": """
+def main(loader, args):
+    dtype = torch.float16 if args.half else torch.bfloat16
+    model = nn.Linear(2, 2).cuda()
+    optimizer = torch.optim.AdamW(model.parameters())
+    scaler = GradScaler("cuda", enabled=False)
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast("cuda", dtype=dtype):
+            loss = model(x).mean()
+        if not args.half:  # right
+            scaler.scale(loss).backward()  # right
+            scaler.step(optimizer)  # right
+        scaler.scale(loss).backward()  # wrong MPA201
+        scaler.step(optimizer)  # wrong
+"""
+    },
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_wrong_program_is_reported_where_it_is_wrong(tmp_path: Path, shape: str) -> None:
+    sources, marks = variant(SHAPES[shape], "wrong")
+    assert marks
+    assert [found for found in reported(tmp_path, sources) if found[2] == "MPA201"] == marks
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_right_program_is_silent(tmp_path: Path, shape: str) -> None:
+    sources, _ = variant(SHAPES[shape], "right")
+    assert [found for found in reported(tmp_path, sources) if found[2] == "MPA201"] == []
+
+
+ARGS: Key = ("call", "parse_args")
+HALF: Key = ("eq", ("attr", ARGS, "dtype"), "float16")
+MODE: Key = ("truth", ("attr", ARGS, "precision"))
+
+
+@pytest.mark.parametrize(
+    ("key", "known"),
+    [
+        (HALF, True),
+        (("not", HALF), False),
+        (("eq", ("attr", ARGS, "dtype"), "bfloat16"), False),
+        (("eq", ("attr", ARGS, "other"), "float16"), None),
+        (MODE, False),
+        (("and", HALF, MODE), False),
+        (("or", HALF, ("truth", ("attr", ARGS, "other"))), True),
+        (("and", HALF, ("truth", ("attr", ARGS, "other"))), None),
+    ],
+)
+def test_what_a_decision_on_options_is_by_default(key: Key, known: bool | None) -> None:
+    assert by_default(key, {"dtype": "float16", "precision": ""}) is known
