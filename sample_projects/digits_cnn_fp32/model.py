@@ -2,10 +2,12 @@ from torch import nn
 
 
 class DigitsCNN(nn.Module):
-    def __init__(self, width=32, classes=10):
+    def __init__(self, width=64, classes=10):
         super().__init__()
         self.conv1 = nn.Conv2d(1, width, 3, padding=1)
-        self.conv2 = nn.Conv2d(width, 2 * width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv3 = nn.Conv2d(width, 2 * width, 3, padding=1)
+        self.conv4 = nn.Conv2d(2 * width, 2 * width, 3, padding=1)
         self.norm = nn.BatchNorm2d(2 * width)
         self.pool = nn.MaxPool2d(2)
         self.act = nn.ReLU()
@@ -13,7 +15,9 @@ class DigitsCNN(nn.Module):
 
     def forward(self, x):
         x = self.act(self.conv1(x))
-        x = self.conv2(x)
+        x = self.act(self.conv2(x))
+        x = self.act(self.conv3(x))
+        x = self.conv4(x)
         x = self.pool(self.act(self.norm(x)))
         x = x.flatten(1)
         return self.fc(x)

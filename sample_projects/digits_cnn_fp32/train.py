@@ -13,8 +13,8 @@ def parse_args():
     parser = argparse.ArgumentParser(description="Train a small CNN on scikit-learn's digits.")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--lr", type=float, default=0.02)
-    parser.add_argument("--width", type=int, default=32)
+    parser.add_argument("--lr", type=float, default=0.005)
+    parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
