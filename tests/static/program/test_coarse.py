@@ -1,4 +1,4 @@
-"""A script that there is no end to is looked at again for what acts on the gradients only; see test_flow.py for how a
+"""A script that there is no end to is looked at again for what acts on the gradients only; see shapes.py for how a
 shape is written."""
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mpaudit.static.program import analysis
-from tests.static.program.test_flow import reported, variant
+from tests.static.program.shapes import reported, variant
 
 DRAWING = "\n".join(f"        images.append(pipe(model, {n}) if n > {n} else blank(images, {n}))" for n in range(40))
 SHAPE = {

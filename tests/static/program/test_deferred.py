@@ -1,5 +1,5 @@
 """Code that runs elsewhere than it stands: lambdas, generators, what a context manager does when it is left; and
-objects of classes that write no `__init__`. As in test_flow: each program right, and wrong where it is marked."""
+objects of classes that write no `__init__`. As in shapes.py: each program right, and wrong where it is marked."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.static.program.test_flow import reported, variant
+from tests.static.program.shapes import reported, variant
 
 LAMBDAS = {
     "a local lambda": """

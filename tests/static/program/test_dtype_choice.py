@@ -1,4 +1,4 @@
-"""A dtype that an option chooses, and the scaler that goes with it; see test_flow.py for how a shape is written."""
+"""A dtype that an option chooses, and the scaler that goes with it; see shapes.py for how a shape is written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from mpaudit.static.program.dtype_choice import by_default
 from mpaudit.static.program.values import Key
-from tests.static.program.test_flow import reported, variant
+from tests.static.program.shapes import reported, variant
 
 SHAPES = {
     "a script whose names a configuration file sets": {

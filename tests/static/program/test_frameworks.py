@@ -9,7 +9,7 @@ import pytest
 from mpaudit import rulebook
 from mpaudit.settings import Settings
 from mpaudit.static.run import lint
-from tests.static.program.test_flow import HEAD
+from tests.static.program.shapes import HEAD
 
 LOOP = """
     model = model.cuda()

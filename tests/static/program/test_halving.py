@@ -1,4 +1,4 @@
-"""Weights that are made float16 under a scaler; see test_flow.py for how a shape is written."""
+"""Weights that are made float16 under a scaler; see shapes.py for how a shape is written."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.static.program.test_flow import reported, variant
+from tests.static.program.shapes import reported, variant
 
 LOOP = """
     for x, y in loader:

@@ -1,4 +1,4 @@
-"""What `try` and `except` make in one another's place; see test_flow.py for how a shape is written."""
+"""What `try` and `except` make in one another's place; see shapes.py for how a shape is written."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.static.program.test_flow import reported, variant
+from tests.static.program.shapes import reported, variant
 
 WRAPPER = """
 class Scaler:

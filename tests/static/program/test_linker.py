@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mpaudit.static.program.linker import ModuleIndex
-from tests.static.program.test_flow import HEAD
+from tests.static.program.shapes import HEAD
 from tests.static.test_rearrangement import found
 
 

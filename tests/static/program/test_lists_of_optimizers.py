@@ -1,4 +1,4 @@
-"""Loops over optimizers that are not known one by one; see test_flow.py for how a shape is written."""
+"""Loops over optimizers that are not known one by one; see shapes.py for how a shape is written."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.static.program.test_flow import reported, variant
+from tests.static.program.shapes import reported, variant
 
 SHAPES = {
     "a list that a function is given": """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.static.program.test_flow import reported, variant
+from tests.static.program.shapes import reported, variant
 
 LOOP = """
 def main(loader):

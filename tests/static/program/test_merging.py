@@ -1,4 +1,4 @@
-"""What paths that decided otherwise know together; see test_flow.py for how a shape is written."""
+"""What paths that decided otherwise know together; see shapes.py for how a shape is written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from mpaudit.static.program.calls import split
 from mpaudit.static.program.state import PathState, merge
 from mpaudit.static.program.values import Phi, Ref, Value
-from tests.static.program.test_flow import reported, variant
+from tests.static.program.shapes import reported, variant
 
 SHAPES = {
     "two known optimizers and one that is looked up, with a scaler or a stand-in for one": {

@@ -1,4 +1,4 @@
-"""Loops and wrappers of which a part is not in the project, each right and wrong; see test_flow.py."""
+"""Loops and wrappers of which a part is not in the project, each right and wrong; see shapes.py."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.static.program.test_flow import reported, variant
+from tests.static.program.shapes import reported, variant
 
 SHAPES: dict[str, dict[str, str]] = {
     "a wrapper that keeps its scaler to itself forgets the update": {

@@ -1,4 +1,4 @@
-"""Shapes of AMP code that were judged wrongly or missed when they were met first; see test_flow.py for the form."""
+"""Shapes of AMP code that were judged wrongly or missed when they were met first; see shapes.py for the form."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from mpaudit import rulebook
 from mpaudit.settings import Settings
 from mpaudit.static.run import lint
-from tests.static.program.test_flow import HEAD, reported, variant
+from tests.static.program.shapes import HEAD, reported, variant
 
 SHAPES: dict[str, dict[str, str]] = {
     "a dict of optimizers, each clipped and stepped in its turn": {

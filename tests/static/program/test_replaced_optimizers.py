@@ -1,4 +1,4 @@
-"""Optimizers that take the place of one another; see test_flow.py for how a shape is written."""
+"""Optimizers that take the place of one another; see shapes.py for how a shape is written."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.static.program.test_flow import reported, variant
+from tests.static.program.shapes import reported, variant
 
 SHAPES = {
     "one that is made anew when the network has grown": """

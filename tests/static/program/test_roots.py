@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mpaudit.static.program import analysis
-from tests.static.program.test_flow import reported
+from tests.static.program.shapes import reported
 
 FACTORIES = """
 import numpy as np

@@ -1,4 +1,4 @@
-"""Styles of training code that real repositories are written in, each right and wrong; see test_flow.py."""
+"""Styles of training code that real repositories are written in, each right and wrong; see shapes.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mpaudit.static.program import objects, protocol
 from mpaudit.static.program.frame import Frame, Run
 from mpaudit.static.program.state import PathState
 from mpaudit.static.program.values import Choice, Sym
-from tests.static.program.test_flow import reported, variant
+from tests.static.program.shapes import reported, variant
 
 OBJECTS = {
     "objects through **kwargs": """

@@ -1,4 +1,4 @@
-"""Styles of training code in which planted defects stayed unseen, each right and wrong; see test_flow.py."""
+"""Styles of training code in which planted defects stayed unseen, each right and wrong; see shapes.py."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.static.program.test_flow import reported, variant
+from tests.static.program.shapes import reported, variant
 
 SURVIVORS: dict[str, str | dict[str, str]] = {
     "a step under an autocast or nothing, whichever the precision asks for": """
