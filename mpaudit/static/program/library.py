@@ -104,6 +104,11 @@ def call_external(
     if name in ("torch.clamp", "torch.clip") and args and isinstance(args[0], Gradient):
         events.clip(run, args[0], site, st)
         return [(st, args[0])]
+    if name in torch_api.APPLIED:
+        module, inputs = makers.argument(args, keywords, 0, "module"), makers.argument(args, keywords, 1, "inputs")
+        given = inputs.items if isinstance(inputs, Tup) else () if inputs is None else (inputs,)
+        if module is not None:
+            return [r for s, m in calls.split(st, module) for r in calls.dispatch(run, fr, expr, m, given, (), s)]
     if torch_api.is_module_wrapper(name) and top in ("torch", "apex", "fairscale"):
         wrapped = makers.argument(args, keywords, 0, "module")
         if isinstance(wrapped, Ref | Phi | Choice | Sym | Func):

@@ -118,8 +118,10 @@ NO_GRAD = frozenset(
 NULL_CONTEXT = frozenset({"contextlib.nullcontext", "contextlib.suppress", "contextlib.ExitStack"})
 is_module_wrapper = _names(
     r"(^|\.)(DataParallel|DistributedDataParallel|DDP|FullyShardedDataParallel|FSDP|compile|convert_sync_batchnorm"
-    r"|ShardedDataParallel|fully_shard|script|data_parallel)$"
+    r"|ShardedDataParallel|fully_shard|script)$"
 )
+APPLIED = frozenset({"torch.nn.parallel.data_parallel", "torch.nn.parallel.data_parallel.data_parallel"})
+"""What calls the module that it gets first with what it gets second, a tuple of all inputs or the only one."""
 is_optimizer = _names(
     r"^(torch\.optim\.(?!lr_scheduler|swa_utils)(\w+\.)*[A-Z]\w*|.*\.(Fused)?(Adam\w*|SGD\w*|RMSprop\w*|Adagrad|Adafactor|Lion|LAMB|Lamb|LARS|Lars|Ranger|RAdam|NAdam|Muon|Shampoo|Adan|AdaBelief|MADGRAD|Novograd)(8bit|32bit)?"
     r"|timm\.optim\.(\w+\.)*create_optimizer(_v2)?|[\w.]*\boptim\w*\.(?!lr_scheduler|swa_utils)(\w+\.)*[A-Z]\w*)$"
