@@ -29,7 +29,7 @@ _MOST = 1 << 16
 _MOST_CHANNELS = 1 << 13
 GROWN = 511
 """Stands for `width * 2`, which is more than any number in sight."""
-_SMALL_DATA = re.compile(r"(?i)^(fashion|k|e|q)?[-_]?mnist$")
+_SMALL_DATA = re.compile(r"(?i)^(fashion|k|e|q|split|perm(uted)?)?[-_]?mnist$")
 _SMALL_IMAGES = re.compile(r"(?i)^(cifar[-_]?(10|100)?|svhn)$")
 _CPU = re.compile(r"(?i)^cpu$")
 _SMALL_NET = re.compile(
@@ -183,6 +183,7 @@ def _names(node: ast.expr) -> list[str]:
     return [node.id] if isinstance(node, ast.Name) else []
 
 
+_TASK_OPTION = re.compile("data|experiment|task|scenario|problem|benchmark")
 _DATA_OPTION = re.compile("data")
 _DEVICE_OPTION = re.compile(r"(?i)^-*(\w+[-_])?(device|dev|backend|accelerator)$")
 _WIDENS_OPTION = re.compile(r"(?i)^-*widen[-_]?factor$")
@@ -191,8 +192,8 @@ _NET_OPTION = re.compile(r"(?i)^-*(\w+[-_])?(model|arch|architecture|net|network
 
 
 def is_small_data(node: ast.Call) -> bool:
-    """`parser.add_argument("--dataset", default="mnist")`, or one channel of 28 by 28 pixels."""
-    return _chooses(node, _DATA_OPTION, _SMALL_DATA) or _is_of_28_pixels(node)
+    """`parser.add_argument("--experiment", default="mnist")`, or one channel of 28 by 28 pixels."""
+    return _chooses(node, _TASK_OPTION, _SMALL_DATA) or _is_of_28_pixels(node)
 
 
 def is_small_images(node: ast.Call) -> bool:
@@ -246,17 +247,22 @@ def is_small_net(node: ast.Call) -> bool:
 
 
 def _chooses(node: ast.Call, option: re.Pattern[str], default: re.Pattern[str]) -> bool:
-    """Whether an option of the command line whose name is like `option` has a default like `default`."""
+    """Whether an option of the command line whose name is like `option` has a default like `default`, or one of two
+    such."""
     name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
     return (
         name == "add_argument"
         and any(isinstance(arg, ast.Constant) and option.search(str(arg.value)) is not None for arg in node.args)
         and any(
-            keyword.arg == "default" and isinstance(keyword.value, ast.Constant)
-            and default.match(str(keyword.value.value)) is not None
+            keyword.arg == "default" and isinstance(value, ast.Constant) and default.match(str(value.value)) is not None
             for keyword in node.keywords
+            for value in _arms(keyword.value)
         )
     )  # fmt: skip
+
+
+def _arms(node: ast.expr) -> tuple[ast.expr, ...]:
+    return (node.body, node.orelse) if isinstance(node, ast.IfExp) else (node,)
 
 
 def _is_width(node: ast.expr) -> bool:

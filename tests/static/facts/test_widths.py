@@ -82,6 +82,8 @@ def test_what_is_called_is_looked_up(text: str, looks_up: bool) -> None:
         ("parser.add_argument('--dataset', default='cifar10')", False),
         ("parser.add_argument('--dataset', choices=['mnist', 'cifar10'])", False),
         ("parser.add_argument('--name', default='mnist')", False),
+        ("parser.add_argument('--experiment', default='CIFAR10' if pretrain else 'splitMNIST')", True),
+        ("parser.add_argument('--experiment', default='CIFAR10' if pretrain else 'CIFAR100')", False),
     ],
 )
 def test_an_option_chooses_small_data(text: str, small: bool) -> None:
