@@ -94,8 +94,10 @@ class Network(Struct, frozen=True, gc=False):
 
     @property
     def is_unstated(self) -> bool:
-        """Whether all of it is in sight but for how wide it is: nothing says that its convolutions are."""
-        return self.nature is Nature.CONVOLUTION and self.layers > 0 and self._width <= _COLOURS
+        """Whether all of it is in sight but for how wide it is: nothing says that its convolutions are, other than
+        that they grow."""
+        unsaid = self._width <= _COLOURS or (self._width == GROWN and self.stated <= _COLOURS)
+        return self.nature is Nature.CONVOLUTION and self.layers > 0 and unsaid
 
     @property
     def _is_shallow(self) -> bool:

@@ -148,3 +148,12 @@ parser.add_argument("--dataset", default="{data}")
 """
     files = {"nets.py": NET.format(layers=LOOP, width=96), "data.py": DATA, "train.py": head + TRAIN.format(others="")}
     assert [confidence for _, confidence in found(tmp_path, files)] == [confidence]
+
+
+@pytest.mark.parametrize(("line", "confidence"), [("", "possible"), ("    net.width = 96\n", "likely")])
+def test_that_widths_grow_says_nothing_of_how_wide_they_are(line: str, confidence: str, tmp_path: Path) -> None:
+    listed = LISTED.replace("nn.Conv2d(width, width, 3, padding=1)", "nn.Conv2d(width, 2 * width, 3, padding=1)")
+    net = NET.format(layers=listed, width=0).replace("width=0", "width")
+    files = {"nets.py": net, "train.py": TRAIN.format(others="").replace("Net()", "Net(loader.width)")}
+    files["train.py"] = files["train.py"].replace("    optimizer =", line + "    optimizer =")
+    assert [confidence for _, confidence in found(tmp_path, files)] == [confidence]
