@@ -57,5 +57,7 @@ def launch(
 
 
 def heeds_interrupts() -> None:
-    """Where the tests are run in the background of a shell, interrupts are ignored, which a process inherits."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """Where the tests are run in the background of a shell, interrupts are ignored, and where no terminal may end them,
+    hang-ups, which a process inherits."""
+    for ignored in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_DFL)
