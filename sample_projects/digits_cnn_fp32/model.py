@@ -16,8 +16,9 @@ class DigitsCNN(nn.Module):
     def forward(self, x):
         x = self.act(self.conv1(x))
         x = self.act(self.conv2(x))
+        x = self.pool(x)
         x = self.act(self.conv3(x))
         x = self.conv4(x)
-        x = self.pool(self.act(self.norm(x)))
+        x = self.act(self.norm(x))
         x = x.flatten(1)
         return self.fc(x)
