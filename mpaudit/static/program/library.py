@@ -106,9 +106,9 @@ def call_external(
         return [(st, args[0])]
     if name in torch_api.APPLIED:
         module, inputs = makers.argument(args, keywords, 0, "module"), makers.argument(args, keywords, 1, "inputs")
-        given = inputs.items if isinstance(inputs, Tup) else () if inputs is None else (inputs,)
+        items: Args = inputs.items if isinstance(inputs, Tup) else () if inputs is None else (inputs,)
         if module is not None:
-            return [r for s, m in calls.split(st, module) for r in calls.dispatch(run, fr, expr, m, given, (), s)]
+            return [r for s, m in calls.split(st, module) for r in calls.dispatch(run, fr, expr, m, items, (), s)]
     if torch_api.is_module_wrapper(name) and top in ("torch", "apex", "fairscale"):
         wrapped = makers.argument(args, keywords, 0, "module")
         if isinstance(wrapped, Ref | Phi | Choice | Sym | Func):
