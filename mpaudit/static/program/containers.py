@@ -12,6 +12,7 @@ from .nodes import walk_nodes
 from .shapes import Results
 from .state import PathState, merge
 from .values import (
+    MAX_NESTED,
     Choice,
     Const,
     Gradient,
@@ -26,23 +27,29 @@ from .values import (
     Value,
     choice,
     join_tensors,
+    nesting,
     options,
+    phi,
 )
 
 
 def new_sequence(kind: str, items: tuple[Value, ...]) -> Value:
+    """What a display of a tuple, a list or a set holds; of one that is nested too deeply, each item is only known by
+    name, since `x = (x, x)` doubles it, line after line."""
+    if any(nesting(item) >= MAX_NESTED for item in items):
+        return Tup(tuple(Sym(operators.key_of(item)) if isinstance(item, Tup) else item for item in items))
     return Tup(items)
 
 
 def subscript(run: Run, base: Value, index: Value, st: PathState) -> Value:
     if isinstance(index, Phi) and isinstance(base, Ref | Tup):
-        return Phi(index.key, subscript(run, base, index.yes, st), subscript(run, base, index.no, st))
+        return phi(index.key, subscript(run, base, index.yes, st), subscript(run, base, index.no, st))
     if isinstance(index, Choice) and isinstance(base, Ref | Tup):
         each = [subscript(run, base, key, st) for key in sorted(index.options, key=repr)]
         return choice(each, ("sub", operators.key_of(base), operators.key_of(index)))
     match base:
         case Phi():
-            return Phi(base.key, subscript(run, base.yes, index, st), subscript(run, base.no, index, st))
+            return phi(base.key, subscript(run, base.yes, index, st), subscript(run, base.no, index, st))
         case Tup():
             if isinstance(index, Const) and isinstance(index.value, int) and not isinstance(index.value, bool):
                 if -len(base.items) <= index.value < len(base.items):
@@ -238,7 +245,7 @@ def assign(run: Run, fr: Frame, target: ir.Expr, value: Value, st: PathState) ->
 
 def _part(value: Value, i: int, n: int) -> Value:
     if isinstance(value, Phi):
-        return Phi(value.key, _part(value.yes, i, n), _part(value.no, i, n))
+        return phi(value.key, _part(value.yes, i, n), _part(value.no, i, n))
     if isinstance(value, Tup) and len(value.items) == n:
         return value.items[i]
     return unpacked(value, i)

@@ -31,6 +31,7 @@ from .values import (
     mentions,
     one_tensor,
     options,
+    phi,
     roots,
 )
 
@@ -405,7 +406,7 @@ def _settled(value: Value | None, st: PathState) -> Value | None:
     if not isinstance(settled, Phi):
         return settled
     yes, no = _settled(settled.yes, st), _settled(settled.no, st)
-    return Phi(settled.key, yes, no) if yes is not None and no is not None else settled
+    return phi(settled.key, yes, no) if yes is not None and no is not None else settled
 
 
 def update(run: Run, scaler: Id, site: Site, st: PathState, new_scale: bool) -> list[PathState]:

@@ -46,6 +46,7 @@ from .values import (
     choice,
     from_gradients,
     options,
+    phi,
 )
 
 
@@ -282,7 +283,7 @@ def _summed(value: Value, node: Key) -> Value:
         case Phi() | Choice() if any(isinstance(option, Tensor) for option in options(value)):
             if isinstance(value, Choice):
                 return choice([_summed(option, node) for option in options(value)], node)
-            return Phi(value.key, _summed(value.yes, node), _summed(value.no, node))
+            return phi(value.key, _summed(value.yes, node), _summed(value.no, node))
     return Sym(node)
 
 

@@ -12,7 +12,7 @@ from .frame import Frame, Run, text_of
 from .shapes import Args, Keywords
 from .state import PathState
 from .trace import ApiCall, Basis, CastMade, LossCall
-from .values import NONE, Cast, Choice, Const, Device, Dtype, Key, Phi, Ref, Sym, Tup, Value, options
+from .values import NONE, Cast, Choice, Const, Device, Dtype, Key, Phi, Ref, Sym, Tup, Value, options, phi
 
 
 def argument(args: Args, keywords: Keywords, position: int, name: str) -> Value | None:
@@ -58,7 +58,7 @@ def as_params(value: Value, st: PathState) -> Value:
         items = tuple(dict.fromkeys(item for one in lists for item in one.items))
         return as_params(Tup(items), st) if lists else value
     if isinstance(value, Phi):
-        return Phi(value.key, as_params(value.yes, st), as_params(value.no, st))
+        return phi(value.key, as_params(value.yes, st), as_params(value.no, st))
     return value
 
 
@@ -126,7 +126,7 @@ def device_name(value: Value | None, st: PathState) -> str:
 
 def make_device(value: Value) -> Value:
     if isinstance(value, Phi):
-        return Phi(value.key, make_device(value.yes), make_device(value.no))
+        return phi(value.key, make_device(value.yes), make_device(value.no))
     if isinstance(value, Choice):
         return Choice(frozenset(make_device(v) for v in value.options))
     if isinstance(value, Const):

@@ -30,6 +30,7 @@ from .values import (
     Value,
     choice,
     options,
+    phi,
 )
 
 TENSOR_FACTS = frozenset(
@@ -42,7 +43,7 @@ def attribute(run: Run, fr: Frame, base: Value, name: str, st: PathState, expr: 
         case Phi():
             yes = attribute(run, fr, base.yes, name, st, expr)
             no = attribute(run, fr, base.no, name, st, expr)
-            return yes if yes == no else Phi(base.key, yes, no)
+            return phi(base.key, yes, no)
         case Choice():
             known = [v for v in sorted(base.options, key=repr) if v != NONE]
             return choice(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from . import arrays
 from .state import PathState
 from .values import (
+    MAX_ITEMS,
     NONE,
     Choice,
     Cls,
@@ -26,8 +28,10 @@ from .values import (
     Tensor,
     Tup,
     Value,
+    folded,
     join_tensors,
     options,
+    phi,
 )
 
 MAX_PHI_DEPTH = 4
@@ -41,7 +45,7 @@ def binary(op: str, a: Value, b: Value, depth: int = 0) -> Value:
     if decided is None or depth == MAX_PHI_DEPTH:
         return _binary(op, a, b)
     yes, no = (binary(op, _side(a, decided.key, t), _side(b, decided.key, t), depth + 1) for t in (True, False))
-    return yes if yes == no else Phi(decided.key, yes, no)
+    return phi(decided.key, yes, no)
 
 
 def _side(value: Value, key: Key, truth: bool) -> Value:
@@ -54,7 +58,7 @@ def _binary(op: str, a: Value, b: Value) -> Value:
             return Params(a.modules, a.optimizer, filtered=True)
         both = None if a.modules is None or b.modules is None else a.modules | b.modules
         return Params(both, filtered=a.filtered or b.filtered or op == "&")
-    if isinstance(a, Tup) and isinstance(b, Tup) and op == "+":
+    if isinstance(a, Tup) and isinstance(b, Tup) and op == "+" and len(a.items) + len(b.items) <= MAX_ITEMS:
         return Tup(a.items + b.items)
     tensors = [v for v in (a, b) if isinstance(v, Tensor)]
     for value in (a, b):
@@ -84,6 +88,11 @@ def _binary(op: str, a: Value, b: Value) -> Value:
     return Sym(("op", op, key_of(a), key_of(b)))
 
 
+MAX_TEXT = 1024
+"""Characters of a text that is put together: longer ones name nothing."""
+MAX_BITS = 64
+"""Of a whole number that is computed with: larger ones may not even be a float."""
+
 CUDA_BY_INDEX = Device("cuda:str", True)
 """`f"cuda:{i}"`, `"cuda:%d" % i`, `"cuda:{}".format(i)`, `"cuda:" + str(i)`."""
 
@@ -110,8 +119,12 @@ def _words(key: Key) -> Iterable[str]:
 def _fold(op: str, a: Const, b: Const) -> Value:
     x, y = a.value, b.value
     numbers = isinstance(x, int | float) and isinstance(y, int | float)
-    if op == "+" and isinstance(x, str) and isinstance(y, str):
+    if op == "+" and isinstance(x, str) and isinstance(y, str) and len(x) + len(y) <= MAX_TEXT:
         return Const(x + y)
+    if op == "%" and is_cuda_text(a):
+        return CUDA_BY_INDEX
+    if numbers and any(isinstance(n, int) and n.bit_length() > MAX_BITS for n in (x, y)):
+        numbers = False
     if numbers and op in ("+", "-", "*") and abs(float(x)) < 1e9 and abs(float(y)) < 1e9:  # type: ignore[arg-type]
         return Const({"+": x + y, "-": x - y, "*": x * y}[op])  # type: ignore[operator]
     if numbers and op == "**" and 0 <= float(y) <= 64 and abs(float(x)) <= 1024:  # type: ignore[arg-type]
@@ -126,24 +139,31 @@ def key_of(value: Value) -> Key:
     match value:
         case Const():
             return ("const", value.value)
-        case Sym():
-            return value.key
         case Ref():
             return ("obj", value)
         case Ext() | Dtype():
             return ("name", value.name)
         case Device():
             return ("device", value.type)
-        case Method():
-            return ("attr", key_of(value.base), value.name)
-        case Tup():
-            return ("tuple", *(key_of(item) for item in value.items[:8]))
-        case Phi():
-            return ("if", value.key, key_of(value.yes), key_of(value.no))
-        case Choice():
-            return ("any", *sorted(repr(key_of(option)) for option in value.options))
+        case Sym() | Method() | Tup() | Phi() | Choice():
+            return _composed(value)
         case _:
             return ("ucall", type(value).__name__, ("site", hash_free(value)))
+
+
+@lru_cache(maxsize=16384)
+def _composed(value: Sym | Method | Tup | Phi | Choice) -> Key:
+    match value:
+        case Sym():
+            return folded(value.key)
+        case Method():
+            return folded(("attr", key_of(value.base), value.name))
+        case Tup():
+            return folded(("tuple", *(key_of(item) for item in value.items[:8])))
+        case Phi():
+            return folded(("if", value.key, key_of(value.yes), key_of(value.no)))
+        case Choice():
+            return folded(("any", *sorted((key_of(option) for option in value.options), key=repr)))
 
 
 def hash_free(value: Value) -> str:
@@ -180,7 +200,7 @@ def _compare_options(op: str, left: Value, right: Value, st: PathState) -> Value
             if yes == no:
                 return yes
             return Sym(value.key if yes.value else ("not", value.key))
-        return Phi(value.key, yes, no)
+        return phi(value.key, yes, no)
     assert isinstance(value, Choice)
     results = {_identical(option, other) for option in value.options}
     if len(results) == 1:
@@ -221,4 +241,4 @@ def format_string(parts: tuple[Value, ...]) -> Value:
                 return CUDA_BY_INDEX
             return Sym(("op", "format", *(key_of(p) for p in parts)))
         text += str(part.value)
-    return Const(text)
+    return Const(text) if len(text) <= MAX_TEXT else Sym(("op", "format", *(key_of(p) for p in parts)))

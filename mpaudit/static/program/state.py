@@ -26,6 +26,7 @@ from .values import (
     Tup,
     Value,
     choice,
+    depth,
     mentions,
     options,
     roots,
@@ -309,10 +310,6 @@ def gates_of(key: Key) -> frozenset[Key]:
     return roots(key) | {_VARYING} if varies(key) else roots(key)
 
 
-def _depth(value: Value) -> int:
-    return 1 + max(_depth(value.yes), _depth(value.no)) if isinstance(value, Phi) else 0
-
-
 def merge(states: list[PathState], node: Hashable) -> list[PathState]:
     """States that agree on the automata become one; their disagreeing decisions are kept in Phi values."""
     if len(states) < 2:
@@ -493,7 +490,7 @@ def _changed(ours: _Owners, theirs: _Owners) -> list[tuple[Hashable, dict[str, V
 def _join_values(ours: Value, theirs: Value, separator: tuple[Key, bool] | None, name: tuple[Hashable, ...]) -> Value:
     if ours == theirs:
         return ours
-    if separator is not None and _depth(ours) < MAX_PHI_DEPTH and _depth(theirs) < MAX_PHI_DEPTH:
+    if separator is not None and depth(ours) < MAX_PHI_DEPTH and depth(theirs) < MAX_PHI_DEPTH:
         key, first = separator
         return Phi(key, ours, theirs) if first else Phi(key, theirs, ours)
     return choice([ours, theirs], ("phi", *map(str, name)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from functools import lru_cache
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Union
 
 from msgspec import Struct
@@ -189,7 +190,32 @@ Value = Union[
 ]  # fmt: skip
 
 MAX_OPTIONS = 6
+MAX_ITEMS = 256
+MAX_NESTED = 6
+"""Of tuples in tuples, and of decisions in a value that was computed from others, which each have at most half as many
+where paths meet."""
 MAX_USES = 8
+
+
+def depth(value: Value) -> int:
+    """How many decisions hang on one another in a value."""
+    return 1 + max(depth(value.yes), depth(value.no)) if isinstance(value, Phi) else 0
+
+
+@lru_cache(maxsize=16384)
+def nesting(value: Value) -> int:
+    """How deep tuples stand in tuples."""
+    return 1 + max(map(nesting, value.items), default=0) if isinstance(value, Tup) else 0
+
+
+def phi(key: Key, yes: Value, no: Value) -> Value:
+    """`yes` where the decision `key` is true, else `no`; merely one of them where decisions would nest without end, as
+    they do where a loop stores what it made of a value back in its place."""
+    if yes == no:
+        return yes
+    if max(depth(yes), depth(no)) >= MAX_NESTED:
+        return choice([yes, no], ("phi", key))
+    return Phi(key, yes, no)
 
 
 def options(value: Value) -> tuple[Value, ...]:
@@ -278,6 +304,26 @@ def roots(key: Key) -> frozenset[Key]:
 def mentions(key: Key, word: str) -> bool:
     """Whether `word` is the head or operator of any part of a symbolic expression."""
     return any(part == word or (isinstance(part, tuple) and mentions(part, word)) for part in key)
+
+
+MAX_PARTS = 160
+_KEPT = frozenset(("ucall", "%", "get_scale", "Tensor", "name of", "Gradient", "comp", "gradient norm"))
+"""The words that something asks a symbolic expression for, beside its leaves."""
+
+
+def folded(key: Key) -> Key:
+    """A symbolic expression, or one that stands for it where it has more than `MAX_PARTS` parts: equal for equal ones,
+    of the same leaves. `x = x + x` doubles an expression, line after line."""
+    pending: list[object] = [key]
+    for number, part in enumerate(pending):
+        if number == MAX_PARTS:
+            break
+        if isinstance(part, tuple):
+            pending += part
+    else:
+        return key
+    words = ("const", *(word for word in sorted(_KEPT) if mentions(key, word)))
+    return ("op", "…", blake2b(repr(key).encode(), digest_size=8).hexdigest(), words, *sorted(roots(key), key=repr))
 
 
 GRADIENT_NORM: Key = ("ucall", "gradient norm")

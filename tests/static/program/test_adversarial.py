@@ -95,6 +95,24 @@ def doubling_calls(depth: int) -> str:
     return text + f"def f{depth}(model, x, optimizer, scaler):\n" + "".join(f"    {event}\n" for event in ITERATION)
 
 
+def doubling(line: str, count: int, start: str = "x, y = flags") -> str:
+    lines = "".join(f"    {line}\n" for _ in range(count))
+    return HEAD + f"    {start}\n{lines}    if x:\n" + "".join(f"        {event}\n" for event in ITERATION)
+
+
+def swapped(count: int) -> str:
+    """Each pass over the loops holds what the pass before made of what it held."""
+    arms = "".join(
+        f"            if flags[{i}]:\n                x, y = x + y, model(y) + x\n                continue\n"
+        for i in range(count)
+    )
+    return (
+        HEAD + "    x = y = None\n    for _ in loader:\n        for p in model.parameters():\n"
+        f"{arms}            x = p.grad + x\n            p.grad = x + y\n"
+        + "".join(f"            {event}\n" for event in ITERATION)
+    )
+
+
 def calling(other: str) -> str:
     return (
         HEAD + f"    import {other}\n    {other}.train(model, loader, optimizer, flags)\n"
@@ -114,6 +132,22 @@ PROGRAMS = {
     "many optimizers": {"a.py": many_optimizers(300)},
     "long function": {"a.py": long_function(2_000)},
     "nested tries": {"a.py": tries(12)},
+    "doubling sums": {"a.py": doubling("x = x + x", 60)},
+    "doubling calls of the unknown": {"a.py": doubling("x = flags.f(x, y, x)", 60)},
+    "doubling tuples": {"a.py": doubling("x = (x, x)", 60)},
+    "doubling concatenations": {"a.py": doubling("x = x + x", 60, "x = (flags, model)")},
+    "doubling lists": {"a.py": doubling("x += x", 60, "x = [flags, model]")},
+    "doubling words": {"a.py": doubling("x = x + x", 60, "x = 'adam'")},
+    "repeated words": {"a.py": doubling("x = x * 1000", 60, "x = 'adam'")},
+    "formatted words": {"a.py": doubling("x = f'{x}{x}'", 60, "x = 'adam'")},
+    "powers": {"a.py": doubling("x = x**x", 60, "x = 9")},
+    "shifted numbers": {"a.py": doubling("x = x << x", 60, "x = 9")},
+    "huge numbers": {"a.py": doubling("x = x + 1; y = x / 2; y = x ** 2; y = -x", 1, f"x = {'9' * 400}")},
+    "squares": {"a.py": doubling("x = x * x", 60, "x = 9")},
+    "doubling subscripts": {"a.py": doubling("x = x[x]", 60)},
+    "doubling choices": {"a.py": doubling("x = x + y if flags[x] else y + x", 60)},
+    "a deepening attribute": {"a.py": doubling("x.a = flags.f(x.a, x, y); y = x.a", 60)},
+    "swapped names": {"a.py": swapped(6)},
     "mutual recursion": {
         "a.py": calling("b"),
         "b.py": calling("a"),
