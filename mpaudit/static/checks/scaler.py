@@ -231,7 +231,7 @@ def fp16_without_scaler(seen: Seen) -> Iterator[Draft]:
         other_arm = step.optimizer in stepped or (step.basis.root, _forwards(step.loss)) in scaled_too
         scaled_elsewhere = other_arm or step.basis.root in with_scaler
         defaults = seen.defaults.get(trace.scripts.get(step.basis.root, ""), {})
-        cast = _fp16_cast(step, defaults, undecided=not scaled_elsewhere)
+        cast = _fp16_cast(step, undecided=not scaled_elsewhere)
         backward = _backward_of(step, trace)
         if cast is None or backward in done or backward in seen.rehearsals:
             continue
@@ -249,6 +249,7 @@ def fp16_without_scaler(seen: Seen) -> Iterator[Draft]:
             else "scale the loss with torch.amp.GradScaler, or use dtype=torch.bfloat16", confidence,
             ((cast.site, "float16 autocast"), (step.site, "the step"))
             + (((step.off, "the scaler is turned off here"),) if step.off is not None else ()),
+            Severity.WARNING if _is_left_out(cast, step, defaults) else None,
         )  # fmt: skip
     yield from done.values()
 
@@ -289,7 +290,7 @@ def _in_two_ways(loss: Tensor) -> bool:
     return any(use.casts and any(u.module == use.module and not u.casts for u in uses) for use in uses)
 
 
-def _fp16_cast(step: Step, defaults: Mapping[str, str], undecided: bool) -> Cast | None:
+def _fp16_cast(step: Step, undecided: bool) -> Cast | None:
     """A float16 autocast that the loss came from; `undecided`: one that a flag may turn on counts, or whose dtype is
     chosen."""
     guards = dict(step.basis.guards)
@@ -299,7 +300,7 @@ def _fp16_cast(step: Step, defaults: Mapping[str, str], undecided: bool) -> Cast
         cast = use.casts[-1]
         on = cast.enabled if isinstance(cast.enabled, bool) else guards.get(cast.enabled)
         if (
-            ((cast.dtype == "float16" and cast.half is None) or (undecided and _may_be_float16(cast, step, defaults)))
+            ((cast.dtype == "float16" and cast.half is None) or (undecided and _may_be_float16(cast, step)))
             and cast.device in ("cuda", "xpu", "mps", "")  # unknown: float16 was asked for by name
             and (on is True or (on is None and undecided))
         ):
@@ -307,15 +308,19 @@ def _fp16_cast(step: Step, defaults: Mapping[str, str], undecided: bool) -> Cast
     return None
 
 
-def _may_be_float16(cast: Cast, step: Step, defaults: Mapping[str, str]) -> bool:
-    """Whether the GPU decides, the path has decided so, an option is so by default, or, under a scaler that is off for
-    good, may be."""
+def _may_be_float16(cast: Cast, step: Step) -> bool:
+    """Whether the GPU decides, or an option that has not been decided otherwise on this path."""
     if "float16" in cast.dtype.split("|"):
         return True
-    if cast.half is None:
+    return cast.half is not None and PathState(guards=dict(step.basis.guards)).decided(cast.half) is not False
+
+
+def _is_left_out(cast: Cast, step: Step, defaults: Mapping[str, str]) -> bool:
+    """Whether an option makes it float16, which by its default does not."""
+    if cast.half is None or step.off is not None:
         return False
     known = PathState(guards=dict(step.basis.guards)).decided(cast.half)
-    return known is True or (known is None and (step.off is not None or by_default(cast.half, defaults) is True))
+    return known is None and by_default(cast.half, defaults) is not True
 
 
 def half_weights(seen: Seen) -> Iterator[Draft]:

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from mpaudit import rulebook
+from mpaudit.model import Finding
 from mpaudit.settings import Settings
 from mpaudit.static.run import lint
 
@@ -33,7 +34,7 @@ def variant(files: dict[str, str], which: str) -> tuple[dict[str, str], list[tup
     return sources, sorted(marks)
 
 
-def reported(folder: Path, sources: dict[str, str], all_codes: bool = False) -> list[tuple[str, int, str]]:
+def found_in(folder: Path, sources: dict[str, str]) -> tuple[Finding, ...]:
     (folder / ".git").mkdir()
     for name, text in sources.items():
         (folder / name).parent.mkdir(exist_ok=True)
@@ -41,6 +42,10 @@ def reported(folder: Path, sources: dict[str, str], all_codes: bool = False) -> 
     settings = Settings(root=str(folder), codes=tuple(rulebook.headers()))
     audit = lint(["."], settings, cwd=folder, jobs=1, use_cache=False)
     assert audit.errors == ()
+    return tuple(audit.findings)
+
+
+def reported(folder: Path, sources: dict[str, str], all_codes: bool = False) -> list[tuple[str, int, str]]:
     # many shapes spare the autocast
-    found = [finding for finding in audit.findings if all_codes or finding.code != "MPA216"]
+    found = [finding for finding in found_in(folder, sources) if all_codes or finding.code != "MPA216"]
     return sorted((finding.path, finding.line, finding.code) for finding in found)

@@ -8,7 +8,7 @@ import pytest
 
 from mpaudit.static.program.dtype_choice import by_default
 from mpaudit.static.program.values import Key
-from tests.static.program.shapes import reported, variant
+from tests.static.program.shapes import HEAD, found_in, reported, variant
 
 SHAPES = {
     "a script whose names a configuration file sets": {
@@ -69,8 +69,7 @@ import argparse
 def options():
     parser = argparse.ArgumentParser()
     parser.add_argument("--amp", action="store_true")
-    parser.add_argument("--amp-dtype", default="float16")  # wrong
-    parser.add_argument("--amp-dtype", default="bfloat16")  # right
+    parser.add_argument("--amp-dtype", default="float16")
     return parser.parse_args()
 """,
         "train.py": """
@@ -82,7 +81,8 @@ from options import options
 
 def main(loader):
     args = options()
-    dtype = torch.float16
+    dtype = torch.float16  # wrong
+    dtype = torch.float32  # right
     if args.amp_dtype == "bfloat16":
         dtype = torch.bfloat16
     context = suppress
@@ -93,52 +93,6 @@ def main(loader):
     for x in loader:
         optimizer.zero_grad()
         with context():
-            loss = model(x).mean()
-        loss.backward()  # wrong MPA201
-        loss.backward()  # right
-        optimizer.step()
-
-
-main(torch.rand(8, 2))
-""",
-    },
-    "an option that has another default in a script that trains nothing": {
-        "evaluate.py": """
-import argparse
-
-from options import seeded
-
-parser = seeded(argparse.ArgumentParser())
-parser.add_argument("--dtype", default="bfloat16")
-with autocast("cuda", dtype=torch.bfloat16):
-    print(nn.Linear(2, 2)(torch.rand(2, 2)))
-""",
-        "options.py": """
-def seeded(parser):
-    parser.add_argument("--seed", default=0)
-    return parser
-
-
-def add_options(parser):
-    parser.add_argument("--dtype", default="float16")  # right
-    return parser
-""",
-        "train.py": """
-import argparse
-
-from options import add_options
-
-
-def main(loader):
-    parser = add_options(argparse.ArgumentParser())
-    parser.add_argument("--dtype", default="float16")  # wrong
-    args = parser.parse_args()
-    dtype = torch.float16 if args.dtype == "float16" else torch.bfloat16
-    model = nn.Linear(2, 2).cuda()
-    optimizer = torch.optim.AdamW(model.parameters())
-    for x in loader:
-        optimizer.zero_grad()
-        with autocast("cuda", dtype=dtype):
             loss = model(x).mean()
         loss.backward()  # wrong MPA201
         loss.backward()  # right
@@ -201,6 +155,61 @@ def test_the_wrong_program_is_reported_where_it_is_wrong(tmp_path: Path, shape: 
 def test_the_right_program_is_silent(tmp_path: Path, shape: str) -> None:
     sources, _ = variant(SHAPES[shape], "right")
     assert [found for found in reported(tmp_path, sources) if found[2] == "MPA201"] == []
+
+
+CHOSEN = """
+import argparse
+
+from options import options
+
+
+def main(loader):
+    args = options(argparse.ArgumentParser())
+    dtype = torch.float16 if args.dtype == "float16" else torch.bfloat16
+    model = nn.Linear(2, 2).cuda()
+    optimizer = torch.optim.AdamW(model.parameters())
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast("cuda", dtype=dtype):
+            loss = model(x).mean()
+        loss.backward()  # MPA201
+        optimizer.step()
+
+
+main(torch.rand(8, 2))
+"""
+OPTIONS = """
+def options(parser):
+    parser.add_argument("--dtype", default="DEFAULT")
+    return parser.parse_args()
+"""
+ELSEWHERE = """
+import argparse
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--dtype", default="bfloat16")
+with autocast("cuda", dtype=torch.bfloat16):
+    print(nn.Linear(2, 2)(torch.rand(2, 2)))
+"""
+"""A script that trains nothing, whose option has another default."""
+
+
+def severity(folder: Path, sources: dict[str, str]) -> set[str]:
+    sources = {name: f"{HEAD}{text}" for name, text in sources.items()}
+    return {finding.severity for finding in found_in(folder, sources) if finding.code == "MPA201"}
+
+
+@pytest.mark.parametrize(("default", "expected"), [("float16", "error"), ("bfloat16", "warning"), ("auto", "warning")])
+def test_what_only_an_option_asks_for_is_a_warning(tmp_path: Path, default: str, expected: str) -> None:
+    sources = {"train.py": CHOSEN, "options.py": OPTIONS.replace("DEFAULT", default)}
+    assert severity(tmp_path, sources) == {expected}
+
+
+def test_a_script_that_trains_nothing_may_have_another_default(tmp_path: Path) -> None:
+    sources = {"train.py": CHOSEN, "options.py": OPTIONS.replace("DEFAULT", "float16"), "evaluate.py": ELSEWHERE}
+    own = 'parser = argparse.ArgumentParser()\n    parser.add_argument("--dtype", default="float16")\n'
+    sources["train.py"] = CHOSEN.replace("args = options(", f"{own}    args = options(")
+    assert severity(tmp_path, sources) == {"error"}
 
 
 ARGS: Key = ("call", "parse_args")
