@@ -33,6 +33,8 @@ class Following:
     """It gets no network, optimizer or scaler to work on, and there is none yet that it could find."""
     before: tuple[int, int, int]
     no_grad: bool
+    fed: bool
+    """It gets what a network has made."""
 
 
 def about_to_follow(run: Run, func: Func, everything: Args, st: PathState) -> Following:
@@ -48,6 +50,7 @@ def about_to_follow(run: Run, func: Func, everything: Args, st: PathState) -> Fo
         not info.rebinds and _brings_nothing(func, everything, st),
         _happened(run),
         st.no_grad,
+        any(tensor.uses for tensor in calls.tensors_in(everything)),
     )
 
 
@@ -79,7 +82,7 @@ def remember(run: Run, call: Following, results: Results) -> None:
         used = not call.no_grad and any(tensor.uses for tensor in calls.tensors_in(values))
         twice = used or call.func.info.name == "__init__"  # which has filled the attributes of one object only
         project.inert[call.outline] = project.inert.get(call.outline, 0) + (1 if twice else INERT)
-        if all(isinstance(value, Tensor) and value.uses == frozenset() and not value.grad for value in values):
+        if call.fed and all(isinstance(value, Tensor) and value.uses == frozenset() and not value.grad for value in values):
             project.cuts.add(call.outline)
 
 
