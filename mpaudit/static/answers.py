@@ -7,7 +7,7 @@ import msgspec
 from mpaudit.model import Confidence, Location, Related, Severity
 
 from .facts import ir
-from .pool import Task
+from .tasks import Task
 
 
 class Part(msgspec.Struct, array_like=True, frozen=True):

@@ -17,8 +17,9 @@ from .fingerprints import PARSING, digest_of, fingerprint
 from .heat import ENGINE_TRIGGERS, units_to_parse
 from .loading import Component, File, Tree, Unreadable
 from .parsing import LOWER, OUTLINE, TREE, Lowered, ToOutline
-from .pool import Lost, Pool, Task
+from .pool import Pool
 from .sources import decode
+from .tasks import Lost, Task
 
 Q = TypeVar("Q")
 A = TypeVar("A")

@@ -7,7 +7,7 @@ from functools import lru_cache
 import msgspec
 
 from .facts import ir
-from .pool import Task
+from .tasks import Task
 from .triggers import Scanner
 
 

@@ -17,7 +17,7 @@ from mpaudit.cli.lint import command
 from mpaudit.gate import exit_code
 from mpaudit.render import FORMATS, render
 from mpaudit.settings import Settings
-from mpaudit.static import answers, parsing, pool, sources
+from mpaudit.static import answers, parsing, pool, sources, worker
 from mpaudit.static.run import lint
 
 ROOT = Path(rulebook.__file__).parent.parent
@@ -192,7 +192,7 @@ POSIX = pytest.mark.skipif(sys.platform == "win32", reason="no limits of process
 
 def test_a_parser_that_dies_costs_its_chunk(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tree / "bad.py").write_text(DEFECT + "\n\nclass Poison:\n    state_dict = 1\n")
-    monkeypatch.setattr(pool, "_BOOT", _booted("text and 'Poison' in text and os.kill(os.getpid(), 11)"))
+    monkeypatch.setattr(worker, "_BOOT", _booted("text and 'Poison' in text and os.kill(os.getpid(), 11)"))
     _share_everything(monkeypatch)
     found = audit(tree, jobs=2)
     assert problem(found, "bad.py") == "could not be analysed: the parser died"
@@ -208,9 +208,9 @@ def test_a_parser_that_hangs_is_stopped(
     tree: Path, monkeypatch: pytest.MonkeyPatch, poison: str, limit: float, patience: int
 ) -> None:
     (tree / "bad.py").write_text(DEFECT + "\n\nclass Poison:\n    state_dict = 1\n")
-    monkeypatch.setattr(pool, "_BOOT", _booted(f"'Poison' in text and {poison}"))
+    monkeypatch.setattr(worker, "_BOOT", _booted(f"'Poison' in text and {poison}"))
     monkeypatch.setattr(parsing, "_LIMIT", limit)
-    monkeypatch.setattr(pool, "PATIENCE", patience)
+    monkeypatch.setattr(worker, "PATIENCE", patience)
     _share_everything(monkeypatch)
     found = audit(tree, jobs=2)
     assert problem(found, "bad.py") == "could not be analysed: the parser took too long"
@@ -221,10 +221,10 @@ def _booted(poison: str) -> str:
     """A worker whose LibCST stage does something first."""
     lines = [
         "import json, os, sys, time; sys.path[:] = json.loads(sys.argv[1])",
-        "from mpaudit.static import parsing, pool",
+        "from mpaudit.static import parsing, worker",
         "real = parsing.lower_chunk",
         f"parsing.lower_chunk = lambda text: [{poison}] and real(text)",
-        "pool.serve()",
+        "worker.serve()",
     ]
     return "\n".join(lines)
 

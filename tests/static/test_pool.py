@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from mpaudit.static import parsing, pool
+from mpaudit.static import parsing, worker
 from mpaudit.static.parsing import Lowered
-from mpaudit.static.pool import Lost, Pool, Task
+from mpaudit.static.pool import Pool
+from mpaudit.static.tasks import Lost, Task
 
 EAGER: Task[str, Lowered] = replace(parsing.LOWER, worth=1, needs=("mpaudit.static.facts.quick",))
 TEXTS = ["x = 1\n", "y = torch.zeros(3)\n" * 40, "def f():\n    return 2\n"]
@@ -45,7 +46,7 @@ def test_what_no_process_can_be_told_is_done_here() -> None:
 
 def test_a_worker_that_dies_costs_its_piece_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     with Pool(jobs=2) as workers:
-        monkeypatch.setattr(pool, "_BOOT", "import os; os.kill(os.getpid(), 9)")
+        monkeypatch.setattr(worker, "_BOOT", "import os; os.kill(os.getpid(), 9)")
         workers.lead(EAGER, WEIGHTS)
         assert workers.begin(EAGER, TEXTS[1], WEIGHTS[1]).answer() == Lost("the parser died")
         monkeypatch.undo()
@@ -56,7 +57,7 @@ def test_a_worker_that_cannot_be_started_costs_nothing(monkeypatch: pytest.Monke
     def no_more() -> None:
         raise OSError("no process can be started")
 
-    monkeypatch.setattr(pool, "_start", no_more)
+    monkeypatch.setattr(worker, "_start", no_more)
     with Pool(jobs=2) as workers:
         assert workers.lead(EAGER, WEIGHTS) == 1
         assert workers.begin(EAGER, TEXTS[1], WEIGHTS[1]).answer() == EAGER.run(TEXTS[1])
@@ -75,20 +76,20 @@ def _with_an_idle_worker(texts: list[str]) -> list[Lowered | Lost]:
 
 def test_an_idle_worker_helps_and_the_answers_stay_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    ask = pool._Worker.ask
+    ask = worker.Worker.ask
 
-    def noted(worker: pool._Worker, task: Task[str, Lowered], questions: list[bytes], limit: float | None) -> object:
+    def noted(one: worker.Worker, task: Task[str, Lowered], questions: list[bytes], limit: float | None) -> object:
         asked.append(len(questions))
-        return ask(worker, task, questions, limit)
+        return ask(one, task, questions, limit)
 
-    monkeypatch.setattr(pool._Worker, "ask", noted)
+    monkeypatch.setattr(worker.Worker, "ask", noted)
     assert _with_an_idle_worker(MANY) == [EAGER.run(text) for text in MANY]
     assert asked
     assert asked[0] > 1
 
 
 def test_a_helper_that_dies_costs_one_piece_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "_BOOT", "import os; os.kill(os.getpid(), 9)")
+    monkeypatch.setattr(worker, "_BOOT", "import os; os.kill(os.getpid(), 9)")
     answers = _with_an_idle_worker(MANY)
     expected = [EAGER.run(text) for text in MANY]
     wrong = [found for found, right in zip(answers, expected, strict=True) if found != right]
@@ -105,5 +106,5 @@ def test_a_helper_that_cannot_be_started_costs_nothing(monkeypatch: pytest.Monke
     def no_more() -> None:
         raise OSError("no process can be started")
 
-    monkeypatch.setattr(pool, "_start", no_more)
+    monkeypatch.setattr(worker, "_start", no_more)
     assert _with_an_idle_worker(MANY) == [EAGER.run(text) for text in MANY]

@@ -82,7 +82,9 @@ def remember(run: Run, call: Following, results: Results) -> None:
         used = not call.no_grad and any(tensor.uses for tensor in calls.tensors_in(values))
         twice = used or call.func.info.name == "__init__"  # which has filled the attributes of one object only
         project.inert[call.outline] = project.inert.get(call.outline, 0) + (1 if twice else INERT)
-        if call.fed and all(isinstance(value, Tensor) and value.uses == frozenset() and not value.grad for value in values):
+        if call.fed and all(
+            isinstance(value, Tensor) and value.uses == frozenset() and not value.grad for value in values
+        ):
             project.cuts.add(call.outline)
 
 
