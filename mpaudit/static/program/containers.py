@@ -56,6 +56,8 @@ def subscript(run: Run, base: Value, index: Value, st: PathState) -> Value:
                     return base.items[index.value]
             if isinstance(index, Sym) and index.key == ("slice",):
                 return base
+            if isinstance(index, Sym) and _stand_for_more(base):
+                return Sym(("sub", operators.key_of(base), operators.key_of(index)))
             return (
                 choice(list(base.items), ("sub", ("tuple",), operators.key_of(index)))
                 if base.items
@@ -85,6 +87,14 @@ def subscript(run: Run, base: Value, index: Value, st: PathState) -> Value:
             return found if found is not None else Sym(("sub", base.key, operators.key_of(index)))
         case _:
             return Sym(("sub", operators.key_of(base), operators.key_of(index)))
+
+
+def _stand_for_more(items: Tup) -> bool:
+    """Whether they are optimizers of one comprehension over what is not known: there are as many as that has elements,
+    and what an index means is none of these."""
+    ids = {item.id for item in items.items if isinstance(item, Ref) and item.kind == "optimizer"}
+    sites = {ident[0] for ident in ids if isinstance(ident, tuple)}
+    return len(ids) == len(items.items) > len(sites) == 1
 
 
 def _any_tensor(base: Ref, st: PathState) -> Tensor | None:

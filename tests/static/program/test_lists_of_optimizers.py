@@ -48,6 +48,38 @@ class Trainer:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
 """,
+    "one of a comprehension, by an index": """
+def train(loader, model, groups, optimizer, heads, first):
+    optimizers = [torch.optim.Adam(head.parameters()) for head in heads]
+    scaler = GradScaler("cuda")
+    for x, y in loader:
+        optimizer.zero_grad()
+        for i in range(2):
+            optimizers[first + i].zero_grad()
+            with autocast("cuda"):
+                loss = heads[first + i](model(x), y).mean()
+            scaler.scale(loss).backward()
+            optimizers[first + i].step()  # wrong MPA203
+            scaler.step(optimizers[first + i])  # right
+        scaler.step(optimizer)
+        scaler.update()
+""",
+    "a comprehension whose scaler is not updated": """
+def train(loader, model, groups, optimizer, heads, first):
+    optimizers = [torch.optim.Adam(head.parameters()) for head in heads]
+    scaler = GradScaler("cuda")
+    for x, y in loader:
+        optimizer.zero_grad()
+        for i in range(2):
+            optimizers[first + i].zero_grad()
+            with autocast("cuda"):
+                loss = heads[first + i](model(x), y).mean()
+            scaler.scale(loss).backward()
+            scaler.step(optimizers[first + i])
+        scaler.step(optimizer)  # wrong MPA204
+        scaler.step(optimizer)  # right
+        scaler.update()  # right
+""",
     "those that options ask for": """
 from elsewhere import Shampoo, Lion
 
