@@ -14,6 +14,7 @@ from . import (
     generators,
     objects,
     scopes,
+    sums,
     typestate,
     unknown,
 )
@@ -153,7 +154,16 @@ def _unrolled(run: Run, fr: Frame, stmt: ir.For, st: PathState, elements: tuple[
 def _loop(run: Run, fr: Frame, stmt: ir.For, st: PathState, source: Value) -> list[PathState]:
     root = ("iter", fr.id, stmt.span)
     if not coarse.is_active(run, stmt):
-        return [_passed_over(run, fr, stmt, st, root)]
+        names = sums.added_up(stmt) if not run.lazy and not run.coarse else frozenset()
+        losses: dict[str, Tensor] = {}
+        if names:
+            body = st.clone()
+            _bind_target(run, fr, stmt.target, source, root, body)
+            losses = sums.followed_once(run, fr, stmt, names, body)
+        after = _passed_over(run, fr, stmt, st, root)
+        for name, loss in losses.items():
+            scopes.store_name(fr, name, loss, after)
+        return [after]
     if _is_short(stmt.iterable):
         run.trace.short.add(root)
 
