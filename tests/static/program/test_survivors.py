@@ -48,9 +48,9 @@ def get_autocast(precision, device_type="cuda", sharded=False):
     if sharded:
         return suppress
     if precision == "amp":
-        dtype = torch.float16
-    elif precision == "amp_bfloat16":
         dtype = torch.bfloat16
+    elif precision == "none":
+        dtype = torch.float32
     else:
         return suppress
     return partial(torch.amp.autocast, device_type=device_type, dtype=dtype)
@@ -165,8 +165,8 @@ def main(loader):
 def main(loader, args):
     model = nn.Linear(2, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    dtype = torch.bfloat16 if args.dtype == "bfloat16" else torch.float16  # right
-    dtype = torch.float16  # wrong
+    dtype = torch.bfloat16 if args.dtype == "bfloat16" else torch.float32  # right
+    dtype = torch.bfloat16 if args.dtype == "bfloat16" else torch.float16  # wrong
     for x in loader:
         optimizer.zero_grad()
         with autocast("cuda", dtype=dtype):
