@@ -21,6 +21,8 @@ def violations(seen: Seen) -> Iterator[Draft]:
         draft = _violation(seen.trace, hit)
         if draft.code == "MPA228" and (not _uses_scaler(seen.trace, hit) or _in_rehearsal(seen, hit)):
             continue
+        if draft.code == "MPA208" and _steps_later(seen.trace, hit):
+            continue
         key = (draft.code, draft.site)
         if key not in best or draft.confidence.rank > best[key].confidence.rank:
             best[key] = draft
@@ -53,6 +55,18 @@ def _last_steps(trace: Trace, drafts: list[Draft]) -> Iterator[Draft]:
 def _in_rehearsal(seen: Seen, hit: Hit) -> bool:
     """What is trained in a measurement of speed does not matter."""
     return hit.violation.site in seen.rehearsals or hit.event in seen.rehearsals
+
+
+def _steps_later(trace: Trace, hit: Hit) -> bool:
+    """Whether another step of the same iteration comes after gradients were clipped too late for the first: it takes
+    them as they are now."""
+    late = hit.violation.site
+    around = {step.loops for step in trace.steps if step.site == hit.violation.other}
+    return any(
+        step.optimizer == hit.violation.optimizer and step.loops in around
+        and step.site.path == late.path and step.site.line > late.line
+        for step in trace.steps
+    )  # fmt: skip
 
 
 def _uses_scaler(trace: Trace, hit: Hit) -> bool:

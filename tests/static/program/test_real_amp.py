@@ -61,6 +61,23 @@ def main(model, loader):
         scaler.update()
 """
     },
+    "a clip before the second of two steps": {
+        "train.py": """
+def main(model, loader, every):
+    optimizer = torch.optim.Adam(model.parameters())
+    taken = 0
+    for x in loader:
+        taken += 1
+        model(x).mean().backward()
+        optimizer.step()
+        if taken == every:
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # right
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # wrong MPA208
+            taken = 0
+            optimizer.step()  # right
+            model.zero_grad()
+"""
+    },
     "a step only where there is a gradient": {
         "train.py": """
 def main(model, loader):
