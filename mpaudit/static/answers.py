@@ -50,11 +50,13 @@ def answer(question: Question) -> tuple[Stored, ...]:
     from .program.linker import Project
     from .program.lowering import lowering_files
     from .program.networks import Networks
+    from .program.resting import untold
     from .program.resuming import resumable
     from .program.traits import (
         compute_dtypes,
         computes_in_float64,
         cpu_files,
+        graph_files,
         kernel_files,
         low_precision_files,
         modules_cast,
@@ -99,6 +101,8 @@ def answer(question: Question) -> tuple[Stored, ...]:
         toys=toy_files(project),
         small_nets=small_net_files(project),
         on_cpu=cpu_files(project),
+        untold=untold(project, trace),
+        graphs=graph_files(project),
         defaults=option_defaults(project),
         trials=trials(project, trace),
         resumable=resumable(project, trace),

@@ -65,6 +65,10 @@ class Seen(Struct, frozen=True, gc=False):
     """Scripts that train a narrow network for such images unless an option says otherwise."""
     on_cpu: frozenset[str] = frozenset()
     """Scripts that stay on the CPU unless an option says otherwise."""
+    untold: frozenset[Site] = frozenset()
+    """Backward passes that stay on the CPU by the default of a parameter, which no call says otherwise."""
+    graphs: frozenset[str] = frozenset()
+    """Files that work with a library of graphs."""
     defaults: Mapping[str, Mapping[str, str]] = MappingProxyType({})
     """Script → options of the command line that speak of a precision → what they are unless they are told otherwise."""
     trials: frozenset[Site] = frozenset()

@@ -125,7 +125,9 @@ def _uncovered(seen: Seen) -> Iterator[Uncovered]:
         waits = bool(
             (not head and uncalled and _network(first, around | places, seen).nowhere)
             or at in seen.trials
+            or at in seen.untold
             or (places | made | roots) & seen.on_cpu
+            or ((places | made | roots) & seen.graphs and not _network(first, set(), seen).convolves_images)
             or _homes(first, trace, places | made | roots) & seen.kernels
             or (places | made | roots) & seen.simulators
             or source in seen.stepwise

@@ -93,6 +93,11 @@ class Network(Struct, frozen=True, gc=False):
         return width < _ENOUGH[self.nature]
 
     @property
+    def convolves_images(self) -> bool:
+        """Whether it is known to be of convolutions in two or three dimensions, or made by a library of such."""
+        return self.nature in (Nature.CONVOLUTION, Nature.LIBRARY) and self.sees_images
+
+    @property
     def is_unstated(self) -> bool:
         """Whether all of it is in sight but for how wide it is: nothing says that its convolutions are, other than
         that they grow."""

@@ -295,6 +295,16 @@ def simulator_files(project: Project) -> frozenset[str]:
     return frozenset(direct) | _importers(project, direct)
 
 
+GRAPHS = frozenset(("dgl", "dgllife", "torch_geometric", "torch_geometric_temporal", "pyg_lib", "deepsnap", "ogb"))
+"""Libraries of graphs: messages along edges, of which there are few to a node, and small dense layers."""
+
+
+def graph_files(project: Project) -> frozenset[str]:
+    """Files that import a library of graphs, and those that import one of these."""
+    direct = {module.path for module in project.modules.values() if module.imported_roots & GRAPHS}
+    return frozenset(direct) | (_importers(project, direct) if direct else frozenset())
+
+
 def _importers(project: Project, wanted: set[str]) -> frozenset[str]:
     return frozenset(
         module.path for module in project.modules.values() if any(m.path in wanted for m in _imported(project, module))
