@@ -63,6 +63,10 @@ class Seen(Struct, frozen=True, gc=False):
     """Files that load images of 32 by 32 pixels and none that are larger."""
     small_nets: frozenset[str] = frozenset()
     """Scripts that train a narrow network for such images unless an option says otherwise."""
+    narrow_nets: frozenset[str] = frozenset()
+    """Scripts that start a network with very few channels unless an option says otherwise."""
+    shrinking: frozenset[str] = frozenset()
+    """Scripts of such images whose network was made for larger ones and leaves next to nothing of them."""
     on_cpu: frozenset[str] = frozenset()
     """Scripts that stay on the CPU unless an option says otherwise."""
     untold: frozenset[Site] = frozenset()
