@@ -59,6 +59,8 @@ class Seen(Struct, frozen=True, gc=False):
     """Files that load very small data."""
     tables: frozenset[str] = frozenset()
     """Files that speak of columns of tables."""
+    searches: frozenset[str] = frozenset()
+    """Files that search for an architecture."""
     small_images: frozenset[str] = frozenset()
     """Files that load images of 32 by 32 pixels and none that are larger."""
     small_nets: frozenset[str] = frozenset()

@@ -131,7 +131,7 @@ def _uncovered(seen: Seen) -> Iterator[Uncovered]:
             or _homes(first, trace, places | made | roots) & seen.kernels
             or (places | made | roots) & seen.simulators
             or source in seen.stepwise
-            or (places | made) & seen.tables
+            or (places | made) & (seen.tables | seen.searches)
             or (not head and is_linear(first.module, trace))
             or (_is_light({first}, set(), seen) if head else _is_light(uses, places | made | roots, seen))
         )  # fmt: skip

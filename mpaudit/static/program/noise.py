@@ -1,4 +1,4 @@
-"""Loops that train on random numbers of their own making: a loss or a layer is tried out, whatever the number of steps."""
+"""Loops that train on random numbers of their own making: they try out a loss or a layer, however many the steps."""
 
 from __future__ import annotations
 

@@ -178,6 +178,18 @@ def small_image_files(project: Project) -> frozenset[str]:
     return frozenset(small) | chosen | (_importers(project, small) - larger - _importers(project, larger))
 
 
+def search_files(project: Project) -> frozenset[str]:
+    """Files that search for an architecture, with a loss, an optimizer or parameters of its own: a network that holds
+    every choice is of many small operations."""
+    return frozenset(module.path for module in project.modules.values() if module.names & _OF_A_SEARCH)
+
+
+_OF_A_SEARCH = frozenset(
+    ("Architect", "MixedOp", "a_optimizer", "alpha_optimizer", "arch_loss", "arch_optimizer", "arch_parameters",
+     "arch_params", "architect", "architecture_optimizer", "get_alphas", "optimizer_arch", "random_genotype")
+)  # fmt: skip
+
+
 def table_files(project: Project) -> frozenset[str]:
     """Files that speak of columns of tables, of categories and of numbers: such rows are embedded in a few numbers."""
     return frozenset(module.path for module in project.modules.values() if module.names & _COLUMNS)
