@@ -313,6 +313,7 @@ def _unit(
         tuple(sorted(told)),
         tuple(sorted(starts - {0})),
         size,
+        max((width.number for width in widths if width.of_channels and width.number != GROWN), default=0),
     )
 
 

@@ -381,6 +381,8 @@ class Unit(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The channels that options of the command line start a network with unless they are told otherwise, sorted."""
     pixels: int = 0
     """The largest number of pixels that it crops or resizes the side of an image to; 0: none is said."""
+    stated_channels: int = 0
+    """As `channels`, without what is only said to grow."""
 
 
 class Outline(msgspec.Struct, frozen=True, array_like=True, gc=False):
