@@ -236,7 +236,7 @@ def _unit(
             small_images = small_images or is_small_images(node)
             on_cpu = on_cpu or is_on_cpu(node)
             small_net = small_net or is_small_net(node)
-            told.update(told_device(node))
+            told.add(told_device(node))
             starts.add(first_channels(node))
             size = max(size, pixels(node))
             default = precision_default(node)
@@ -310,7 +310,7 @@ def _unit(
         min(layers, MANY),
         tuple(sorted(defaults)),
         tuple(sorted(resting)),
-        tuple(sorted(told)),
+        tuple(sorted(told - {""})),
         tuple(sorted(starts - {0})),
         size,
         max((width.number for width in widths if width.of_channels and width.number != GROWN), default=0),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
 
 from .widths import defaults_of
 
@@ -22,16 +21,20 @@ def rests_on_cpu(args: ast.arguments) -> bool:
     return any(_DEVICE.search(arg.arg) is not None and _is_cpu(value) for arg, value in defaults_of(args))
 
 
-def told_device(node: ast.Call) -> Iterator[str]:
-    """The name of what a call hands a device to that may be another than the CPU, or arguments that may hold one."""
+def told_device(node: ast.Call) -> str:
+    """The name of what a call hands a device to that may be another than the CPU, or arguments that may hold one; ""
+    where it does not."""
+    for arg in node.args:
+        if _may_be_device(arg):
+            break
+    else:
+        for keyword in node.keywords:
+            if keyword.arg is None or (_DEVICE.search(keyword.arg) is not None and not _is_cpu(keyword.value)):
+                break
+        else:
+            return ""
     name = _called(node.func)
-    if name in _MOVES or _is_of_torch(node.func):
-        return
-    if any(map(_may_be_device, node.args)) or any(
-        keyword.arg is None or (_DEVICE.search(keyword.arg) is not None and not _is_cpu(keyword.value))
-        for keyword in node.keywords
-    ):
-        yield name
+    return "" if name in _MOVES or _is_of_torch(node.func) else name
 
 
 def _may_be_device(node: ast.expr) -> bool:
