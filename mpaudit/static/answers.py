@@ -50,16 +50,21 @@ def answer(question: Question) -> tuple[Stored, ...]:
     from .program.linker import Project
     from .program.lowering import lowering_files
     from .program.networks import Networks
+    from .program.noise import trains_on_noise
+    from .program.resting import untold
     from .program.resuming import resumable
+    from .program.sizes import FEW, VERY_FEW, shrinks_images, starts_narrow
     from .program.traits import (
         compute_dtypes,
         computes_in_float64,
         cpu_files,
+        graph_files,
         kernel_files,
         low_precision_files,
         modules_cast,
         option_defaults,
         rehearsals,
+        search_files,
         set_for_a_while,
         simulator_files,
         small_image_files,
@@ -96,11 +101,16 @@ def answer(question: Question) -> tuple[Stored, ...]:
         rehearsals=rehearsals(project, trace),
         stepwise=stepwise_files(project),
         tables=table_files(project),
+        searches=search_files(project),
         toys=toy_files(project),
-        small_nets=small_net_files(project),
+        small_nets=small_net_files(project) | starts_narrow(project, FEW),
+        narrow_nets=starts_narrow(project, VERY_FEW),
+        shrinking=shrinks_images(project),
         on_cpu=cpu_files(project),
+        untold=untold(project, trace),
+        graphs=graph_files(project),
         defaults=option_defaults(project),
-        trials=trials(project, trace),
+        trials=trials(project, trace) | trains_on_noise(project, trace),
         resumable=resumable(project, trace),
         homes={saved.site: project.function_at(saved.site) for saved in trace.saved},
         never_saved=never_saved(project) if trace.saved else (),

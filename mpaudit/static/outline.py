@@ -13,6 +13,8 @@ from functools import cache
 from hashlib import blake2b
 from typing import NamedTuple, Protocol, TypeGuard
 
+from mpaudit.static.facts.devices import rests_on_cpu, told_device
+from mpaudit.static.facts.images import first_channels, pixels
 from mpaudit.static.facts.ir import MANY, Outline, SyntaxProblem, Unit
 from mpaudit.static.facts.options import precision_default
 from mpaudit.static.facts.widths import (
@@ -202,6 +204,10 @@ def _unit(
     indexed: set[str] = set()
     layers = 0
     loops: list[Loop] = []
+    resting: set[str] = set()
+    told: set[str] = set()
+    starts: set[int] = set()
+    size = 0
     while pending:
         node = pending.pop()
         kind: type = type(node)
@@ -230,6 +236,9 @@ def _unit(
             small_images = small_images or is_small_images(node)
             on_cpu = on_cpu or is_on_cpu(node)
             small_net = small_net or is_small_net(node)
+            told.add(told_device(node))
+            starts.add(first_channels(node))
+            size = max(size, pixels(node))
             default = precision_default(node)
             if default is not None:
                 defaults.add(default)
@@ -242,6 +251,8 @@ def _unit(
                 hot_defines.add(node.name)
             if not isinstance(node, ast.ClassDef):
                 widths += widths_of_defaults(node.args)
+                if rests_on_cpu(node.args):
+                    resting.add(unit.name if node.name == "__init__" else node.name)
                 given.update(a.arg for a in (*node.args.args, *node.args.kwonlyargs) if a.arg in _HANDED)
                 factors.update(factors_of(node.args))
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
@@ -298,6 +309,11 @@ def _unit(
         small_images,
         min(layers, MANY),
         tuple(sorted(defaults)),
+        tuple(sorted(resting)),
+        tuple(sorted(told - {""})),
+        tuple(sorted(starts - {0})),
+        size,
+        max((width.number for width in widths if width.of_channels and width.number != GROWN), default=0),
     )
 
 

@@ -59,12 +59,22 @@ class Seen(Struct, frozen=True, gc=False):
     """Files that load very small data."""
     tables: frozenset[str] = frozenset()
     """Files that speak of columns of tables."""
+    searches: frozenset[str] = frozenset()
+    """Files that search for an architecture."""
     small_images: frozenset[str] = frozenset()
     """Files that load images of 32 by 32 pixels and none that are larger."""
     small_nets: frozenset[str] = frozenset()
     """Scripts that train a narrow network for such images unless an option says otherwise."""
+    narrow_nets: frozenset[str] = frozenset()
+    """Scripts that start a network with very few channels unless an option says otherwise."""
+    shrinking: frozenset[str] = frozenset()
+    """Scripts of such images whose network was made for larger ones and leaves next to nothing of them."""
     on_cpu: frozenset[str] = frozenset()
     """Scripts that stay on the CPU unless an option says otherwise."""
+    untold: frozenset[Site] = frozenset()
+    """Backward passes that stay on the CPU by the default of a parameter, which no call says otherwise."""
+    graphs: frozenset[str] = frozenset()
+    """Files that work with a library of graphs."""
     defaults: Mapping[str, Mapping[str, str]] = MappingProxyType({})
     """Script → options of the command line that speak of a precision → what they are unless they are told otherwise."""
     trials: frozenset[Site] = frozenset()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from mpaudit.model import Confidence
 
 from ..program.definitions import Site
-from ..program.networks import Network, is_idle
+from ..program.networks import Nature, Network, is_idle
 from ..program.trace import Step, Trace
 from ..program.values import Use
 from .draft import Draft, Seen, is_aside, is_test, name_of
@@ -125,11 +125,13 @@ def _uncovered(seen: Seen) -> Iterator[Uncovered]:
         waits = bool(
             (not head and uncalled and _network(first, around | places, seen).nowhere)
             or at in seen.trials
+            or at in seen.untold
             or (places | made | roots) & seen.on_cpu
+            or ((places | made | roots) & seen.graphs and not _network(first, set(), seen).convolves_images)
             or _homes(first, trace, places | made | roots) & seen.kernels
             or (places | made | roots) & seen.simulators
             or source in seen.stepwise
-            or (places | made) & seen.tables
+            or (places | made) & (seen.tables | seen.searches)
             or (not head and is_linear(first.module, trace))
             or (_is_light({first}, set(), seen) if head else _is_light(uses, places | made | roots, seen))
         )  # fmt: skip
@@ -148,9 +150,15 @@ def _is_light(uses: Iterable[Use], files: set[str], seen: Seen) -> bool:
     """Whether no forward of the loop holds enough arithmetic for its dtype to matter; `files` speak for what is not in
     sight."""
     networks = [_network(use, files, seen) for use in uses if not _is_loss(use, seen.trace)]
-    small = bool(files & seen.small_images)
-    narrow = small and bool(files & seen.small_nets)
-    return narrow or all(n.is_light or n.is_unstated or (small and n.is_narrow) for n in networks)
+    small, shrinks = bool(files & seen.small_images), bool(files & seen.shrinking)
+    narrow = (small and bool(files & seen.small_nets)) or bool(files & seen.narrow_nets)
+    return narrow or all(
+        n.is_light or n.is_unstated or (small and n.is_narrow) or (shrinks and n.nature in _SHRUNK) for n in networks
+    )
+
+
+_SHRUNK = (Nature.DENSE, Nature.LIBRARY)
+"""A network that leaves next to nothing of small images, and the heads on it."""
 
 
 def _network(use: Use, files: set[str], seen: Seen) -> Network:
@@ -191,6 +199,7 @@ def _primary(uses: set[Use], seen: Seen, trained: frozenset[Hashable], files: se
             _network(use, files | {use.site.path}, seen).is_light,
             bool(trained) and use.module not in trained,
             bool(_PREPARES.search(name_of(trace, use.module, ""))),
+            bool(_FOLLOWS.search(name_of(trace, use.module, ""))),
             use.site in trace.differentiated, use.site, repr(use.module),
         ),
     )  # fmt: skip
@@ -206,6 +215,10 @@ def _is_beside(use: Use, trace: Trace, trained: frozenset[Hashable]) -> bool:
 
 
 _FIXED = re.compile(r"(?i)vgg|lpips|percep")
+
+
+_FOLLOWS = re.compile(r"(?i)(^|[._])(ema|momentum|teacher|target|frozen)(_|$)|_(ema|momentum|m|teacher|target|frozen)$")
+"""Copies that follow a network at a distance, or stand still, and are not trained themselves."""
 
 
 _PREPARES = re.compile(r"(?i)augment|preprocess|mixup|stft|mel_?spec|normali[sz]er?$")

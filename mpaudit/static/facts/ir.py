@@ -373,6 +373,16 @@ class Unit(msgspec.Struct, frozen=True, array_like=True, gc=False):
     loop."""
     defaults: tuple[tuple[str, str], ...] = ()
     """Options of the command line that speak of a precision, and what they are unless they are told otherwise."""
+    resting: tuple[str, ...] = ()
+    """Functions and classes in it that stay on the CPU unless they are told another device, sorted."""
+    told: tuple[str, ...] = ()
+    """What it calls with a device that may be another than the CPU, sorted; see `facts.devices`."""
+    first_channels: tuple[int, ...] = ()
+    """The channels that options of the command line start a network with unless they are told otherwise, sorted."""
+    pixels: int = 0
+    """The largest number of pixels that it crops or resizes the side of an image to; 0: none is said."""
+    stated_channels: int = 0
+    """As `channels`, without what is only said to grow."""
 
 
 class Outline(msgspec.Struct, frozen=True, array_like=True, gc=False):

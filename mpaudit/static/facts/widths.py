@@ -120,7 +120,7 @@ def widths_of_call(node: ast.Call, factors: Factors = _NO_FACTORS) -> Iterator[W
 
 def factors_of(args: ast.arguments) -> Iterator[tuple[str, int]]:
     """Of `def __init__(self, widen=2)`."""
-    for arg, value in _defaults(args):
+    for arg, value in defaults_of(args):
         number = _number(value, _NO_FACTORS)
         if number and number != GROWN:
             yield arg.arg, number
@@ -128,11 +128,12 @@ def factors_of(args: ast.arguments) -> Iterator[tuple[str, int]]:
 
 def widths_of_defaults(args: ast.arguments) -> Iterator[Width]:
     """Of `def __init__(self, hidden=512)`."""
-    for arg, value in _defaults(args):
+    for arg, value in defaults_of(args):
         yield from _named(arg.arg, value, _NO_FACTORS)
 
 
-def _defaults(args: ast.arguments) -> Iterator[tuple[ast.arg, ast.expr | None]]:
+def defaults_of(args: ast.arguments) -> Iterator[tuple[ast.arg, ast.expr | None]]:
+    """The parameters with a default, and the defaults."""
     plain = [*args.posonlyargs, *args.args]
     yield from zip(plain[len(plain) - len(args.defaults) :], args.defaults, strict=True)
     yield from zip(args.kwonlyargs, args.kw_defaults, strict=True)

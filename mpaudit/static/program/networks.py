@@ -66,6 +66,9 @@ class Network(Struct, frozen=True, gc=False):
     own: int = 0
     """The largest number that may be the width of a layer, of channels before others, in its text and in what the
     scripts say beside other networks; 0: there is none, or not all of it is in sight."""
+    mobile: int = 0
+    """The largest number of channels that its text states, where that is in sight and made of the blocks of networks
+    for telephones; 0: it is not."""
 
     @property
     def is_light(self) -> bool:
@@ -79,6 +82,8 @@ class Network(Struct, frozen=True, gc=False):
             return True
         if self._is_shallow:
             return True
+        if self.nature is Nature.CONVOLUTION and _COLOURS < self.mobile <= _MOBILE:
+            return True
         if self.nature > Nature.ATTENTION and width <= _COLOURS:
             return False
         if self.nature is Nature.CONVOLUTION and self.recurs:
@@ -91,6 +96,11 @@ class Network(Struct, frozen=True, gc=False):
         if self.nature is Nature.ATTENTION:
             return self.stated < _ENOUGH[Nature.ATTENTION]
         return width < _ENOUGH[self.nature]
+
+    @property
+    def convolves_images(self) -> bool:
+        """Whether it is known to be of convolutions in two or three dimensions, or made by a library of such."""
+        return self.nature in (Nature.CONVOLUTION, Nature.LIBRARY) and self.sees_images
 
     @property
     def is_unstated(self) -> bool:
@@ -134,6 +144,8 @@ _HANDFUL = 4
 """So many layers are over before the launches of the step are, on patches and small images."""
 _WIDE = 256
 """More channels than these make up for few layers."""
+_MOBILE = 192
+"""So many channels convolved one by one are read and written faster than the kernels for them are launched."""
 _FEW = 16
 """No more channels than these are hardly those of the network: its own are in a list."""
 _COLOURS = 4
@@ -159,6 +171,10 @@ _GRAPH = re.compile(
     r"Graph(Conv|Att|SAGE|Sage|Net|Layer|Norm|Trans|Neural|NN)|(?i:(^|_)gcn|^gat($|_|conv|layer)"
     r"|^gin($|_|conv)|sage_?conv|gnn|^spmm$|message_?passing|torch_sparse|^scatter_(mean|softmax|sum)$)"
 )
+_MOBILE_BLOCK = re.compile(
+    r"InvertedResidual|InvertedBottleneck|LinearBottleneck|ShuffleNet|ShuffleV2|^_?(DS|DW)Conv$|^conv_dw$"
+)
+"""Blocks that convolve each channel by itself and mix them by products of one pixel."""
 _SPARSE = re.compile(
     r"(?i)factori[sz]ation_?machine|(deep|field|attentional|neural)_?fm|wide_?(and_?)?deep|deep_?cross|cross_?network"
     r"|dlrm|collaborative_?filtering|matrix_?factori[sz]ation|click_?through"
@@ -204,6 +220,8 @@ class _Closure(Struct, frozen=True, gc=False):
     width: int
     channels: int
     layers: int
+    stated: int
+    """As `channels`, without what is only said to grow."""
 
 
 class Networks:
@@ -262,6 +280,7 @@ class Networks:
             around.nowhere and not names and not self._alone and bool(files),
             sum(part.layers for part in parts) if in_sight else 0,
             own_channels if own_channels > _COLOURS else own_width,
+            max((part.stated for part in parts), default=0) if in_sight and _is_mobile(names) else 0,
         )
 
     def _own(self, parts: list[_Closure], files: frozenset[str]) -> tuple[int, int]:
@@ -353,7 +372,7 @@ class Networks:
             seen = {start}
             names = {_RESOLVED + cls.name}
             is_open, is_blind, steps, width = not pending, False, False, 0
-            channels, layers = 0, 0
+            channels, layers, stated = 0, 0, 0
             while pending:
                 module, unit = pending.pop()
                 is_open |= unit.looks_up or bool(_LOOKED_UP.intersection(unit.calls))
@@ -362,6 +381,7 @@ class Networks:
                 width = max(width, unit.width)
                 channels = max(channels, unit.channels)
                 layers += unit.layers
+                stated = max(stated, unit.stated_channels)
                 for name in _told_by(unit):
                     meant = self._meant(module, name)
                     names.add(_RESOLVED + name if meant else self._outside(module, name))
@@ -370,7 +390,7 @@ class Networks:
                             seen.add((other.path, found.first_line))
                             pending.append((other, found))
             known = self._closures[start] = _Closure(
-                frozenset(names), is_open, is_blind, steps, width, channels, layers
+                frozenset(names), is_open, is_blind, steps, width, channels, layers, stated
             )
         return known
 
@@ -423,6 +443,10 @@ _RESOLVED = "+"
 def _recurs(names: Iterable[str]) -> bool:
     said = {name.lstrip(_RESOLVED) for name in names}
     return bool(_RECURRENT & said) or any(map(_CELL.search, said))
+
+
+def _is_mobile(names: Iterable[str]) -> bool:
+    return any(_MOBILE_BLOCK.search(name.lstrip(_RESOLVED)) for name in names)
 
 
 def _sees_images(names: Iterable[str]) -> bool:

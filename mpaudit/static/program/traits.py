@@ -112,7 +112,7 @@ def toy_files(project: Project) -> frozenset[str]:
         if module.names & (_TOYS | _NO_TOYS):
             folder = os.path.dirname(module.path)
             folders[folder] = folders.get(folder, False) or bool(module.names & _NO_TOYS)
-    scripts = _with_option(project, lambda unit: unit.small_data)
+    scripts = with_option(project, lambda unit: unit.small_data)
     return (
         frozenset(
             module.path
@@ -131,7 +131,7 @@ def _imported_alone(project: Project, scripts: frozenset[str]) -> frozenset[str]
     return frozenset(own) - {found.path for module in others for found in _imported(project, module)}
 
 
-def _with_option(project: Project, has: Callable[[ir.Unit], bool]) -> frozenset[str]:
+def with_option(project: Project, has: Callable[[ir.Unit], bool]) -> frozenset[str]:
     """The scripts with an option of the command line, in a file of options or of their own."""
     found = {module.path for module in project.modules.values() if any(map(has, module.outline.units))}
     return frozenset(found) | _importers(project, found)
@@ -147,7 +147,7 @@ def _imported_through_packages(project: Project, module: ModuleInfo) -> Iterator
 
 def cpu_files(project: Project) -> frozenset[str]:
     """Scripts that stay on the CPU unless an option says otherwise."""
-    return _with_option(project, lambda unit: unit.on_cpu)
+    return with_option(project, lambda unit: unit.on_cpu)
 
 
 def option_defaults(project: Project) -> dict[str, dict[str, str]]:
@@ -162,7 +162,7 @@ def option_defaults(project: Project) -> dict[str, dict[str, str]]:
 
 def small_net_files(project: Project) -> frozenset[str]:
     """Scripts that train a narrow network for small images unless an option says otherwise."""
-    return _with_option(project, lambda unit: unit.small_net)
+    return with_option(project, lambda unit: unit.small_net)
 
 
 _SMALL_IMAGES = frozenset(("CIFAR10", "CIFAR100", "SVHN"))
@@ -174,8 +174,20 @@ def small_image_files(project: Project) -> frozenset[str]:
     said = {m.path: m.names.union(*(unit.calls for unit in m.outline.units)) for m in project.modules.values()}
     larger = {path for path, names in said.items() if names & (_NO_TOYS - _SMALL_IMAGES)}
     small = {path for path, names in said.items() if names & _SMALL_IMAGES} - larger
-    chosen = _with_option(project, lambda unit: unit.small_images)
+    chosen = with_option(project, lambda unit: unit.small_images)
     return frozenset(small) | chosen | (_importers(project, small) - larger - _importers(project, larger))
+
+
+def search_files(project: Project) -> frozenset[str]:
+    """Files that search for an architecture, with a loss, an optimizer or parameters of its own: a network that holds
+    every choice is of many small operations."""
+    return frozenset(module.path for module in project.modules.values() if module.names & _OF_A_SEARCH)
+
+
+_OF_A_SEARCH = frozenset(
+    ("Architect", "MixedOp", "a_optimizer", "alpha_optimizer", "arch_loss", "arch_optimizer", "arch_parameters",
+     "arch_params", "architect", "architecture_optimizer", "get_alphas", "optimizer_arch", "random_genotype")
+)  # fmt: skip
 
 
 def table_files(project: Project) -> frozenset[str]:
@@ -293,6 +305,16 @@ def simulator_files(project: Project) -> frozenset[str]:
     """Files that import a simulator, and those that import one of these."""
     direct = {module.path for module in project.modules.values() if module.imported_roots & SIMULATORS}
     return frozenset(direct) | _importers(project, direct)
+
+
+GRAPHS = frozenset(("dgl", "dgllife", "torch_geometric", "torch_geometric_temporal", "pyg_lib", "deepsnap", "ogb"))
+"""Libraries of graphs: messages along edges, of which there are few to a node, and small dense layers."""
+
+
+def graph_files(project: Project) -> frozenset[str]:
+    """Files that import a library of graphs, and those that import one of these."""
+    direct = {module.path for module in project.modules.values() if module.imported_roots & GRAPHS}
+    return frozenset(direct) | (_importers(project, direct) if direct else frozenset())
 
 
 def _importers(project: Project, wanted: set[str]) -> frozenset[str]:

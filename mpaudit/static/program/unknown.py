@@ -93,14 +93,24 @@ _ARITHMETIC = frozenset(
 
 def _makes_by_name(expr: ir.Call) -> bool:
     """`models[name](**options)`, `lib.models.unet(channels=3)`: what is looked up is what makes a network, which is
-    given no tensor."""
+    given no tensor; `models[name](config.width, 10)`, which is given settings alone."""
     if expr.args:
-        return False
+        return isinstance(expr.func, ir.Sub) and all(map(_is_setting, expr.args))
     if isinstance(expr.func, ir.Sub):
         return any(name == "" for name, _ in expr.keywords)
     return isinstance(expr.func, ir.Attr) and _OF_MAKERS.search(text_of(expr.func.base)) is not None
 
 
+def _is_setting(expr: ir.Expr) -> bool:
+    """A constant, or a part of what holds settings, by its name."""
+    while isinstance(expr, ir.Attr | ir.Sub):
+        expr = expr.base
+    return isinstance(expr, ir.Const) or (isinstance(expr, ir.Name) and _SETTINGS.search(expr.id) is not None)
+
+
+_SETTINGS = re.compile(
+    r"(?i)(^|_)(args?|argv|cfg|conf|configs?|configuration|flags|opts?|options|hparams|params|settings)$"
+)
 _OF_MAKERS = re.compile(r"(^|\.)(models|networks|nets|archs|architectures|backbones)(\.\w+)?$")
 """Modules that hold what makes networks."""
 
