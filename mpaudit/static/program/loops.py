@@ -20,7 +20,8 @@ from . import (
 )
 from .frame import Frame, Run, text_of
 from .nodes import walk_nodes, walk_statements
-from .state import PathState, merge, same
+from .sameness import same
+from .state import PathState, merge
 from .values import Choice, Cls, Func, Key, Owned, Params, Ref, Sym, Tensor, Tup, Value, mentions, options
 
 MAX_PASSES = 8
