@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ..facts import ir
 from . import calls, events, functions, makers, operators
 from .frame import Frame, Run, receiver_text, text_of
@@ -66,7 +68,13 @@ def scaler_method(
         return [(st, State(scaler))]
     if name == "load_state_dict":
         return [(st, NONE)]
+    if not _TELLS.match(name):  # a method of the project's own, of a subclass: it may scale, unscale, step or update
+        events.havoc(run, [scaler, *args, *given.values()], st)
     return [(st, Sym(("attr", operators.key_of(scaler), name)))]
+
+
+_TELLS = re.compile(r"_?(get|set|check|found)_|__")
+"""What GradScaler has that neither scales nor steps."""
 
 
 def is_one_of_many(value: Value) -> bool:

@@ -200,6 +200,28 @@ class Stepper:
         self.scaler.scale(loss).backward()
         self.scaler.step(optimizer)
 """,
+    "a scaler of a class of one's own, with a step of its own": """
+class OwnScaler(GradScaler):
+    def step_unscaled(self, optimizer):
+        state = self._per_optimizer_states[id(optimizer)]
+        if not sum(found.item() for found in state["found_inf_per_device"].values()):
+            optimizer.step()
+
+
+def train(model, loader, optimizer, fused):
+    scaler = OwnScaler()
+    for x in loader:
+        with autocast("cuda"):
+            loss = model(x).mean()
+        scaler.scale(loss).backward()
+        if fused:
+            scaler.step_unscaled(optimizer)
+            scaler.update()
+        else:
+            scaler.step(optimizer)
+            scaler.update()
+        optimizer.zero_grad()
+""",
     "a scaler that a property hands out": """
 class Stepper:
     def __init__(self):
