@@ -260,6 +260,21 @@ def main(args, model, optimizer, scaler):
     torch.save({"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}, args.path)
     return GradScaler("cuda")
 """,
+    "resuming on a TPU, which has no scaler, and elsewhere": """
+from somewhere import has_tpu
+
+
+def main(args, model, optimizer, scaler):
+    if has_tpu():
+        given = torch.load(args.resume, map_location="cpu")
+        optimizer.load_state_dict(given["optimizer"])
+    else:
+        given = torch.load(args.resume)
+        optimizer.load_state_dict(given["optimizer"])
+        scaler.load_state_dict(given["scaler"])
+    torch.save({"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}, args.path)
+    return GradScaler("cuda")
+""",
     "the scaler's state is loaded after both ways to resume": """
 def main(args, model, optimizer, scaler):
     if args.resume:
