@@ -23,8 +23,9 @@ class Following:
     shape: tuple[object, ...]
     """Constants among its arguments, and the kinds of the others."""
     outline: tuple[object, ...]
-    """The same without texts and numbers, and without the object it is a method of: a call that does nothing of
-    interest for one name or size does nothing for another."""
+    """The same without texts and numbers: a call that does nothing of interest for one name or size does nothing for
+    another. Of a method that calls what may act on gradients, an optimizer or a scaler, with its object, which may
+    hold none; of any other method without."""
     switches: tuple[object, ...]
     """Only the switches among them."""
     plain: bool
@@ -44,7 +45,12 @@ def about_to_follow(run: Run, func: Func, everything: Args, st: PathState) -> Fo
     return Following(
         func,
         (info, func.wraps, owner, given),
-        (info, func.wraps, func.self_value is None, tuple(map(_kind, everything))),
+        (
+            info,
+            func.wraps,
+            owner if info in run.project.acting else func.self_value is None,
+            tuple(map(_kind, everything)),
+        ),
         (info, func.wraps, *(v.value if isinstance(v, Const) and _is_switch(v) else "" for v in everything)),
         func.self_value is None and all(isinstance(value, Sym | Const) for value in everything),
         not info.rebinds and _brings_nothing(func, everything, st),
