@@ -78,8 +78,11 @@ _TELLS = re.compile(r"_?(get|set|check|found)_|__")
 
 
 def is_one_of_many(value: Value) -> bool:
-    """What an attribute of one of several objects is: another each time, and no identity to keep a state by."""
-    return isinstance(value, Sym) and value.key[:2] == ("attr", ("choice",))
+    """What an attribute of one of several objects is, or an element: another each time, and no identity to keep a
+    state by."""
+    if not isinstance(value, Sym):
+        return False
+    return value.key[:2] == ("attr", ("choice",)) or (value.key[0] == "sub" and value.key[1][0] == "any")
 
 
 def optimizer_method(
