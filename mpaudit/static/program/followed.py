@@ -9,6 +9,7 @@ from .frame import Run
 from .shapes import Args, Results
 from .state import PathState
 from .values import Const, Func, Ref, Sym, Tensor, Tup, Value, options
+from .vocabulary import EVENT_WORDS
 
 INERT = 2
 """A call that did nothing of interest and gave nothing of a network is not followed again with arguments of the same
@@ -24,8 +25,8 @@ class Following:
     """Constants among its arguments, and the kinds of the others."""
     outline: tuple[object, ...]
     """The same without texts and numbers: a call that does nothing of interest for one name or size does nothing for
-    another. Of a method that calls what may act on gradients, an optimizer or a scaler, with its object, which may
-    hold none; of any other method without."""
+    another. Of a method that calls what acts on gradients, an optimizer or a scaler, with its object, which may hold
+    none; of any other method without."""
     switches: tuple[object, ...]
     """Only the switches among them."""
     plain: bool
@@ -48,7 +49,7 @@ def about_to_follow(run: Run, func: Func, everything: Args, st: PathState) -> Fo
         (
             info,
             func.wraps,
-            owner if info in run.project.acting else func.self_value is None,
+            owner if owner is not None and not EVENT_WORDS.isdisjoint(info.names) else func.self_value is None,
             tuple(map(_kind, everything)),
         ),
         (info, func.wraps, *(v.value if isinstance(v, Const) and _is_switch(v) else "" for v in everything)),

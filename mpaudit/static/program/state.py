@@ -163,7 +163,7 @@ class Heap:
 def _may_be_tracked(value: Value) -> bool:
     """An optimizer or a scaler; what a call gives that is not in sight may be one."""
     if isinstance(value, Sym):
-        return value.key[0] == "call"
+        return bool(value.key[0] == "call")
     return isinstance(value, Ref) and value.kind in ("optimizer", "scaler")
 
 
