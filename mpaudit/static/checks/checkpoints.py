@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterator
 from mpaudit.model import Confidence
 
 from ..program.definitions import Site
+from ..program.dtype_choice import by_default
 from ..program.keeping import Kept
 from ..program.trace import Basis, Saved, Step, Trace, is_mode
 from ..program.values import Ref
@@ -46,18 +47,20 @@ def _not_saved(seen: Seen) -> Iterator[Draft]:
         }  # fmt: skip
         if not scalers:
             continue
-        missing = sorted(scalers, key=repr)[:1]
+        off = {scaler for scaler in scalers if _is_off_by_default(seen, scaler, saved)}
+        missing = sorted(scalers - off or scalers, key=repr)[:1]
         related = tuple((trace.made[s].site, "the scaler") for s in missing if s in trace.made)
-        yield _incomplete(seen, saved, name_of(trace, missing[0], "the scaler"), related)
+        yield _incomplete(seen, saved, name_of(trace, missing[0], "the scaler"), related, on=off != scalers)
 
 
-def _incomplete(seen: Seen, saved: Saved, name: str, related: tuple[tuple[Site, str], ...]) -> Draft:
+def _incomplete(seen: Seen, saved: Saved, name: str, related: tuple[tuple[Site, str], ...], on: bool = True) -> Draft:
+    """`on`: the scaler scales where the options are left alone."""
     return Draft(
         "MPA214", saved.site,
         f"the checkpoint holds the optimizer's state but not that of {name}: a resumed run starts at scale 65536 "
         "again, and skips steps or loses small gradients until it has found its scale",
         f"add {name}.state_dict() to the checkpoint and load it on resume",
-        Confidence.LIKELY if saved.site in seen.resumable else Confidence.POSSIBLE, related,
+        Confidence.LIKELY if on and saved.site in seen.resumable else Confidence.POSSIBLE, related,
     )  # fmt: skip
 
 
@@ -157,3 +160,10 @@ def _compatible(a: Basis, b: Basis) -> bool:
 def _really_enabled(trace: Trace, scaler: Hashable) -> bool:
     made = trace.made.get(scaler)
     return made is None or made.enabled is not False
+
+
+def _is_off_by_default(seen: Seen, scaler: Hashable, saved: Saved) -> bool:
+    """Whether the option that turns the scaler on names another precision by default: no state has to be kept then."""
+    made = seen.trace.made.get(scaler)
+    defaults = seen.defaults.get(seen.trace.scripts.get(saved.basis.root, ""), {})
+    return made is not None and not isinstance(made.enabled, bool) and by_default(made.enabled, defaults) is False

@@ -79,6 +79,8 @@ class Seen(Struct, frozen=True, gc=False):
     """Script → options of the command line that speak of a precision → what they are unless they are told otherwise."""
     trials: frozenset[Site] = frozenset()
     """Backward passes in a few steps on random numbers."""
+    self_checks: frozenset[Site] = frozenset()
+    """Calls in what a file does by itself, on random numbers, to try out what it defines."""
     kernels: frozenset[str] = frozenset()
     """Files with CUDA kernels of their own, or that import such a file."""
     rehearsals: frozenset[Site] = frozenset()
@@ -110,7 +112,10 @@ def is_test(site: Site) -> bool:
 
 def is_test_file(path: str) -> bool:
     parts = path.replace("\\", "/").split("/")
-    return parts[-1].startswith("test_") or parts[-1] == "conftest.py" or "tests" in parts[-4:-1]
+    return parts[-1].startswith("test_") or parts[-1] == "conftest.py" or not _TESTS.isdisjoint(parts[-4:-1])
+
+
+_TESTS = frozenset(("tests", "testing"))
 
 
 def in_tests(site: Site) -> bool:

@@ -33,7 +33,7 @@ def default_float64(seen: Seen) -> Iterator[Draft]:
         # L-BFGS fits equations, and its line search stalls on the rounding of float32
         advice = (
             seen.sciences or fits or not trains or is_test(call.site) or is_aside(call.site)
-            or call.site in seen.for_a_while
+            or call.site in seen.for_a_while or call.site in seen.self_checks
         )  # fmt: skip
         yield Draft(
             "MPA301", call.site,

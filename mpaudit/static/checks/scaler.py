@@ -66,10 +66,8 @@ def _common(made: tuple[Hashable, ...], step: tuple[Hashable, ...]) -> tuple[Has
 
 def _fresh_run(trace: Trace, optimizer: Hashable, loops: tuple[Hashable, ...]) -> bool:
     """Cross-validation folds and trials: with the optimizer the run itself is new."""
-    made_in = trace.made_in.get(optimizer)
-    if made_in is not None:
-        return any(made[: len(loops)] == loops for made in made_in)
-    return trace.born.get(optimizer, ())[: len(loops)] == loops
+    made_in = trace.made_in.get(optimizer) or trace.born.get(optimizer, set())
+    return any(made[: len(loops)] == loops for made in made_in)
 
 
 # -------------------------------------------------------------- precision

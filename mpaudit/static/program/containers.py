@@ -13,6 +13,7 @@ from .shapes import Results
 from .state import PathState, merge
 from .values import (
     MAX_NESTED,
+    NONE,
     Choice,
     Const,
     Gradient,
@@ -143,6 +144,15 @@ def new_dict(run: Run, fr: Frame, expr: ir.Dict, st: PathState) -> Results:
 def held(base: Ref, st: PathState) -> list[tuple[str, Value]]:
     """What a dict, list or instance holds, by slot."""
     return st.heap.held(base)
+
+
+def gone_through(value: Value, st: PathState) -> Value:
+    """What a loop goes over, or `zip`: it is not None, which would raise."""
+    value = st.settle(value)
+    if isinstance(value, Phi | Choice):
+        found = set(options(value)) - {NONE}
+        return found.pop() if len(found) == 1 else value
+    return value
 
 
 def iterate(run: Run, value: Value, st: PathState) -> tuple[Value, ...] | None:

@@ -12,7 +12,7 @@ from .definitions import ClassInfo, Site
 from .feeding import all_params, covers, fed_by, may_own, module_ids, parameter_modules, related
 from .frame import Frame, Run
 from .losses import scaled_of_unknown
-from .state import PathState, is_counter, varies
+from .state import ENABLED, PathState, is_counter, varies
 from .trace import Backward, Basis, Frozen, Made, Scaled, Step, is_mode
 from .typestate import Sure
 from .values import (
@@ -91,7 +91,8 @@ def split_enabled(run: Run, scaler: Id, st: PathState) -> list[tuple[PathState, 
     other = st.clone()
     st.assume(enabled, True)
     other.assume(enabled, False)
-    return [(st, True), (other, False)]
+    sides = [(st, True), (other, False)]
+    return [side for side in sides if not side[0].contradicts_itself()] or sides
 
 
 # ----------------------------------------------------------------- making
@@ -110,6 +111,8 @@ def make_scaler(run: Run, ref: Ref, site: Site, enabled: bool | Key, text: str, 
     run.trace.made_in.setdefault(ref, set()).add(_loops(run))
     if ref in st.protocol.scalers and not run.again:
         run.trace.remade.add(ref)
+    if not isinstance(enabled, bool):
+        st.heap[ref, ENABLED] = Sym(enabled)
     typestate.new_scaler(st.protocol, ref)
 
 

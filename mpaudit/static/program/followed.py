@@ -9,6 +9,7 @@ from .frame import Run
 from .shapes import Args, Results
 from .state import PathState
 from .values import Const, Func, Ref, Sym, Tensor, Tup, Value, options
+from .vocabulary import EVENT_WORDS
 
 INERT = 2
 """A call that did nothing of interest and gave nothing of a network is not followed again with arguments of the same
@@ -23,8 +24,9 @@ class Following:
     shape: tuple[object, ...]
     """Constants among its arguments, and the kinds of the others."""
     outline: tuple[object, ...]
-    """The same without texts and numbers, and without the object it is a method of: a call that does nothing of
-    interest for one name or size does nothing for another."""
+    """The same without texts and numbers: a call that does nothing of interest for one name or size does nothing for
+    another. Of a method that calls what acts on gradients, an optimizer or a scaler, with its object, which may hold
+    none; of any other method without."""
     switches: tuple[object, ...]
     """Only the switches among them."""
     plain: bool
@@ -44,7 +46,12 @@ def about_to_follow(run: Run, func: Func, everything: Args, st: PathState) -> Fo
     return Following(
         func,
         (info, func.wraps, owner, given),
-        (info, func.wraps, func.self_value is None, tuple(map(_kind, everything))),
+        (
+            info,
+            func.wraps,
+            owner if owner is not None and not EVENT_WORDS.isdisjoint(info.names) else func.self_value is None,
+            tuple(map(_kind, everything)),
+        ),
         (info, func.wraps, *(v.value if isinstance(v, Const) and _is_switch(v) else "" for v in everything)),
         func.self_value is None and all(isinstance(value, Sym | Const) for value in everything),
         not info.rebinds and _brings_nothing(func, everything, st),

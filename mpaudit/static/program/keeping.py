@@ -102,12 +102,13 @@ def _left_aside(project: Project, calls: list[_Call]) -> Iterator[tuple[Kept, Ke
             yield from ((Kept(name, loads[0].site, loads[0].function), saved) for saved in given[:1])
 
 
-_AMP = re.compile(r"(?i)scaler|amp|fp16|half|mixed|precision|bf16")
+_AMP = re.compile(r"(?i)scaler|amp|fp16|half|mixed|precision|bf16|xla|tpu|mps|[nhx]pu|cuda|device")
+"""What asks whether there is a scaler: for a precision, or for a device that has none."""
 
 
 def _in_one_arm(project: Project, saved: list[Kept]) -> Iterator[tuple[Kept, Kept]]:
     """Where a function resumes in two ways, each from a checkpoint that it reads itself, and loads the state of the
-    scaler in one of them only; unless the two are with and without mixed precision."""
+    scaler in one of them only; unless the two are with and without mixed precision, or on two kinds of device."""
     for code in code_of(project) if saved else ():
         if "load_state_dict" not in code.names:
             continue

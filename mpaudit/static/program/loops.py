@@ -20,7 +20,8 @@ from . import (
 )
 from .frame import Frame, Run, text_of
 from .nodes import walk_nodes, walk_statements
-from .state import PathState, merge, same
+from .sameness import same
+from .state import PathState, merge
 from .values import Choice, Cls, Func, Key, Owned, Params, Ref, Sym, Tensor, Tup, Value, mentions, options
 
 MAX_PASSES = 8
@@ -34,7 +35,8 @@ def node_of(fr: Frame, stmt: ir.Stmt) -> tuple[object, ...]:
 
 def execute_for(run: Run, fr: Frame, stmt: ir.For, st: PathState) -> list[PathState]:
     out: list[PathState] = []
-    for s, source in expressions.evaluate(run, fr, stmt.iterable, st):
+    for s, found in expressions.evaluate(run, fr, stmt.iterable, st):
+        source = containers.gone_through(found, s)
         elements = containers.iterate(run, source, s)
         if elements is not None and 0 < len(elements) <= 6:
             out += _unrolled(run, fr, stmt, s, elements)

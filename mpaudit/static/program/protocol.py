@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ..facts import ir
 from . import calls, events, functions, makers, operators
 from .frame import Frame, Run, receiver_text, text_of
@@ -66,12 +68,21 @@ def scaler_method(
         return [(st, State(scaler))]
     if name == "load_state_dict":
         return [(st, NONE)]
+    if not _TELLS.match(name):  # a method of the project's own, of a subclass: it may scale, unscale, step or update
+        events.havoc(run, [scaler, *args, *given.values()], st)
     return [(st, Sym(("attr", operators.key_of(scaler), name)))]
 
 
+_TELLS = re.compile(r"_?(get|set|check|found)_|__")
+"""What GradScaler has that neither scales nor steps."""
+
+
 def is_one_of_many(value: Value) -> bool:
-    """What an attribute of one of several objects is: another each time, and no identity to keep a state by."""
-    return isinstance(value, Sym) and value.key[:2] == ("attr", ("choice",))
+    """What an attribute of one of several objects is, or an element: another each time, and no identity to keep a
+    state by."""
+    if not isinstance(value, Sym):
+        return False
+    return value.key[:2] == ("attr", ("choice",)) or (value.key[0] == "sub" and value.key[1][0] == "any")
 
 
 def optimizer_method(

@@ -61,7 +61,8 @@ def call_python(
                 return [(st, Tup(tuple(Tup((Const(i), item)) for i, item in enumerate(items))))]
             return [(st, Sym(("enumerate", operators.key_of(args[0]))))] if args and isinstance(args[0], Sym) else None
         case "zip":
-            lists = [containers.iterate(run, st.settle(a), st) for a in args]
+            args = tuple(containers.gone_through(a, st) for a in args)
+            lists = [containers.iterate(run, a, st) for a in args]
             if lists and any(known is not None for known in lists):
                 n = min(len(known) for known in lists if known is not None)
                 rows = [Tup(tuple(_nth(known, a, i) for known, a in zip(lists, args, strict=True))) for i in range(n)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator
 from dataclasses import dataclass, field
 from itertools import compress
 from operator import eq, is_not
@@ -23,7 +23,6 @@ from .values import (
     Phi,
     Ref,
     Sym,
-    Tup,
     Value,
     choice,
     depth,
@@ -35,6 +34,8 @@ from .values import (
 MAX_GUARDS = 16
 MAX_STATES = 16
 MAX_PHI_DEPTH = 3
+ENABLED = "(enabled)"
+"""Slot of a scaler: the decision under which it is on, where there is one."""
 _VARYING: Key = ("varying",)
 _NOTHING: dict[str, Value] = {}
 
@@ -64,7 +65,7 @@ class Heap:
         self._undecided: set[Hashable] = set()
         """Owners that hold a Phi, and perhaps more."""
         self._several: set[Hashable] = set()
-        """Owners that hold one of three and more optimizers or scalers, and perhaps more."""
+        """Owners that hold what may be an optimizer or a scaler and depends on a decision, and perhaps more."""
 
     def clone(self) -> Heap:
         other = Heap()
@@ -91,7 +92,7 @@ class Heap:
             self._exclusive.add(owner)
         if type(value) is Phi:
             self._undecided.add(owner)
-            if _is_one_of_several(value):
+            if any(map(_may_be_tracked, options(value))):
                 self._several.add(owner)
         self._owners[owner][place[1]] = value
 
@@ -138,14 +139,20 @@ class Heap:
             if type(value) is Phi
         ]
 
-    def one_of_several(self) -> list[tuple[Place, Phi]]:
-        """Optimizers and scalers that depend on more than one decision."""
+    def one_of_several(self, tracked: Collection[Hashable]) -> list[tuple[Place, Phi]]:
+        """Optimizers and scalers that depend on more than one decision, whether they are on included."""
         return [
             ((owner, name), value)
             for owner in self._several
             for name, value in self._owners.get(owner, _NOTHING).items()
-            if type(value) is Phi and _is_one_of_several(value)
+            if type(value) is Phi and self._is_one_of_several(value, tracked)
         ]
+
+    def _is_one_of_several(self, value: Phi, tracked: Collection[Hashable]) -> bool:
+        nested = type(value.yes) is Phi or type(value.no) is Phi
+        if not nested and not any((v, ENABLED) in self for v in options(value)):
+            return False
+        return any(v.key in tracked if isinstance(v, Sym) else _may_be_tracked(v) for v in options(value))
 
     def items(self) -> Iterator[tuple[Place, Value]]:
         for owner, names in self._owners.items():
@@ -153,9 +160,11 @@ class Heap:
                 yield (owner, name), value
 
 
-def _is_one_of_several(value: Phi) -> bool:
-    nested = type(value.yes) is Phi or type(value.no) is Phi
-    return nested and any(isinstance(v, Ref) and v.kind in ("optimizer", "scaler") for v in options(value))
+def _may_be_tracked(value: Value) -> bool:
+    """An optimizer or a scaler; what a call gives that is not in sight may be one."""
+    if isinstance(value, Sym):
+        return bool(value.key[0] == "call")
+    return isinstance(value, Ref) and value.kind in ("optimizer", "scaler")
 
 
 @dataclass(slots=True)
@@ -450,28 +459,41 @@ def _separator(a: PathState, b: PathState) -> tuple[Key, bool] | None:
 def _excludes_more(heap: Heap, a: PathState, b: PathState) -> bool:
     """Whether what is common to the decisions of two paths would leave open what neither of them does: of «x, else y,
     else z» a path that has decided for x and one that has for y exclude z."""
-    for place, value in heap.one_of_several():
+    tracked = {*a.protocol.optimizers, *a.protocol.scalers, *b.protocol.optimizers, *b.protocol.scalers}
+    for place, value in heap.one_of_several(tracked):
         if a.heap.get(place) is value and b.heap.get(place) is value:
-            ours, theirs = _reachable(value, a), _reachable(value, b)
-            if len(ours | theirs) < len(set(options(value))):
+            ours, theirs = _reachable(value, heap, a), _reachable(value, heap, b)
+            if len(ours | theirs) < len(_reachable(value, heap, PathState())):
                 return True
     return False
 
 
-def _reachable(value: Value, st: PathState) -> set[Value]:
-    """The options of a value that the decisions of a path leave."""
+_Case = tuple[Value, bool]
+"""What a value may be, and whether it is on."""
+
+
+def _reachable(value: Value, heap: Heap, st: PathState) -> set[_Case]:
+    """The cases of a value that the decisions of a path leave."""
     if type(value) is not Phi:
-        return set(options(value))
+        return {(option, on) for option in options(value) for on in _on(option, heap, st)}
     known = st.decided(value.key)
     if known is not None:
-        return _reachable(value.yes if known else value.no, st)
-    found: set[Value] = set()
+        return _reachable(value.yes if known else value.no, heap, st)
+    found: set[_Case] = set()
     for side, truth in ((value.yes, True), (value.no, False)):
         supposed = PathState(guards=dict(st.guards), either=st.either)
         supposed.assume(value.key, truth)
         if not supposed.contradicts_itself():
-            found |= _reachable(side, supposed)
+            found |= _reachable(side, heap, supposed)
     return found
+
+
+def _on(value: Value, heap: Heap, st: PathState) -> tuple[bool, ...]:
+    enabled = heap.get((value, ENABLED)) if isinstance(value, Ref) else None
+    if not isinstance(enabled, Sym):
+        return (True,)
+    known = st.decided(enabled.key)
+    return (True, False) if known is None else (known,)
 
 
 def _alone(a: PathState, b: PathState) -> Key:
@@ -494,44 +516,6 @@ def _join_values(ours: Value, theirs: Value, separator: tuple[Key, bool] | None,
         key, first = separator
         return Phi(key, ours, theirs) if first else Phi(key, theirs, ours)
     return choice([ours, theirs], ("phi", *map(str, name)))
-
-
-def same(a: PathState, b: PathState) -> bool:
-    """Nothing new in `b` for a loop's fixed point."""
-    return (
-        a.casts == b.casts
-        and a.no_grad == b.no_grad
-        and a.exceptional == b.exceptional
-        and a.protocol == b.protocol
-        and a.trail == b.trail
-        and a.guards == b.guards
-        and _same_heap(a.heap, b.heap)
-    )
-
-
-def _same_heap(a: Heap, b: Heap) -> bool:
-    """Whether two heaps differ in nothing that a further pass over a loop could make a difference of."""
-    ours, theirs = a.owners(), b.owners()
-    for owner in {**ours, **theirs}:
-        x, y = ours.get(owner, {}), theirs.get(owner, {})
-        if x is y:
-            continue
-        for name in {**x, **y}:
-            one, other = x.get(name), y.get(name)
-            if one is not other and one != other and not (_is_quiet(one) and _is_quiet(other)):
-                return False
-    return True
-
-
-def _is_quiet(value: Value | None) -> bool:
-    """A value that steers nothing by itself: an unknown, a number, some of them, or none yet."""
-    if isinstance(value, Const):
-        return isinstance(value.value, int | float) and not isinstance(value.value, bool)
-    if isinstance(value, Tup):
-        return all(map(_is_quiet, value.items))
-    if isinstance(value, Phi | Choice):
-        return all(map(_is_quiet, options(value)))
-    return value is None or isinstance(value, Sym)
 
 
 def truth_of(value: Value) -> bool | None:

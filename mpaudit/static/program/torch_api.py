@@ -36,6 +36,8 @@ GRAD_SCALER = {
     "torch.cpu.amp.GradScaler": "cpu",
     "torch.cpu.amp.grad_scaler.GradScaler": "cpu",
     "torch.distributed.fsdp.sharded_grad_scaler.ShardedGradScaler": "sharded",
+    "fairscale.optim.ShardedGradScaler": "sharded",
+    "fairscale.optim.grad_scaler.ShardedGradScaler": "sharded",
 }
 
 DEPRECATED = {

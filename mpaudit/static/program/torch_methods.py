@@ -299,6 +299,8 @@ def unknown_method(
     if name == "double" and role == "module":
         _note_double(run, expr, site, st)
         return [(st, base)]
+    if name in ("float", "bfloat16", "double"):
+        run.half.pop(ident, None)
     if name == "train" and role == "module" and not args:
         run.in_train_mode.add(ident)
     if name in ("train", "eval", "float", "half", "bfloat16", "double", "cpu", "requires_grad_", "contiguous", "long"):

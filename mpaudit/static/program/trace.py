@@ -255,8 +255,8 @@ class Trace:
     """Optimizers met, per root."""
     several_optimizers: set[int] = field(default_factory=set)
     """Roots with a backward in code that uses more than one optimizer, whether or not they can be told apart."""
-    born: dict[Hashable, tuple[Hashable, ...]] = field(default_factory=dict)
-    """Loops in which an unknown value was made."""
+    born: dict[Hashable, set[tuple[Hashable, ...]]] = field(default_factory=dict)
+    """Unknown value → the loops in which it was made, by each script that has it made."""
     owned_roots: set[int] = field(default_factory=set)
     short: set[Hashable] = field(default_factory=set)
     """Loops that are over after a few rounds, by a number in the text."""

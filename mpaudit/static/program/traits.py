@@ -12,7 +12,7 @@ from ..heat import SCIENCES
 from .definitions import ModuleInfo, Site
 from .linker import Project
 from .networks import is_known
-from .nodes import walk_nodes, walk_statements
+from .nodes import names_among, walk_nodes, walk_statements
 from .trace import Trace
 from .values import Key
 
@@ -270,13 +270,36 @@ def rehearsals(project: Project, trace: Trace) -> frozenset[Site]:
 
 
 def trials(project: Project, trace: Trace) -> frozenset[Site]:
-    """Backward passes in a few steps on tensors of random numbers, which say how much memory or time they take."""
+    """Backward passes in a few steps on tensors of random numbers, which say how much memory or time they take, or in
+    what a file does where it is run by itself, to try out what it defines."""
     few = {
         step.backward for step in trace.steps
         if step.backward is not None and len(step.loops) == 1 and step.loops[0] in trace.short
     }  # fmt: skip
-    return frozenset(site for site in few if _RANDOM & _names_around(project, site))
+    short = {site for site in few if _RANDOM & _names_around(project, site)}
+    return frozenset(short | {site for site in {b.site for b in trace.backwards} if _tries_out(project, site)})
 
+
+def self_checks(project: Project, trace: Trace) -> frozenset[Site]:
+    """Calls in what a file does where it is run by itself: with random numbers, it tries out what the file defines."""
+    wide = [call.site for call in trace.calls if call.name in WIDENS]
+    return frozenset(site for site in wide if _tries_out(project, site))
+
+
+WIDENS = frozenset(("torch.set_default_dtype", "torch.set_default_tensor_type", "Module.double"))
+"""What makes a model or a default float64."""
+
+
+def _tries_out(project: Project, site: Site) -> bool:
+    for unit, nodes in project.modules[site.path].pieces:
+        if unit.kind == "code" and unit.first_line <= site.line <= unit.last_line:
+            names = names_among(nodes)
+            return "__name__" in names and bool(_RANDOM & names) and not any(map(_GIVES_DATA.search, names))
+    return False
+
+
+_GIVES_DATA = re.compile(r"(?i)loader|dataset|pars(e_)?args|argparse")
+"""What a script has that trains something: data, or options."""
 
 _RANDOM = frozenset(("rand", "randn", "randint", "rand_like", "randn_like"))
 

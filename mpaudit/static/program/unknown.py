@@ -225,5 +225,5 @@ def opaque(run: Run, fr: Frame, expr: ir.Call, callee: Value, args: Args, keywor
         return [(st, Owned("framework"))]
     if run.testing and not any(isinstance(o, Ref) for v in everything for o in options(v) if not isinstance(v, Phi)):
         return [(st, Sym(("ucall", operators.key_of(callee), *(operators.key_of(v) for v in everything[:6]))))]
-    run.trace.born.setdefault(("call", site), tuple(run.loops))
+    run.trace.born.setdefault(("call", site), set()).add(tuple(run.loops))
     return [(st, functions.fresh(site, st))]

@@ -82,6 +82,21 @@ def train(model, criterion, loader, optimizer, scaler):
     model.train()  # right
     criterion.train()
 """ + LOOP,
+    "a network out of sight that is rounded to float16": """
+from somewhere import build, rebuild
+
+
+def main(loader, resumed):
+    model = build().train()
+    if resumed:
+        model = rebuild()
+    criterion = nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = GradScaler("cuda")
+    model.half()  # wrong MPA221
+    model.half().float()  # right
+    model.train()
+""" + LOOP,
     "a selection of the parameters, halved when the optimizer has it or before": """
 def main(loader):
     model = nn.Linear(2, 2).cuda()

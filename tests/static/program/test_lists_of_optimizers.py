@@ -117,9 +117,66 @@ def main(args, text, image, loader):
             loss = image(pixels, text(words)).mean()
         optimizers.step(loss)
 """,
+    "a list that is there where there is something to train": """
+def train(args, model, loader):
+    optimizers = None
+    if args.train:
+        optimizers = [torch.optim.AdamW(model.a.parameters()), torch.optim.AdamW(model.b.parameters())]
+    scaler = GradScaler("cuda")
+    for x in loader:
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        with autocast("cuda"):
+            loss = model(x).mean()
+        scaler.scale(loss).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # wrong MPA205
+        for optimizer in optimizers:
+            scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # right
+        for optimizer in optimizers:
+            scaler.step(optimizer)
+        scaler.update()
+""",
 }
 
 SILENT = {
+    "a list that is made anew on the way, of which some are stepped": """
+def build(model):
+    optimizers = []
+    for part in model.parts():
+        optimizers.append(torch.optim.AdamW(part.parameters()))
+    return optimizers
+
+
+def rebuild(model):
+    optimizers = []
+    for part in model.pruned_parts():
+        optimizers.append(torch.optim.AdamW(part.parameters()))
+    return optimizers
+
+
+def train(args, model, loader):
+    optimizers = build(model)
+    scaler = GradScaler("cuda")
+    for i, x in enumerate(loader):
+        if i % args.prune == 0:
+            optimizers = rebuild(model)
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        used = []
+        for optimizer, wanted in zip(optimizers, [args.a, args.b, True]):
+            if wanted:
+                used.append(optimizer)
+        with autocast("cuda"):
+            loss = model(x).mean()
+        scaler.scale(loss).backward()
+        for optimizer in used:
+            scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in used:
+            scaler.step(optimizer)
+        scaler.update()
+""",
     "all are emptied, and two of them stepped by their index": """
 def train(model, loader, optimizers, scaler):
     for x in loader:

@@ -82,6 +82,115 @@ class Trainer:
                 self.scaler.update()
 """
     },
+    "a scaler that is on by one option where another one does not put a stand-in for it": {
+        "train.py": """
+class NoScaler:
+    def scale(self, loss):
+        return loss
+
+    def step(self, optimizer):
+        optimizer.step()
+
+    def update(self):
+        pass
+
+
+def train(cfg, model, loader):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    if cfg.plain:
+        scaler = NoScaler()
+    else:
+        scaler = GradScaler("cuda", enabled=cfg.mixed)
+    for x in loader:
+        with autocast("cuda", enabled=cfg.mixed):
+            loss = model(x).mean()
+        optimizer.zero_grad()
+        loss.backward()  # wrong MPA202
+        scaler.scale(loss).backward()  # right
+        scaler.step(optimizer)
+        scaler.update()
+"""
+    },
+    "a scaler that is on by one option where another one does not leave it out": {
+        "train.py": """
+def train(cfg, model, loader):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = GradScaler("cuda", enabled=cfg.mixed) if cfg.cuda else None
+    for x in loader:
+        with autocast("cuda", enabled=cfg.mixed):
+            loss = model(x).mean()
+        optimizer.zero_grad()
+        if scaler is not None:
+            scaler.scale(loss).backward()  # right
+            loss.backward()  # wrong MPA202
+        else:
+            loss.backward()
+        if scaler is not None:
+            scaler.step(optimizer)
+            scaler.update()
+        else:
+            optimizer.step()
+"""
+    },
+    "one of two optimizers of a class that a function makes, that a framework may wrap or make": {
+        "train.py": """
+from detectron2.modeling import build_model
+from detectron2.solver import build_optimizer
+from detectron2.solver.build import maybe_add_gradient_clipping
+
+
+def build_own(cfg, model):
+    def with_clipping(cls):
+        enable = cfg.clip_type == "all" and cfg.clip > 0.0
+
+        class Clipping(cls):
+            def step(self, closure=None):
+                torch.nn.utils.clip_grad_norm_(self.param_groups[0]["params"], cfg.clip)
+                super().step(closure=closure)
+
+        return Clipping if enable else cls
+
+    if cfg.name == "sgd":
+        optimizer = with_clipping(torch.optim.SGD)(model.parameters(), lr=0.1)
+    elif cfg.name == "adamw":
+        optimizer = with_clipping(torch.optim.AdamW)(model.parameters())
+    else:
+        raise NotImplementedError(cfg.name)
+    if not cfg.clip_type == "all":
+        optimizer = maybe_add_gradient_clipping(cfg, optimizer)
+    return optimizer
+
+
+def train(cfg, model, loader):
+    if cfg.own:
+        optimizer = build_own(cfg, model)
+    else:
+        optimizer = build_optimizer(cfg, model)
+    if cfg.fp16:
+        scaler = GradScaler("cuda")
+    for x in loader:
+        loss = sum(model(x).values())
+        optimizer.zero_grad()
+        if cfg.fp16:
+            scaler.scale(loss).backward()
+            scaler.update()  # wrong MPA210
+            scaler.step(optimizer)
+            scaler.update()  # right
+        else:
+            loss.backward()
+            optimizer.step()
+
+
+def main(args):
+    cfg = read(args)
+    model = build_model(cfg)
+    train(cfg, model, args.loader)
+
+
+if __name__ == "__main__":
+    main(None)
+"""
+    },
 }
 
 

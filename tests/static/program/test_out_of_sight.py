@@ -200,6 +200,28 @@ class Stepper:
         self.scaler.scale(loss).backward()
         self.scaler.step(optimizer)
 """,
+    "a scaler of a class of one's own, with a step of its own": """
+class OwnScaler(GradScaler):
+    def step_unscaled(self, optimizer):
+        state = self._per_optimizer_states[id(optimizer)]
+        if not sum(found.item() for found in state["found_inf_per_device"].values()):
+            optimizer.step()
+
+
+def train(model, loader, optimizer, fused):
+    scaler = OwnScaler()
+    for x in loader:
+        with autocast("cuda"):
+            loss = model(x).mean()
+        scaler.scale(loss).backward()
+        if fused:
+            scaler.step_unscaled(optimizer)
+            scaler.update()
+        else:
+            scaler.step(optimizer)
+            scaler.update()
+        optimizer.zero_grad()
+""",
     "a scaler that a property hands out": """
 class Stepper:
     def __init__(self):
@@ -235,6 +257,21 @@ def main(args, model, optimizer, scaler):
     else:
         given = torch.load(args.resume)
         optimizer.load_state_dict(given["optimizer"])
+    torch.save({"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}, args.path)
+    return GradScaler("cuda")
+""",
+    "resuming on a TPU, which has no scaler, and elsewhere": """
+from somewhere import has_tpu
+
+
+def main(args, model, optimizer, scaler):
+    if has_tpu():
+        given = torch.load(args.resume, map_location="cpu")
+        optimizer.load_state_dict(given["optimizer"])
+    else:
+        given = torch.load(args.resume)
+        optimizer.load_state_dict(given["optimizer"])
+        scaler.load_state_dict(given["scaler"])
     torch.save({"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}, args.path)
     return GradScaler("cuda")
 """,

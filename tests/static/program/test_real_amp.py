@@ -277,6 +277,37 @@ def main(model, loader, precision):
         optimizer.step()
 """
     },
+    "two versions of a loss that a file compares, or a network that it trains": {
+        "losses.py": """
+class Fast(nn.Module):
+    def forward(self, x, y):
+        return ((x - y) ** 2).mean()
+
+
+class Slow(nn.Module):
+    def forward(self, x, y):
+        return (x - y).pow(2).mean()
+
+
+if __name__ == "__main__":
+    import data
+
+    one, other = nn.Linear(8, 8).cuda(), nn.Linear(8, 8).cuda()
+    other.load_state_dict(one.state_dict())
+    one.double()  # wrong MPA301
+    other.double()  # wrong MPA301
+    one.double()  # right
+    other.double()  # right
+    optimizers = [torch.optim.SGD(net.parameters(), lr=0.1) for net in (one, other)]
+    for x in data.loader(100):  # wrong
+    for step in range(100):  # right
+        x, y = torch.randn(16, 8).cuda().double(), torch.rand(16, 8).cuda().double()
+        for net, loss, optimizer in zip((one, other), (Fast(), Slow()), optimizers):
+            optimizer.zero_grad()
+            loss(net(x), y).backward()
+            optimizer.step()
+"""
+    },
     "a batch that is float64 by NumPy, or by name": {
         "train.py": """
 import numpy as np

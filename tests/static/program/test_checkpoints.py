@@ -1,0 +1,54 @@
+"""MPA214: the state of a scaler that the options turn on; see shapes.py for how a shape is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.static.program.shapes import reported, variant
+
+SHAPES = {
+    "a scaler for float16 where the option is another precision by default": {
+        "train.py": """
+import argparse
+
+
+def main(args, model, loader):
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[args.mixed_precision]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = GradScaler("cuda", enabled=args.mixed_precision == "fp16")
+    if args.resume:
+        optimizer.load_state_dict(torch.load(args.resume)["optimizer"])
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast("cuda", dtype=dtype):
+            loss = model(x).mean()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}  # MPA214
+    torch.save(state, "latest.pt")
+
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--resume")
+parser.add_argument("--mixed-precision", default="bf16", choices=["bf16", "fp16"])  # right
+parser.add_argument("--mixed-precision", default="fp16", choices=["bf16", "fp16"])  # wrong
+main(parser.parse_args(), None, None)
+"""
+    },
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_wrong_program_is_reported_where_it_is_wrong(tmp_path: Path, shape: str) -> None:
+    sources, marks = variant(SHAPES[shape], "wrong")
+    assert marks
+    assert reported(tmp_path, sources) == marks
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_right_program_is_silent(tmp_path: Path, shape: str) -> None:
+    sources, _ = variant(SHAPES[shape], "right")
+    assert reported(tmp_path, sources) == []
