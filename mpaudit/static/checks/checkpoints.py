@@ -33,7 +33,7 @@ def _not_saved(seen: Seen) -> Iterator[Draft]:
     remade = {draft.site for draft in created_in_loop(seen)}
     remade_too = {  # each epoch forgets it anyway; that it is made again was not seen where there was no end to a run
         scaler for scaler, made in trace.made.items()
-        if made.site in remade or (made.root in trace.unfinished and all(trace.made_in.get(scaler, ((),))))
+        if made.site in remade or (made.root in trace.unfinished and any(trace.made_in.get(scaler, ())))
     }  # fmt: skip
     for saved in trace.saved:
         if saved.site in with_state or saved.basis.exceptional:

@@ -89,3 +89,35 @@ def test_without_a_second_look_it_is_not_found(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(analysis, "_coarsely", lambda run, follow: None)
     sources, _ = variant(SHAPE, "wrong")
     assert reported(tmp_path, sources) == []
+
+
+PER_EPOCH = {
+    "train.py": """
+def train_one_epoch(model, loader, optimizer):
+    scaler = GradScaler("cuda")
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast("cuda"):
+            loss = model(x).mean()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+
+def main(model, loader, optimizer, path):
+    if path.exists():
+        optimizer.load_state_dict(torch.load(path)["optimizer"])
+    for epoch in range(10):
+        train_one_epoch(model, loader, optimizer)
+        torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, path)
+"""
+}
+
+
+@pytest.mark.parametrize("limit", range(8, 48, 2))
+def test_a_scaler_of_each_epoch_need_not_be_saved_wherever_the_budget_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr(analysis, "MAX_STEPS", limit)
+    sources, _ = variant(PER_EPOCH, "right")
+    assert "MPA214" not in {code for _, _, code in reported(tmp_path, sources)}
