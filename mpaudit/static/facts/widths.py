@@ -233,8 +233,10 @@ def names_small_data(node: ast.Assign | ast.AnnAssign) -> bool:
 
 
 def is_on_cpu(node: ast.Call) -> bool:
-    """`parser.add_argument("--device", default="cpu")`"""
-    return _chooses(node, _DEVICE_OPTION, _CPU)
+    """`parser.add_argument("--device", default="cpu")`; not one that is the CPU where there is no GPU."""
+    return _chooses(node, _DEVICE_OPTION, _CPU) and not any(
+        keyword.arg == "default" and isinstance(keyword.value, ast.IfExp) for keyword in node.keywords
+    )
 
 
 def is_small_net(node: ast.Call) -> bool:

@@ -72,6 +72,13 @@ def test_an_option_that_stays_on_the_cpu_by_default(option: str, default: str, c
     assert confidences(tmp_path, {"train.py": script, "net.py": NET}) == [confidence]
 
 
+def test_an_option_that_is_the_cpu_where_there_is_no_gpu_stays_on_no_cpu(tmp_path: Path) -> None:
+    script = TRAIN.format(option="--device", default="cpu")
+    chosen = script.replace('default="cpu"', 'default="cuda" if torch.cuda.is_available() else "cpu"')
+    assert chosen != script
+    assert confidences(tmp_path, {"train.py": chosen, "net.py": NET}) == ["likely"]
+
+
 REGULARISED = """
 import torch
 from torch import nn
