@@ -270,14 +270,12 @@ def rehearsals(project: Project, trace: Trace) -> frozenset[Site]:
 
 
 def trials(project: Project, trace: Trace) -> frozenset[Site]:
-    """Backward passes in a few steps on tensors of random numbers, which say how much memory or time they take, or in
-    what a file does where it is run by itself, to try out what it defines."""
+    """Backward passes in a few steps on tensors of random numbers, which say how much memory or time they take."""
     few = {
         step.backward for step in trace.steps
         if step.backward is not None and len(step.loops) == 1 and step.loops[0] in trace.short
     }  # fmt: skip
-    short = {site for site in few if _RANDOM & _names_around(project, site)}
-    return frozenset(short | {site for site in {b.site for b in trace.backwards} if _tries_out(project, site)})
+    return frozenset(site for site in few if _RANDOM & _names_around(project, site))
 
 
 def self_checks(project: Project, trace: Trace) -> frozenset[Site]:
