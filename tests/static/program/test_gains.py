@@ -174,35 +174,6 @@ def test_a_few_steps_on_random_tensors_are_a_trial(steps: int, confidence: str, 
     assert confidences(tmp_path, {"net.py": NET, "trial.py": TRIAL.format(steps=steps)}) == [confidence]
 
 
-TRIED_OUT = """
-import torch
-from torch import nn
-import data
-from nets import Net
-
-
-class Loss(nn.Module):
-    def forward(self, x):
-        return x.mean()
-
-
-if __name__ == "__main__":
-    net, loss = Net().cuda(), Loss()
-    optimizer = torch.optim.Adam(net.parameters())
-    for {batches}:
-        optimizer.zero_grad()
-        loss(net(torch.randn(8, 3, 224, 224).cuda())).backward()
-        optimizer.step()
-"""
-
-
-@pytest.mark.parametrize(
-    ("batches", "confidence"), [("step in range(30000)", "possible"), ("x in data.loader()", "likely")]
-)
-def test_what_a_file_tries_out_where_it_is_run_by_itself(batches: str, confidence: str, tmp_path: Path) -> None:
-    assert confidences(tmp_path, {"nets.py": NET, "loss.py": TRIED_OUT.replace("{batches}", batches)}) == [confidence]
-
-
 SMALL_DATA = """
 import torchvision
 
