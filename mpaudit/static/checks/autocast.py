@@ -128,9 +128,11 @@ def not_entered(seen: Seen) -> Iterator[Draft]:
     trace = seen.trace
     for site in sorted(trace.casts_dropped - trace.casts_entered, key=lambda s: (s.path, s.line, s.column)):
         text = trace.casts_made[site].text
+        around = trace.told_precision and site in trace.dropped_in_owned
         yield Draft(
             "MPA105", site, f"{text}(...) is created and never entered: the code after it runs in full precision",
-            f"write `with {text}(...):` round the forward and the loss", Confidence.DEFINITE,
+            f"write `with {text}(...):` round the forward and the loss",
+            Confidence.POSSIBLE if around else Confidence.DEFINITE,
         )  # fmt: skip
     for site, (text, made) in trace.contexts_dropped.items():
         if site not in trace.casts_made and not made & trace.casts_held:

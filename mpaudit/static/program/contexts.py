@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from ..facts import ir
 from . import containers, events, expressions, flow, functions, generators, objects, torch_api
+from .definitions import Site
 from .frame import Frame, Run, text_of
 from .nodes import walk_nodes
 from .shapes import Results
@@ -62,7 +63,13 @@ def _pass_over(run: Run, fr: Frame, expr: ir.BoolOp, st: PathState) -> None:
         if isinstance(part, ir.Call):
             for _, value in expressions.evaluate(run, fr, part, st.clone()):
                 if isinstance(value, Ref) and isinstance(value.id, Cast) and value.id.site == fr.site(part.span):
-                    run.trace.casts_dropped.add(value.id.site)
+                    let_go(run, fr, value.id.site)
+
+
+def let_go(run: Run, fr: Frame, site: Site) -> None:
+    """Nothing enters the autocast that is made there."""
+    run.trace.casts_dropped.add(site)
+    run.trace.dropped_in_owned |= {site} if fr.owned else set()
 
 
 def _inside(run: Run, fr: Frame, stmt: ir.With, number: int, context: Ref, st: PathState) -> list[PathState]:

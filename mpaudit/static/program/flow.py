@@ -162,7 +162,8 @@ def _expression_statement(run: Run, fr: Frame, stmt: ir.ExprStmt, st: PathState)
             _lets_go_of_framework_cast(run, value, fr.site(stmt.value.span), text_of(stmt.value.func))
         made = _made(run, value)
         if isinstance(stmt.value, ir.Call):
-            run.trace.casts_dropped |= made & {fr.site(stmt.value.span)}
+            for dropped in made & {fr.site(stmt.value.span)}:
+                contexts.let_go(run, fr, dropped)
         if made and isinstance(stmt.value, ir.Call):
             run.trace.contexts_dropped.setdefault(fr.site(stmt.value.span), (text_of(stmt.value.func), made))
         out.append(s)
@@ -195,7 +196,7 @@ def _assign(run: Run, fr: Frame, stmt: ir.Assign, st: PathState) -> list[PathSta
         value = _with_lists(stmt.value, value, fr.site(stmt.span), s)
         if isinstance(value, Ref) and isinstance(value.id, Cast) and isinstance(stmt.value, ir.Call):
             if all(isinstance(t, ir.Name) and _never_read(fr, t.id) for t in stmt.targets):
-                run.trace.casts_dropped.add(value.id.site)
+                contexts.let_go(run, fr, value.id.site)
         if isinstance(value, Tensor) and value.dtype == "float64" and not value.array:
             run.trace.names.setdefault(("tensor", value.site), text_of(stmt.targets[0]))
         if fr.info is None and _is_plain(fr, value) and _is_switch(run, fr, stmt):

@@ -224,6 +224,8 @@ class Trace:
     """Backwards whose gradients are emptied, on some path, before any step: they are read or measured."""
     casts_dropped: set[Site] = field(default_factory=set)
     """Autocast calls that are a statement of their own."""
+    dropped_in_owned: set[Site] = field(default_factory=set)
+    """Those in code that a framework runs, with a precision of its own around it where it is told one."""
     casts_held: set[Site] = field(default_factory=set)
     """Those that something other than a `with` statement enters."""
     contexts_dropped: dict[Site, tuple[str, frozenset[Site]]] = field(default_factory=dict)

@@ -362,6 +362,38 @@ class Trainer:
     assert found(tmp_path, files) == marks(files)
 
 
+@pytest.mark.parametrize(("told", "mark"), [("precision=args.precision", ""), ("devices=1", "  # MPA105")])
+def test_an_autocast_that_is_not_entered_matters_less_where_lightning_is_told_a_precision(
+    told: str, mark: str, tmp_path: Path
+) -> None:
+    text = f"""
+import pytorch_lightning as pl
+
+
+class Net(pl.LightningModule):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def training_step(self, batch, number):
+        with torch.amp.autocast("cuda") and torch.set_grad_enabled(True):{mark}
+            return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+
+    def validation_step(self, batch, number):
+        torch.amp.autocast("cuda"){mark}
+        return self.net(batch[0])
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def main(net, data, args):
+    pl.Trainer({told}).fit(Net(net), data)
+"""
+    files = {"train.py": HEAD + text}
+    assert found(tmp_path, files) == marks(files)
+
+
 @pytest.mark.parametrize(
     ("told", "kept", "mark"),
     [
