@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol, TypeGuard
 from mpaudit.static.facts.devices import rests_on_cpu, told_device
 from mpaudit.static.facts.images import first_channels, pixels
 from mpaudit.static.facts.ir import MANY, Outline, SyntaxProblem, Unit
-from mpaudit.static.facts.options import precision_default
+from mpaudit.static.facts.options import precision_default, reads_features
 from mpaudit.static.facts.widths import (
     GROWN,
     Loop,
@@ -195,6 +195,7 @@ def _unit(
     widths: list[Width] = []
     factors: dict[str, int] = {}
     looks_up, steps, small_data, on_cpu, small_net, small_images = False, False, False, False, False, False
+    features = False
     tables: list[bool] = []
     defaults: set[tuple[str, str]] = set()
     taken: set[str] = set()
@@ -236,6 +237,7 @@ def _unit(
             small_images = small_images or is_small_images(node)
             on_cpu = on_cpu or is_on_cpu(node)
             small_net = small_net or is_small_net(node)
+            features = features or reads_features(node)
             told.add(told_device(node))
             starts.add(first_channels(node))
             size = max(size, pixels(node))
@@ -314,6 +316,7 @@ def _unit(
         tuple(sorted(starts - {0})),
         size,
         max((width.number for width in widths if width.of_channels and width.number != GROWN), default=0),
+        features,
     )
 
 

@@ -81,6 +81,8 @@ class Seen(Struct, frozen=True, gc=False):
     """Backward passes in a few steps on random numbers."""
     self_checks: frozenset[Site] = frozenset()
     """Calls in what a file does by itself, on random numbers, to try out what it defines."""
+    features: frozenset[str] = frozenset()
+    """Scripts that train on features which another network has computed before."""
     kernels: frozenset[str] = frozenset()
     """Files with CUDA kernels of their own, or that import such a file."""
     rehearsals: frozenset[Site] = frozenset()

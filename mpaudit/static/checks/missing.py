@@ -152,8 +152,10 @@ def _is_light(uses: Iterable[Use], files: set[str], seen: Seen) -> bool:
     networks = [_network(use, files, seen) for use in uses if not _is_loss(use, seen.trace)]
     small, shrinks = bool(files & seen.small_images), bool(files & seen.shrinking)
     narrow = (small and bool(files & seen.small_nets)) or bool(files & seen.narrow_nets)
+    stored = bool(files & seen.features)
     return narrow or all(
-        n.is_light or n.is_unstated or (small and n.is_narrow) or (shrinks and n.nature in _SHRUNK) for n in networks
+        n.is_light or n.is_unstated or (small and n.is_narrow) or (shrinks and n.nature in _SHRUNK) or (stored and n.is_head)
+        for n in networks
     )
 
 

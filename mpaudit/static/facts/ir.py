@@ -383,6 +383,8 @@ class Unit(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The largest number of pixels that it crops or resizes the side of an image to; 0: none is said."""
     stated_channels: int = 0
     """As `channels`, without what is only said to grow."""
+    reads_features: bool = False
+    """An option of the command line says where features lie that were computed before."""
 
 
 class Outline(msgspec.Struct, frozen=True, array_like=True, gc=False):

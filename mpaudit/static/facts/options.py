@@ -1,4 +1,4 @@
-"""What options of the command line that speak of a precision are unless they are told otherwise."""
+"""What options of the command line say: a precision, and where features lie that were computed before."""
 
 from __future__ import annotations
 
@@ -22,3 +22,15 @@ def precision_default(node: ast.Call) -> tuple[str, str] | None:
     if not isinstance(default, ast.Constant) or not isinstance(default.value, str):
         return None
     return name.lstrip("-").replace("-", "_"), default.value
+
+
+_STORED = re.compile(
+    r"(?i)^-*(\w+[-_])*(feats?|features?|fea)[-_](paths?|dirs?|folder|root|files?|h5|hdf5|lmdb)$|^-*input_(fc|att)_dir$"
+)
+
+
+def reads_features(node: ast.Call) -> bool:
+    """`parser.add_argument("--video_feat_path")`: what is trained is given what another network has computed before."""
+    return getattr(node.func, "attr", "") == "add_argument" and any(
+        isinstance(arg, ast.Constant) and _STORED.match(str(arg.value)) is not None for arg in node.args
+    )

@@ -17,6 +17,8 @@ _CHANNELS = re.compile(
     r"(?i)channels?|filters?|features?$|planes?$|(^|_)nf$|^n[gd]f$|^dims?$|(^|_)(conv|base)_(dim|width)$"
 )
 """Those of convolutions."""
+_GIVEN = re.compile(r"(?i)(^|[-_])(in(put)?|feats?|features?|fea)_?(dims?|size)$")
+"""Of what a network is given, whatever it makes of that."""
 _PLACED = frozenset(("Linear", "LazyLinear", "LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "LayerNorm"))
 _MULTIPLIES = _PLACED - {"LayerNorm"} | {"MultiheadAttention", "TransformerEncoderLayer", "TransformerDecoderLayer"}
 _CONVOLVES = re.compile(
@@ -156,7 +158,7 @@ def widths_of_growth(node: ast.AugAssign) -> Iterator[Width]:
 
 def _named(name: str, value: ast.expr | None, factors: Factors) -> Iterator[Width]:
     number = _number(value, factors)
-    if number and name and _WIDTH.search(name):
+    if number and name and _WIDTH.search(name) and not _GIVEN.search(name):
         yield Width(number, bool(_CHANNELS.search(name)))
 
 

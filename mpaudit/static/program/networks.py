@@ -90,9 +90,11 @@ class Network(Struct, frozen=True, gc=False):
             doubled = self.width == GROWN and self.channels > _FEW  # both directions of a narrow LSTM
             return max(self.channels, 0 if doubled else self.width) < _ENOUGH_BESIDE
         if self.nature is Nature.CONVOLUTION and not self.sees_images:
-            return width < _ENOUGH_OF_SEQUENCES
+            return width < _ENOUGH_OF_SEQUENCES or (width == GROWN and self.stated <= _COLOURS)
         if self.nature is Nature.ATTENTION and self.recurs:
-            return width < _ENOUGH[Nature.RECURRENT]
+            return width < _ENOUGH_STEPPED
+        if self.nature is Nature.LIBRARY and self.recurs and not self.in_sight:
+            return width < _ENOUGH_STEPPED
         if self.nature is Nature.ATTENTION:
             return self.stated < _ENOUGH[Nature.ATTENTION]
         return width < _ENOUGH[self.nature]
@@ -101,6 +103,12 @@ class Network(Struct, frozen=True, gc=False):
     def convolves_images(self) -> bool:
         """Whether it is known to be of convolutions in two or three dimensions, or made by a library of such."""
         return self.nature in (Nature.CONVOLUTION, Nature.LIBRARY) and self.sees_images
+
+    @property
+    def is_head(self) -> bool:
+        """Whether it is no more than one puts on the features of another network: no convolutions over images, and not
+        as wide as a language model."""
+        return self.nature < Nature.CONVOLUTION and not (self.in_sight and self.width >= _OF_LANGUAGE)
 
     @property
     def is_unstated(self) -> bool:
@@ -135,10 +143,14 @@ _ENOUGH = {
 _ENOUGH_BESIDE = 256
 """The same for convolutions in front of recurrent layers, which may take the time, and, over images, in front of a
 decoder that goes step by step."""
+_ENOUGH_STEPPED = 1024
+"""The same of what goes step by step beside attention or on what a library makes: decoders of translations, captions."""
 _ENOUGH_UNSEEN = 512
 """The same of a network that is not in sight, where its files speak of a width."""
 _ENOUGH_OF_SEQUENCES = 256
 """The same for convolutions over sequences alone, which are short."""
+_OF_LANGUAGE = 768
+"""The width of BERT-base; Devlin and others, 2019."""
 _NARROW = 128
 _HANDFUL = 4
 """So many layers are over before the launches of the step are, on patches and small images."""

@@ -190,6 +190,11 @@ _OF_A_SEARCH = frozenset(
 )  # fmt: skip
 
 
+def feature_files(project: Project) -> frozenset[str]:
+    """Scripts that train on features which another network has computed before."""
+    return with_option(project, lambda unit: unit.reads_features)
+
+
 def table_files(project: Project) -> frozenset[str]:
     """Files that speak of columns of tables, of categories and of numbers: such rows are embedded in a few numbers."""
     return frozenset(module.path for module in project.modules.values() if module.names & _COLUMNS)
