@@ -1,4 +1,4 @@
-"""Defaults of options that speak of a precision."""
+"""Options that speak of a precision, and of stored features."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from mpaudit.static.facts.options import precision_default
+from mpaudit.static.facts.options import precision_default, reads_features
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,23 @@ def test_the_default_of_an_option(text: str, found: tuple[str, str] | None) -> N
     call = ast.parse(text, mode="eval").body
     assert isinstance(call, ast.Call)
     assert precision_default(call) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('p.add_argument("--vid_feat_path", default="")', True),
+        ('p.add_argument("--feats_dir", type=str)', True),
+        ('p.add_argument("-f", "--img-features-h5")', True),
+        ('p.add_argument("--input_fc_dir")', True),
+        ('p.add_argument("--feat_dim", default=2048)', False),
+        ('p.add_argument("--feature-dir-name")', False),
+        ('p.add_argument("--data_path")', False),
+        ('p.set_defaults("--feats_dir")', False),
+        ('p.add_argument(*flags)', False),
+    ],
+)
+def test_options_that_say_where_features_lie(text: str, found: bool) -> None:
+    call = ast.parse(text, mode="eval").body
+    assert isinstance(call, ast.Call)
+    assert reads_features(call) is found

@@ -183,13 +183,67 @@ def test_what_is_not_known_is_not_light() -> None:
         (Network(Nature.ATTENTION, 256, stated=256), False),
         (Network(Nature.ATTENTION, GROWN, stated=32), True),
         (Network(Nature.ATTENTION, 0), True),
-        (Network(Nature.ATTENTION, 256, recurs=True, stated=256), True),
+        (Network(Nature.ATTENTION, 512, recurs=True, stated=512), True),
+        (Network(Nature.ATTENTION, 1024, recurs=True, stated=1024), False),
+        (Network(Nature.LIBRARY, 512, in_sight=False, recurs=True, sees_images=True), True),
+        (Network(Nature.LIBRARY, 512, in_sight=False, sees_images=True), False),
+        (Network(Nature.LIBRARY, 512, recurs=True, sees_images=True), False),
+        (Network(Nature.CONVOLUTION, GROWN, channels=GROWN), True),
+        (Network(Nature.CONVOLUTION, GROWN, channels=GROWN, stated=64), False),
+        (Network(Nature.CONVOLUTION, GROWN, channels=GROWN, sees_images=True), False),
         (Network(Nature.UNKNOWN, 300, unseen=True), True),
         (Network(Nature.UNKNOWN, 1150, unseen=True), False),
     ],
 )
 def test_light_by_what_decides_the_time(network: Network, is_light: bool) -> None:
     assert network.is_light is is_light
+
+
+@pytest.mark.parametrize(
+    ("network", "is_head"),
+    [
+        (Network(Nature.ATTENTION, 512), True),
+        (Network(Nature.ATTENTION, 768), False),
+        (Network(Nature.ATTENTION, 768, in_sight=False), True),  # so wide may be what it is given
+        (Network(Nature.DENSE, 512), True),
+        (Network(Nature.CONVOLUTION, 64), False),
+        (Network(Nature.LIBRARY, 0), False),
+    ],
+)
+def test_what_one_puts_on_the_features_of_another_network(network: Network, is_head: bool) -> None:
+    assert network.is_head is is_head
+
+
+ATTENTION = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, args):
+        super().__init__()
+        self.layers = nn.TransformerEncoderLayer({width}, 8)
+
+    def forward(self, x):
+        return self.layers(x)
+
+def make(args):
+    return Net(args)
+"""
+
+
+@pytest.mark.parametrize(
+    ("option", "width", "confidence"),
+    [
+        ("--video_feat_path", 512, "possible"),
+        ("--video_feat_weight", 512, "likely"),
+        ("--features-dir", 512, "possible"),
+    ],
+)
+def test_a_head_on_features_that_were_computed_before(option: str, width: int, confidence: str, tmp_path: Path) -> None:
+    script = SCRIPT.format(hidden=width)
+    at = script.index("args = parser")
+    line = f"parser.add_argument('{option}')\n" + script[script.rindex("\n", 0, at) + 1 : at]
+    files = {"train.py": script[:at] + line + script[at:], "net.py": ATTENTION.format(width=f"d_model={width}")}
+    assert confidences(tmp_path, files) == [confidence]
 
 
 @pytest.mark.parametrize(
