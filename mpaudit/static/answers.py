@@ -55,6 +55,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
     from .program.resuming import resumable
     from .program.sizes import FEW, VERY_FEW, shrinks_images, starts_narrow
     from .program.traits import (
+        aged_files,
         compute_dtypes,
         computes_in_float64,
         cpu_files,
@@ -64,6 +65,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
         low_precision_files,
         modules_cast,
         option_defaults,
+        recurrent_files,
         rehearsals,
         search_files,
         self_checks,
@@ -104,6 +106,8 @@ def answer(question: Question) -> tuple[Stored, ...]:
         stepwise=stepwise_files(project),
         tables=table_files(project),
         features=feature_files(project),
+        aged=aged_files(project),
+        recurrent=recurrent_files(project),
         searches=search_files(project),
         toys=toy_files(project),
         small_nets=small_net_files(project) | starts_narrow(project, FEW),

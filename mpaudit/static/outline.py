@@ -13,6 +13,7 @@ from functools import cache
 from hashlib import blake2b
 from typing import NamedTuple, Protocol, TypeGuard
 
+from mpaudit.static.facts.ages import calls_python_2, indexes_loss
 from mpaudit.static.facts.devices import rests_on_cpu, told_device
 from mpaudit.static.facts.images import first_channels, pixels
 from mpaudit.static.facts.ir import MANY, Outline, SyntaxProblem, Unit
@@ -24,6 +25,7 @@ from mpaudit.static.facts.widths import (
     data_of_table,
     factors_of,
     is_on_cpu,
+    is_recurrent_net,
     is_small_data,
     is_small_images,
     is_small_net,
@@ -195,7 +197,7 @@ def _unit(
     widths: list[Width] = []
     factors: dict[str, int] = {}
     looks_up, steps, small_data, on_cpu, small_net, small_images = False, False, False, False, False, False
-    features = False
+    features, aged, recurrent = False, False, False
     tables: list[bool] = []
     defaults: set[tuple[str, str]] = set()
     taken: set[str] = set()
@@ -238,6 +240,8 @@ def _unit(
             on_cpu = on_cpu or is_on_cpu(node)
             small_net = small_net or is_small_net(node)
             features = features or reads_features(node)
+            aged = aged or calls_python_2(node)
+            recurrent = recurrent or is_recurrent_net(node)
             told.add(told_device(node))
             starts.add(first_channels(node))
             size = max(size, pixels(node))
@@ -269,6 +273,8 @@ def _unit(
             if isinstance(node, ast.For):
                 targets = node.target.elts if isinstance(node.target, ast.Tuple) else (node.target,)
                 taken.update(part.id for part in targets if isinstance(part, ast.Name) and part.id in _PARTS)
+        elif isinstance(node, ast.Subscript):
+            aged = aged or indexes_loss(node)
         elif isinstance(node, ast.Dict):
             tables += data_of_table(node)
         elif isinstance(node, ast.AugAssign):
@@ -317,6 +323,8 @@ def _unit(
         size,
         max((width.number for width in widths if width.of_channels and width.number != GROWN), default=0),
         features,
+        aged,
+        recurrent,
     )
 
 
@@ -354,7 +362,7 @@ _TELLING = frozenset(
     (
         ast.Call, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.For, ast.While,
         ast.AugAssign, ast.Import, ast.ImportFrom, ast.ListComp, ast.GeneratorExp, ast.Dict,
-        ast.DictComp,
+        ast.DictComp, ast.Subscript,
     )
 )  # fmt: skip
 """Nodes that say something by themselves."""

@@ -81,6 +81,10 @@ class Seen(Struct, frozen=True, gc=False):
     """Backward passes in a few steps on random numbers."""
     self_checks: frozenset[Site] = frozenset()
     """Calls in what a file does by itself, on random numbers, to try out what it defines."""
+    aged: frozenset[str] = frozenset()
+    """Files that only a torch from before autocast runs."""
+    recurrent: frozenset[str] = frozenset()
+    """Scripts that train a recurrent network unless an option says otherwise."""
     features: frozenset[str] = frozenset()
     """Scripts that train on features which another network has computed before."""
     kernels: frozenset[str] = frozenset()
@@ -132,6 +136,8 @@ _ASIDE = frozenset(
         "archive",
         "archived",
         "archives",
+        "backup",
+        "trash",
         "deprecated",
         "legacy",
         "benchmark",

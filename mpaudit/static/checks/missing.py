@@ -121,11 +121,11 @@ def _uncovered(seen: Seen) -> Iterator[Uncovered]:
         if (places | made) & seen.low_precision or (places | made | roots) & seen.toys:
             continue
         source = trace.sources.get(first.module, "")
-        uncalled = all(trace.entries.get(step.basis.root) == at.path for step in steps)
         waits = bool(
-            (not head and uncalled and _network(first, around | places, seen).nowhere)
+            (not head and _is_out_of_sight(first, around | places, seen))
             or at in seen.trials
             or at in seen.untold
+            or (places | roots) & seen.aged
             or (places | made | roots) & seen.on_cpu
             or ((places | made | roots) & seen.graphs and not _network(first, set(), seen).convolves_images)
             or _homes(first, trace, places | made | roots) & seen.kernels
@@ -152,11 +152,21 @@ def _is_light(uses: Iterable[Use], files: set[str], seen: Seen) -> bool:
     networks = [_network(use, files, seen) for use in uses if not _is_loss(use, seen.trace)]
     small, shrinks = bool(files & seen.small_images), bool(files & seen.shrinking)
     narrow = (small and bool(files & seen.small_nets)) or bool(files & seen.narrow_nets)
-    stored = bool(files & seen.features)
+    stored, recurrent = bool(files & seen.features), bool(files & seen.recurrent)
     return narrow or all(
-        n.is_light or n.is_unstated or (small and n.is_narrow) or (shrinks and n.nature in _SHRUNK) or (stored and n.is_head)
+        n.is_light
+        or n.is_unstated
+        or (small and n.is_narrow)
+        or (shrinks and n.nature in _SHRUNK)
+        or (stored and n.is_head)
+        or (recurrent and n.recurs and not n.in_sight)
         for n in networks
     )
+
+
+def _is_out_of_sight(use: Use, files: set[str], seen: Seen) -> bool:
+    """Whether nothing of a network is known, nor anything that the files hold of networks."""
+    return not seen.trace.made_of.get(use.module) and _network(use, files, seen).nature is Nature.UNKNOWN
 
 
 _SHRUNK = (Nature.DENSE, Nature.LIBRARY)

@@ -385,6 +385,10 @@ class Unit(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """As `channels`, without what is only said to grow."""
     reads_features: bool = False
     """An option of the command line says where features lie that were computed before."""
+    aged: bool = False
+    """It holds what only a torch from before autocast runs."""
+    recurrent_net: bool = False
+    """An option of the command line chooses a recurrent network unless it is told otherwise."""
 
 
 class Outline(msgspec.Struct, frozen=True, array_like=True, gc=False):

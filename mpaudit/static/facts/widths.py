@@ -31,7 +31,7 @@ _MOST = 1 << 16
 _MOST_CHANNELS = 1 << 13
 GROWN = 511
 """Stands for `width * 2`, which is more than any number in sight."""
-_SMALL_DATA = re.compile(r"(?i)^(fashion|k|e|q|split|perm(uted)?)?[-_]?mnist$")
+_SMALL_DATA = re.compile(r"(?i)^(fashion|k|e|q|split|perm(uted)?|rot(ated)?|colou?r(ed)?)?[-_]?mnist$")
 _SMALL_IMAGES = re.compile(r"(?i)^(cifar[-_]?(10|100)?|svhn)$")
 _CPU = re.compile(r"(?i)^cpu$")
 _SMALL_NET = re.compile(
@@ -39,6 +39,7 @@ _SMALL_NET = re.compile(
     r"|^(le_?net_?5?|mlp|simple_?(cnn|net)|conv_?net|all_?(conv|cnn)(_?net)?)$"
 )
 """Networks that were made for images of 32 by 32 pixels or less, of at most 256 channels."""
+_RECURRENT_NET = re.compile(r"(?i)^(\w+[-_])?(a|bi|as)?(lstm|gru|rnn)([-_]?\w*)$")
 _SMALL_RESNET = re.compile(r"(?i)^(preact_?)?resnet_?(20|32|44|56|110)(_?cifar\d*)?$")
 
 
@@ -249,6 +250,11 @@ def is_small_net(node: ast.Call) -> bool:
         or _chooses(node, _WIDENS_OPTION, _NARROW_FACTOR)
         or (isinstance(node.func, ast.Name) and _SMALL_RESNET.match(node.func.id) is not None)
     )
+
+
+def is_recurrent_net(node: ast.Call) -> bool:
+    """`parser.add_argument("--model", default="LSTM_End")`"""
+    return _chooses(node, _NET_OPTION, _RECURRENT_NET)
 
 
 def _chooses(node: ast.Call, option: re.Pattern[str], default: re.Pattern[str]) -> bool:

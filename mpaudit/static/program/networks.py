@@ -77,7 +77,7 @@ class Network(Struct, frozen=True, gc=False):
         if self.needs_float32 or self.nature is Nature.SPARSE:
             return True
         if self.unseen:
-            return width < _ENOUGH_UNSEEN
+            return True
         if self.steps and not (self.sees_images and width >= _ENOUGH_BESIDE):
             return True
         if self._is_shallow:
@@ -85,11 +85,13 @@ class Network(Struct, frozen=True, gc=False):
         if self.nature is Nature.CONVOLUTION and _COLOURS < self.mobile <= _MOBILE:
             return True
         if self.nature > Nature.ATTENTION and width <= _COLOURS:
-            return False
+            return self.nature is Nature.CONVOLUTION and not self.sees_images  # over sequences, which are short
         if self.nature is Nature.CONVOLUTION and self.recurs:
             doubled = self.width == GROWN and self.channels > _FEW  # both directions of a narrow LSTM
             return max(self.channels, 0 if doubled else self.width) < _ENOUGH_BESIDE
         if self.nature is Nature.CONVOLUTION and not self.sees_images:
+            if self.in_sight and _COLOURS < self.own != GROWN:
+                width = self.own
             return width < _ENOUGH_OF_SEQUENCES or (width == GROWN and self.stated <= _COLOURS)
         if self.nature is Nature.ATTENTION and self.recurs:
             return width < _ENOUGH_STEPPED
@@ -136,7 +138,7 @@ class Network(Struct, frozen=True, gc=False):
 
 _ENOUGH = {
     Nature.UNKNOWN: 0, Nature.TABLES: 1 << 60, Nature.DENSE: 2048, Nature.GRAPH: 1 << 60, Nature.RECURRENT: 512,
-    Nature.ATTENTION: 128, Nature.CONVOLUTION: 64, Nature.SPARSE: 1 << 60,
+    Nature.ATTENTION: 512, Nature.CONVOLUTION: 64, Nature.SPARSE: 1 << 60,
     Nature.LIBRARY: 0,
 }  # fmt: skip
 """Nature → the width from which 16 bits are worth it, by the sizes of batches that go with it."""
@@ -144,9 +146,7 @@ _ENOUGH_BESIDE = 256
 """The same for convolutions in front of recurrent layers, which may take the time, and, over images, in front of a
 decoder that goes step by step."""
 _ENOUGH_STEPPED = 1024
-"""The same of what goes step by step beside attention or on what a library makes: decoders of translations, captions."""
-_ENOUGH_UNSEEN = 512
-"""The same of a network that is not in sight, where its files speak of a width."""
+"""The same of recurrent layers beside attention, or on what a library makes: they decode sentences, or name images."""
 _ENOUGH_OF_SEQUENCES = 256
 """The same for convolutions over sequences alone, which are short."""
 _OF_LANGUAGE = 768

@@ -195,6 +195,16 @@ def feature_files(project: Project) -> frozenset[str]:
     return with_option(project, lambda unit: unit.reads_features)
 
 
+def recurrent_files(project: Project) -> frozenset[str]:
+    """Scripts that train a recurrent network unless an option says otherwise."""
+    return with_option(project, lambda unit: unit.recurrent_net)
+
+
+def aged_files(project: Project) -> frozenset[str]:
+    """Files that only a torch from before autocast runs."""
+    return frozenset(m.path for m in project.modules.values() if any(unit.aged for unit in m.outline.units))
+
+
 def table_files(project: Project) -> frozenset[str]:
     """Files that speak of columns of tables, of categories and of numbers: such rows are embedded in a few numbers."""
     return frozenset(module.path for module in project.modules.values() if module.names & _COLUMNS)

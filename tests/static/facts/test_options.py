@@ -40,7 +40,7 @@ def test_the_default_of_an_option(text: str, found: tuple[str, str] | None) -> N
         ('p.add_argument("--feature-dir-name")', False),
         ('p.add_argument("--data_path")', False),
         ('p.set_defaults("--feats_dir")', False),
-        ('p.add_argument(*flags)', False),
+        ("p.add_argument(*flags)", False),
     ],
 )
 def test_options_that_say_where_features_lie(text: str, found: bool) -> None:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import ast
+
 import pytest
 
 from mpaudit.static.facts import ir
-from mpaudit.static.facts.widths import GROWN
+from mpaudit.static.facts.widths import GROWN, is_recurrent_net
 from mpaudit.static.outline import outline
 from mpaudit.static.triggers import Scanner
 
@@ -85,6 +87,8 @@ def test_what_is_called_is_looked_up(text: str, looks_up: bool) -> None:
         ("parser.add_argument('--data', default='fashion-mnist')", True),
         ("parser.add_argument('--dataset', default='cifar10')", False),
         ("parser.add_argument('--dataset', choices=['mnist', 'cifar10'])", False),
+        ("parser.add_argument('--dataset', default='RotatedMNIST')", True),
+        ("parser.add_argument('--dataset', default='moving_mnist')", False),
         ("parser.add_argument('--name', default='mnist')", False),
         ("parser.add_argument('--experiment', default='CIFAR10' if pretrain else 'splitMNIST')", True),
         ("parser.add_argument('--experiment', default='CIFAR10' if pretrain else 'CIFAR100')", False),
@@ -199,3 +203,21 @@ def test_what_a_unit_calls_by_its_index(text: str, looks_up: bool) -> None:
     found = outline(text, Scanner(["HOT"], str))
     assert isinstance(found, ir.Outline)
     assert [unit.looks_up for unit in found.units] == [looks_up]
+
+
+@pytest.mark.parametrize(
+    ("text", "recurrent"),
+    [
+        ("parser.add_argument('--model', default='LSTM_End')", True),
+        ("parser.add_argument('--model', type=str, default='ASTLSTM')", False),
+        ("parser.add_argument('--arch', default='bi-gru')", True),
+        ("parser.add_argument('--model', default='RNN')", True),
+        ("parser.add_argument('--model', default='crnn')", False),
+        ("parser.add_argument('--data', default='lstm')", False),
+        ("parser.add_argument('--model', choices=['lstm'])", False),
+    ],
+)
+def test_an_option_that_chooses_a_recurrent_network(text: str, recurrent: bool) -> None:
+    node = ast.parse(text, mode="eval").body
+    assert isinstance(node, ast.Call)
+    assert is_recurrent_net(node) is recurrent

@@ -162,7 +162,8 @@ def test_the_nature_of_names(names: list[str], nature: Nature) -> None:
 
 def test_what_is_not_known_is_not_light() -> None:
     assert not Network(Nature.UNKNOWN, 0).is_light
-    assert not Network(Nature.CONVOLUTION, 0).is_light
+    assert not Network(Nature.CONVOLUTION, 0, sees_images=True).is_light
+    assert Network(Nature.CONVOLUTION, 0).is_light
     assert Network(Nature.DENSE, 0).is_light
 
 
@@ -180,7 +181,10 @@ def test_what_is_not_known_is_not_light() -> None:
         (Network(Nature.CONVOLUTION, 512, channels=512, needs_float32=True), True),
         (Network(Nature.SPARSE, 4096), True),
         (Network(Nature.ATTENTION, 50), True),
-        (Network(Nature.ATTENTION, 256, stated=256), False),
+        (Network(Nature.ATTENTION, 256, stated=256), True),
+        (Network(Nature.ATTENTION, 512, stated=512), False),
+        (Network(Nature.CONVOLUTION, 320, own=64, layers=70), True),
+        (Network(Nature.CONVOLUTION, 320, own=64, layers=70, in_sight=False), False),
         (Network(Nature.ATTENTION, GROWN, stated=32), True),
         (Network(Nature.ATTENTION, 0), True),
         (Network(Nature.ATTENTION, 512, recurs=True, stated=512), True),
@@ -192,7 +196,7 @@ def test_what_is_not_known_is_not_light() -> None:
         (Network(Nature.CONVOLUTION, GROWN, channels=GROWN, stated=64), False),
         (Network(Nature.CONVOLUTION, GROWN, channels=GROWN, sees_images=True), False),
         (Network(Nature.UNKNOWN, 300, unseen=True), True),
-        (Network(Nature.UNKNOWN, 1150, unseen=True), False),
+        (Network(Nature.UNKNOWN, 1150, unseen=True), True),
     ],
 )
 def test_light_by_what_decides_the_time(network: Network, is_light: bool) -> None:
@@ -220,7 +224,7 @@ from torch import nn
 class Net(nn.Module):
     def __init__(self, args):
         super().__init__()
-        self.layers = nn.TransformerEncoderLayer({width}, 8)
+        self.layers = nn.TransformerEncoderLayer({width}, nhead=8)
 
     def forward(self, x):
         return self.layers(x)
