@@ -166,7 +166,8 @@ def _is_light(uses: Iterable[Use], files: set[str], seen: Seen) -> bool:
 
 def _is_out_of_sight(use: Use, files: set[str], seen: Seen) -> bool:
     """Whether nothing of a network is known, nor anything that the files hold of networks."""
-    return not seen.trace.made_of.get(use.module) and _network(use, files, seen).nature is Nature.UNKNOWN
+    known = seen.trace.made_of.get(use.module) or not seen.networks.are_elsewhere
+    return not known and _network(use, files, seen).nature is Nature.UNKNOWN
 
 
 _SHRUNK = (Nature.DENSE, Nature.LIBRARY)

@@ -246,6 +246,11 @@ class Networks:
         self._files: dict[frozenset[str], Network] = {}
         self._unseen: dict[str, frozenset[str]] = {}
 
+    @property
+    def are_elsewhere(self) -> bool:
+        """Whether a network that is not in sight is in another file of the project: it has several."""
+        return not self._alone
+
     def of(self, layers: frozenset[str], made_of: Iterable[ClassInfo], files: frozenset[str]) -> Network:
         """The network whose classes and layers are known by `made_of` and `layers`; where those do not say it, that of
         `files`, in which it is made and trained, and of all that they import."""
