@@ -80,7 +80,7 @@ class Network(Struct, frozen=True, gc=False):
             return True
         if self.steps and not (self.sees_images and width >= _ENOUGH_BESIDE):
             return True
-        if self._is_shallow:
+        if self._is_shallow or self._is_slim:
             return True
         if self.nature is Nature.CONVOLUTION and _COLOURS < self.mobile <= _MOBILE:
             return True
@@ -124,6 +124,11 @@ class Network(Struct, frozen=True, gc=False):
         """Whether it is a handful of convolutions that are not wide either, by what is stated."""
         few = self.nature is Nature.CONVOLUTION and 0 < self.layers <= _HANDFUL
         return few and (self.own <= _WIDE or self.own == GROWN)
+
+    @property
+    def _is_slim(self) -> bool:
+        """Whether all of its convolutions are in sight, and none is stated to be wide: kernels that wait for memory."""
+        return self.nature is Nature.CONVOLUTION and self.in_sight and _FEW < self.own <= _NARROW
 
     @property
     def is_narrow(self) -> bool:

@@ -74,9 +74,19 @@ def found(folder: Path, files: dict[str, str]) -> list[tuple[int, str]]:
 
 @pytest.mark.parametrize(
     ("layers", "width", "confidence"),
-    [(FEW, 64, "possible"), (FEW, 512, "likely"), (LOOP, 64, "likely"), (LISTED, 64, "likely"), (BLOCKS, 64, "likely")],
+    [
+        (FEW, 192, "possible"),
+        (FEW, 512, "likely"),
+        (LOOP, 192, "likely"),
+        (LISTED, 192, "likely"),
+        (BLOCKS, 192, "likely"),
+        (LOOP, 128, "possible"),
+        (BLOCKS, 64, "possible"),
+    ],
 )
-def test_a_handful_of_convolutions_has_to_be_wide(layers: str, width: int, confidence: str, tmp_path: Path) -> None:
+def test_how_wide_convolutions_have_to_be_by_how_many_there_are(
+    layers: str, width: int, confidence: str, tmp_path: Path
+) -> None:
     files = {"nets.py": NET.format(layers=layers, width=width), "train.py": TRAIN.format(others="")}
     assert found(tmp_path, files) == [(10, confidence)]
 
@@ -129,7 +139,7 @@ def get_data(name):
 """
 
 
-@pytest.mark.parametrize(("line", "confidence"), [("", "possible"), ("    net.width = 96\n", "likely")])
+@pytest.mark.parametrize(("line", "confidence"), [("", "possible"), ("    net.width = 192\n", "likely")])
 def test_convolutions_of_which_nothing_says_how_wide_they_are(line: str, confidence: str, tmp_path: Path) -> None:
     net = NET.format(layers=LISTED, width=0).replace("width=0", "width")
     files = {"nets.py": net, "train.py": TRAIN.format(others="").replace("Net()", "Net(loader.width)")}
@@ -146,7 +156,8 @@ from data import get_data
 parser = argparse.ArgumentParser()
 parser.add_argument("--dataset", default="{data}")
 """
-    files = {"nets.py": NET.format(layers=LOOP, width=96), "data.py": DATA, "train.py": head + TRAIN.format(others="")}
+    train = TRAIN.format(others="").replace("Net()", "make(loader)()")
+    files = {"nets.py": NET.format(layers=LOOP, width=96), "data.py": DATA, "train.py": head + train}
     assert [confidence for _, confidence in found(tmp_path, files)] == [confidence]
 
 
