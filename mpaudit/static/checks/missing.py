@@ -159,7 +159,7 @@ def _is_light(uses: Iterable[Use], files: set[str], seen: Seen) -> bool:
         or (small and n.is_narrow)
         or (shrinks and n.nature in _SHRUNK)
         or (stored and n.is_head)
-        or (recurrent and n.recurs and not n.in_sight)
+        or (recurrent and not n.in_sight)
         for n in networks
     )
 

@@ -108,8 +108,10 @@ class Network(Struct, frozen=True, gc=False):
 
     @property
     def is_head(self) -> bool:
-        """Whether it is no more than one puts on the features of another network: no convolutions over images, and not
-        as wide as a language model."""
+        """Whether it is no more than one puts on the features of another network: no wide convolutions, and not as wide
+        as a language model."""
+        if self.nature is Nature.CONVOLUTION:
+            return _COLOURS < self.channels <= _NARROW
         return self.nature < Nature.CONVOLUTION and not (self.in_sight and self.width >= _OF_LANGUAGE)
 
     @property

@@ -196,13 +196,26 @@ def feature_files(project: Project) -> frozenset[str]:
 
 
 def recurrent_files(project: Project) -> frozenset[str]:
-    """Scripts that train a recurrent network unless an option says otherwise."""
-    return with_option(project, lambda unit: unit.recurrent_net)
+    """Scripts that train a recurrent network unless an option says otherwise, or by their names."""
+    return with_option(project, lambda unit: unit.recurrent_net) | frozenset(filter(_RECURS.search, project.modules))
+
+
+_RECURS = re.compile(r"(?i)(^|[/_-])(a|bi|as)?(lstm|gru|rnn)s?([/_.-]|$)")
 
 
 def aged_files(project: Project) -> frozenset[str]:
-    """Files that only a torch from before autocast runs."""
-    return frozenset(m.path for m in project.modules.values() if any(unit.aged for unit in m.outline.units))
+    """Files that only a torch, or a Python, from before autocast runs."""
+    return frozenset(m.path for m in project.modules.values() if any(map(_is_aged, m.outline.units)) or _has_xrange(m))
+
+
+def _is_aged(unit: ir.Unit) -> bool:
+    return unit.aged
+
+
+def _has_xrange(module: ModuleInfo) -> bool:
+    """`xrange(n)` of Python 2, without an import or an `except NameError: xrange = range` that stands in for it."""
+    called = any("xrange" in unit.calls for unit in module.outline.units)
+    return called and "NameError" not in module.names and all(name != "xrange" for name, _, _ in module.outline.imports)
 
 
 def table_files(project: Project) -> frozenset[str]:

@@ -211,6 +211,8 @@ def test_light_by_what_decides_the_time(network: Network, is_light: bool) -> Non
         (Network(Nature.ATTENTION, 768, in_sight=False), True),  # so wide may be what it is given
         (Network(Nature.DENSE, 512), True),
         (Network(Nature.CONVOLUTION, 64), False),
+        (Network(Nature.CONVOLUTION, 1000, channels=128), True),
+        (Network(Nature.CONVOLUTION, 1000, channels=512), False),
         (Network(Nature.LIBRARY, 0), False),
     ],
 )
