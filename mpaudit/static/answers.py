@@ -53,7 +53,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
     from .program.noise import trains_on_noise
     from .program.resting import untold
     from .program.resuming import resumable
-    from .program.sizes import FEW, VERY_FEW, shrinks_images, starts_narrow
+    from .program.sizes import FEW, VERY_FEW, shrinks_images, small_batches, starts_narrow
     from .program.traits import (
         aged_files,
         compute_dtypes,
@@ -113,6 +113,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
         small_nets=small_net_files(project) | starts_narrow(project, FEW),
         narrow_nets=starts_narrow(project, VERY_FEW),
         shrinking=shrinks_images(project),
+        small_batches=small_batches(project),
         on_cpu=cpu_files(project),
         untold=untold(project, trace),
         graphs=graph_files(project),

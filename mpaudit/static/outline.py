@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol, TypeGuard
 
 from mpaudit.static.facts.ages import calls_python_2, indexes_loss
 from mpaudit.static.facts.devices import rests_on_cpu, told_device
-from mpaudit.static.facts.images import first_channels, pixels
+from mpaudit.static.facts.images import first_channels, is_small_batch, pixels
 from mpaudit.static.facts.ir import MANY, Outline, SyntaxProblem, Unit
 from mpaudit.static.facts.options import precision_default, reads_features
 from mpaudit.static.facts.widths import (
@@ -197,7 +197,7 @@ def _unit(
     widths: list[Width] = []
     factors: dict[str, int] = {}
     looks_up, steps, small_data, on_cpu, small_net, small_images = False, False, False, False, False, False
-    features, aged, recurrent = False, False, False
+    features, aged, recurrent, small_batch = False, False, False, False
     tables: list[bool] = []
     defaults: set[tuple[str, str]] = set()
     taken: set[str] = set()
@@ -241,6 +241,7 @@ def _unit(
             small_net = small_net or is_small_net(node)
             features = features or reads_features(node)
             aged = aged or calls_python_2(node)
+            small_batch = small_batch or is_small_batch(node)
             recurrent = recurrent or is_recurrent_net(node)
             told.add(told_device(node))
             starts.add(first_channels(node))
@@ -325,6 +326,7 @@ def _unit(
         features,
         aged,
         recurrent,
+        small_batch,
     )
 
 

@@ -83,6 +83,8 @@ class Seen(Struct, frozen=True, gc=False):
     """Calls in what a file does by itself, on random numbers, to try out what it defines."""
     aged: frozenset[str] = frozenset()
     """Files that only a torch from before autocast runs."""
+    small_batches: frozenset[str] = frozenset()
+    """Scripts whose batches hold a handful of examples unless an option says otherwise."""
     recurrent: frozenset[str] = frozenset()
     """Scripts that train a recurrent network unless an option says otherwise."""
     features: frozenset[str] = frozenset()

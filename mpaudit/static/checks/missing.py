@@ -151,7 +151,7 @@ def _is_light(uses: Iterable[Use], files: set[str], seen: Seen) -> bool:
     sight."""
     networks = [_network(use, files, seen) for use in uses if not _is_loss(use, seen.trace)]
     small, shrinks = bool(files & seen.small_images), bool(files & seen.shrinking)
-    narrow = (small and bool(files & seen.small_nets)) or bool(files & seen.narrow_nets)
+    narrow = (small and bool(files & (seen.small_nets | seen.small_batches))) or bool(files & seen.narrow_nets)
     stored, recurrent = bool(files & seen.features), bool(files & seen.recurrent)
     return narrow or all(
         n.is_light

@@ -1,4 +1,5 @@
-"""How large the images of a script are, and how narrow the network for them starts, by options and by calls."""
+"""How large the images of a script are, how many a batch holds, and how narrow the network for them starts, by options
+and by calls."""
 
 from __future__ import annotations
 
@@ -11,15 +12,29 @@ _PIXELS = re.compile(r"(?i)^(in(put)?|im(age|g)?|crop)_?sizes?$")
 _CROPS = re.compile(r"^(Resize|CenterCrop|RandomCrop|RandomResizedCrop)$")
 
 
+_BATCH = re.compile(r"(?i)^-*(train[-_])?(batch[-_]?size|bs|b)$")
+_HANDFUL = 16
+
+
+def is_small_batch(node: ast.Call) -> bool:
+    """`parser.add_argument("--batch_size", default=10)`"""
+    return 0 < _default(node, _BATCH) <= _HANDFUL
+
+
 def first_channels(node: ast.Call) -> int:
     """Of `parser.add_argument("--init_channels", default=16)`; 0 of any other call, and of the colours of an image."""
+    number = _default(node, _FIRST_CHANNELS)
+    return number if number > _COLOURS else 0
+
+
+def _default(node: ast.Call, option: re.Pattern[str]) -> int:
+    """The number that an option with such a name is by default; 0 of any other call, and where it is none."""
     if getattr(node.func, "attr", "") != "add_argument":
         return 0
     names = (arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str))
-    if not any(map(_FIRST_CHANNELS.match, names)):
+    if not any(map(option.match, names)):
         return 0
-    number = max((n for k in node.keywords if k.arg == "default" for n in _numbers(k.value)), default=0)
-    return number if number > _COLOURS else 0
+    return max((n for k in node.keywords if k.arg == "default" for n in _numbers(k.value)), default=0)
 
 
 def pixels(node: ast.Call) -> int:

@@ -389,6 +389,8 @@ class Unit(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """It holds what only a torch from before autocast runs."""
     recurrent_net: bool = False
     """An option of the command line chooses a recurrent network unless it is told otherwise."""
+    small_batch: bool = False
+    """A batch holds a handful of examples unless an option says otherwise."""
 
 
 class Outline(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -40,3 +40,8 @@ def _shrinks(module: ModuleInfo) -> bool:
     sources = {source for name in called | {"models", "torchvision"} for source, _ in module.imports.get(name, ())}
     sources |= {source for _, source, name in module.outline.imports if name == "*"}
     return bool(called - own) and bool(sources) and all(source.startswith("torchvision") for source in sources)
+
+
+def small_batches(project: Project) -> frozenset[str]:
+    """Scripts whose batches hold a handful of examples unless an option says otherwise."""
+    return with_option(project, lambda unit: unit.small_batch)

@@ -1,4 +1,5 @@
-"""MPA101 where a network starts narrow, or leaves next to nothing of small images; and which of two copies is named."""
+"""MPA101 where a network starts narrow, leaves next to nothing of small images, or is given a handful of these; and
+which of two copies is named."""
 
 from __future__ import annotations
 
@@ -25,6 +26,25 @@ DEEP = NET.replace("nn.Conv2d(3, width, 3)", "nn.Sequential(*[nn.Conv2d(512, 512
     ],
 )
 def test_an_option_for_the_channels_to_begin_with(
+    option: str, default: int, images: str, confidence: str, tmp_path: Path
+) -> None:
+    script = TRAIN.format(option="--dataset", default=images).replace(
+        "    args = ", f"    parser.add_argument('{option}', type=int, default={default})\n    args = "
+    )
+    assert confidences(tmp_path, {"train.py": script, "net.py": DEEP}) == [confidence]
+
+
+@pytest.mark.parametrize(
+    ("option", "default", "images", "confidence"),
+    [
+        ("--batch_size", 10, "cifar10", "possible"),
+        ("-b", 16, "cifar100", "possible"),
+        ("--batch-size", 128, "cifar10", "likely"),
+        ("--batch_size", 10, "imagenet", "likely"),
+        ("--mem_batch_size", 10, "cifar10", "likely"),
+    ],
+)
+def test_an_option_for_how_many_images_a_batch_holds(
     option: str, default: int, images: str, confidence: str, tmp_path: Path
 ) -> None:
     script = TRAIN.format(option="--dataset", default=images).replace(
