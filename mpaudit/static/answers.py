@@ -47,6 +47,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
     from .program.analysis import follow
     from .program.definitions import ModuleInfo, Site
     from .program.keeping import given_in_vain, never_loaded, never_saved, resuming_loads
+    from .program.kernels import kernel_files
     from .program.linker import Project
     from .program.lowering import lowering_files
     from .program.networks import Networks
@@ -61,7 +62,6 @@ def answer(question: Question) -> tuple[Stored, ...]:
         cpu_files,
         feature_files,
         graph_files,
-        kernel_files,
         low_precision_files,
         modules_cast,
         option_defaults,

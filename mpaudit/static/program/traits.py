@@ -11,7 +11,6 @@ from ..facts import ir
 from ..heat import SCIENCES
 from .definitions import ModuleInfo, Site
 from .linker import Project
-from .networks import is_known
 from .nodes import names_among, walk_nodes, walk_statements
 from .trace import Trace
 from .values import Key
@@ -134,7 +133,7 @@ def _imported_alone(project: Project, scripts: frozenset[str]) -> frozenset[str]
 def with_option(project: Project, has: Callable[[ir.Unit], bool]) -> frozenset[str]:
     """The scripts with an option of the command line, in a file of options or of their own."""
     found = {module.path for module in project.modules.values() if any(map(has, module.outline.units))}
-    return frozenset(found) | _importers(project, found)
+    return frozenset(found) | importers(project, found)
 
 
 def _imported_through_packages(project: Project, module: ModuleInfo) -> Iterator[ModuleInfo]:
@@ -175,7 +174,7 @@ def small_image_files(project: Project) -> frozenset[str]:
     larger = {path for path, names in said.items() if names & (_NO_TOYS - _SMALL_IMAGES)}
     small = {path for path, names in said.items() if names & _SMALL_IMAGES} - larger
     chosen = with_option(project, lambda unit: unit.small_images)
-    return frozenset(small) | chosen | (_importers(project, small) - larger - _importers(project, larger))
+    return frozenset(small) | chosen | (importers(project, small) - larger - importers(project, larger))
 
 
 def search_files(project: Project) -> frozenset[str]:
@@ -228,62 +227,6 @@ _COLUMNS = frozenset(
      "continuous_cols", "categorical_cols", "dense_feature_columns", "dnn_feature_columns", "linear_feature_columns",
      "num_continuous", "sparse_feature_columns", "varlen_sparse_feature_columns")
 )  # fmt: skip
-
-
-def kernel_files(project: Project) -> frozenset[str]:
-    """Files that compile CUDA kernels of their own, and those that import one, however far: such a kernel knows the
-    dtypes that it was written for, which autocast does not ask it for."""
-    found = {
-        module.path for module in project.modules.values()
-        if any(source.startswith(_COMPILERS) for _, source, _ in module.outline.imports)
-        or module.imported_roots & _PACKAGES_OF_KERNELS
-        or _calls_compiled(project, module)
-    }  # fmt: skip
-    while found and (more := _importers(project, found) - found):
-        found |= more
-    return frozenset(found)
-
-
-_COMPILERS = ("torch.utils.cpp_extension", "torch.utils.ffi")
-_PACKAGES_OF_KERNELS = frozenset(
-    ("MinkowskiEngine", "sparseconvnet", "pointnet2_ops", "knn_cuda", "nvdiffrast", "diff_gaussian_rasterization")
-)
-"""Packages whose layers are kernels for float32."""
-
-
-def _calls_compiled(project: Project, module: ModuleInfo) -> bool:
-    """`import kernels_cuda` of something that is no file of the project, in a file with an autograd Function of its
-    own: what its forward calls was compiled elsewhere."""
-    if not any("Function" in unit.calls and "backward" in unit.defines for unit in module.outline.units):
-        return False
-    return any(
-        _is_compiled_beside(project, module, source, name) or _is_compiled_elsewhere(project, module, source, name)
-        for _, source, name in module.outline.imports
-    )
-
-
-def _is_compiled_elsewhere(project: Project, module: ModuleInfo, source: str, name: str) -> bool:
-    return (
-        bool(source)
-        and not is_known(source)
-        and _COMPILED.search(f"{source} {name.lower()}") is not None
-        and project.find(module, source) is None
-        and (not name or project.find(module, f"{source.rstrip('.')}.{name}") is None)
-    )
-
-
-def _is_compiled_beside(project: Project, module: ModuleInfo, source: str, name: str) -> bool:
-    """`from . import _ext`, of which the project holds nothing before it is built."""
-    return (
-        source.startswith(".")
-        and _EXTENSION.search(name) is not None
-        and project.find(module, f"{source}{name}" if not source.strip(".") else f"{source}.{name}") is None
-    )
-
-
-_EXTENSION = re.compile(r"^_?ext$|_ext$|^_C$|_cuda$")
-_COMPILED = re.compile(r"cuda|cupy|^tvm|kernel|native|_ext|_c$|_C |3[dD]|^[A-Z]\w*[a-z]")
-"""Names that extension modules have: in capitals, or after what they are."""
 
 
 def rehearsals(project: Project, trace: Trace) -> frozenset[Site]:
@@ -353,7 +296,7 @@ _MEASURES = re.compile(r"(^|\.)([A-Z]\w*)?(Benchmark|Profiler|SpeedTest)\w*\.")
 def simulator_files(project: Project) -> frozenset[str]:
     """Files that import a simulator, and those that import one of these."""
     direct = {module.path for module in project.modules.values() if module.imported_roots & SIMULATORS}
-    return frozenset(direct) | _importers(project, direct)
+    return frozenset(direct) | importers(project, direct)
 
 
 GRAPHS = frozenset(("dgl", "dgllife", "torch_geometric", "torch_geometric_temporal", "pyg_lib", "deepsnap", "ogb"))
@@ -363,10 +306,10 @@ GRAPHS = frozenset(("dgl", "dgllife", "torch_geometric", "torch_geometric_tempor
 def graph_files(project: Project) -> frozenset[str]:
     """Files that import a library of graphs, and those that import one of these."""
     direct = {module.path for module in project.modules.values() if module.imported_roots & GRAPHS}
-    return frozenset(direct) | (_importers(project, direct) if direct else frozenset())
+    return frozenset(direct) | (importers(project, direct) if direct else frozenset())
 
 
-def _importers(project: Project, wanted: set[str]) -> frozenset[str]:
+def importers(project: Project, wanted: set[str]) -> frozenset[str]:
     return frozenset(
         module.path for module in project.modules.values() if any(m.path in wanted for m in _imported(project, module))
     )
@@ -429,7 +372,7 @@ def low_precision_files(project: Project) -> frozenset[str]:
     return frozenset(
         module.path for module in project.modules.values()
         if fsdp or module.names & _LOW_PRECISION
-    ) | (_importers(project, copies) if copies else frozenset())  # fmt: skip
+    ) | (importers(project, copies) if copies else frozenset())  # fmt: skip
 
 
 def version_shims(project: Project) -> frozenset[str]:
