@@ -184,7 +184,7 @@ def test_what_is_not_known_is_not_light() -> None:
         (Network(Nature.ATTENTION, 256, stated=256), True),
         (Network(Nature.ATTENTION, 512, stated=512), False),
         (Network(Nature.CONVOLUTION, 320, own=64, layers=70), True),
-        (Network(Nature.CONVOLUTION, 320, own=64, layers=70, in_sight=False), False),
+        (Network(Nature.CONVOLUTION, 320, in_sight=False), False),
         (Network(Nature.ATTENTION, GROWN, stated=32), True),
         (Network(Nature.ATTENTION, 0), True),
         (Network(Nature.ATTENTION, 512, recurs=True, stated=512), True),
