@@ -166,6 +166,10 @@ _CLIPS = re.compile(r"clip|coef|norm|clamp")
 _FLOAT64 = re.compile(r"(?i)'(use_|is_)?(float_?64|fp64|f64|double(_precision)?)'")
 
 
+_NOT_FLOAT32 = frozenset({Dtype("float16"), Dtype("bfloat16"), Dtype("float64")})
+"""Weights that autocast has no part in, float64, or that are in 16 bits already."""
+
+
 def _note_double(run: Run, expr: ir.Call, site: Site, st: PathState) -> None:
     """`model.double()`, unless an option asks for it: `if precision == "float64":`, `if args.double:`. Of an attribute
     that is looked up before its method was followed the conditions are not known."""
@@ -203,7 +207,7 @@ def module_method(
         everything = (*args, *(v for _, v in keywords))
         if name == "cuda" or makers.moves_to_gpu(run, everything):
             run.cuda = True
-        if name in ("half", "bfloat16") or Dtype("float16") in everything or Dtype("bfloat16") in everything:
+        if name in ("half", "bfloat16") or not _NOT_FLOAT32.isdisjoint(everything):
             run.trace.lowered.add(ident)
         if name == "train" and not args:
             run.in_train_mode.add(ident)
@@ -286,7 +290,7 @@ def unknown_method(
         everything = (*args, *(v for _, v in keywords))
         if name == "cuda" or makers.moves_to_gpu(run, everything):
             run.cuda = True
-        if Dtype("float16") in everything or Dtype("bfloat16") in everything:
+        if not _NOT_FLOAT32.isdisjoint(everything):
             run.trace.lowered.add(ident)
         if role == "module" and Dtype("float16") in everything:
             halving.halve(run, ident, site, st)
@@ -297,6 +301,7 @@ def unknown_method(
         halving.halve(run, ident, site, st)
         return [(st, base)]
     if name == "double" and role == "module":
+        run.trace.lowered.add(ident)
         _note_double(run, expr, site, st)
         return [(st, base)]
     if name in ("float", "bfloat16", "double"):

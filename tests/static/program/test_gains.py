@@ -614,3 +614,20 @@ def test_data_that_is_small_and_tables(change: tuple[str, str], expected: list[s
 @pytest.mark.parametrize(("name", "expected"), [("hyperparam_search.py", []), ("find.py", ["likely"])])
 def test_a_search_for_settings_is_no_training(name: str, expected: list[str], tmp_path: Path) -> None:
     assert confidences(tmp_path, {"net.py": NET, name: TRAIN.format(option="--lr", default="0.1")}) == expected
+
+
+@pytest.mark.parametrize(
+    ("moved", "expected"),
+    [
+        ("Net().to('cuda', dtype=torch.double)", []),
+        ("Net().to(torch.float64).cuda()", []),
+        ("make(Net).to('cuda', dtype=torch.double)", []),
+        ("make(Net).cuda().double()", []),
+        ("Net().to('cuda', dtype=torch.float32)", ["likely"]),
+    ],
+)
+def test_weights_in_float64_are_not_float32(moved: str, expected: list[str], tmp_path: Path) -> None:
+    script = TRAIN.format(option="--name", default="a").replace("Net().cuda()", moved)
+    script = script.replace("from net import Net", "from net import Net\nfrom elsewhere import make")
+    net = NET.replace("nn.Conv2d(3, width, 3)", "nn.Sequential(*[nn.Conv2d(512, 512, 3) for _ in range(18)])")
+    assert confidences(tmp_path, {"train.py": script, "net.py": net}) == expected
