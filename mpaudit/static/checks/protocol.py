@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterator
 from mpaudit.model import Confidence
 
 from ..program.definitions import Site
-from ..program.trace import Hit, Trace, is_feasible, is_sure
+from ..program.trace import Basis, Hit, Trace, is_feasible, is_sure
 from . import words
 from .draft import Draft, Seen, name_of
 
@@ -58,15 +58,22 @@ def _in_rehearsal(seen: Seen, hit: Hit) -> bool:
 
 
 def _steps_later(trace: Trace, hit: Hit) -> bool:
-    """Whether another step of the same iteration comes after gradients were clipped too late for the first: it takes
-    them as they are now."""
+    """Whether another step of the same iteration comes after gradients were clipped too late for the first, not in the
+    other branch of a decision: it takes them as they are now."""
     late = hit.violation.site
     around = {step.loops for step in trace.steps if step.site == hit.violation.other}
     return any(
         step.optimizer == hit.violation.optimizer and step.loops in around
         and step.site.path == late.path and step.site.line > late.line
+        and any(_agree(step.basis, basis) for basis in hit.bases)
         for step in trace.steps
     )  # fmt: skip
+
+
+def _agree(a: Basis, b: Basis) -> bool:
+    """Whether one path may have both behind it."""
+    decided = dict(a.guards)
+    return all(decided.get(key, taken) == taken for key, taken in b.guards)
 
 
 def _uses_scaler(trace: Trace, hit: Hit) -> bool:

@@ -61,6 +61,24 @@ def main(model, loader):
         scaler.update()
 """
     },
+    "an unscale after the step of one of two branches": {
+        "train.py": """
+def main(model, loader, amp):
+    optimizer = torch.optim.Adam(model.parameters())
+    scaler = torch.amp.GradScaler("cuda", enabled=amp)
+    for x in loader:
+        optimizer.zero_grad()
+        if amp:
+            scaler.scale(model(x).mean()).backward()
+            scaler.step(optimizer)
+            scaler.update()  # right
+            scaler.unscale_(optimizer)  # wrong MPA208
+            scaler.update()  # wrong
+        else:
+            model(x).mean().backward()
+            optimizer.step()
+"""
+    },
     "a clip before the second of two steps": {
         "train.py": """
 def main(model, loader, every):
