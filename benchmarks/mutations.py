@@ -2,7 +2,7 @@
 at a time, and each broken project must give a new finding of the right code at the right place.
 
     python benchmarks/mutations.py [--operators a,b] [--limit-per-operator N] [--seed S] [--json FILE] [--again FILE]
-        [--minutes-per-tree M] TREES...
+        [--minutes-per-tree M] [--seconds-per-mutant S] TREES...
 
 The trees are copied and never changed. `--again` takes what an earlier run caught from its JSON file, and runs what it
 did not catch or did not come to. Under `--minutes-per-tree` the sites come in a random order, the same for a seed, and
@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for tree in options.trees:
         with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
             until = time.monotonic() + 60 * options.minutes_per_tree if options.minutes_per_tree else None
-            chosen = options.limit_per_operator, options.seed, caught, until
+            chosen = options.limit_per_operator, options.seed, caught, until, options.seconds_per_mutant
             audit_mutants(tree.resolve(), Path(folder), names, report, *chosen)
         _say(f"{tree.name}: {_counts(r for r in report.results if r.tree == tree.name)}", options.quiet)
         if options.json:
@@ -116,6 +116,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--limit-per-operator", type=int, help="at most so many mutants of each operator per tree")
     parser.add_argument("--seed", type=int, default=0, help="which ones, under a limit")
     parser.add_argument("--minutes-per-tree", type=float, help="begin no mutant of a tree after so long")
+    parser.add_argument("--seconds-per-mutant", type=int, default=SECONDS, help="CPU time; more on a slow machine")
     parser.add_argument("--json", type=Path, help="every mutant with its outcome")
     parser.add_argument("--again", type=Path, help="the JSON file of an earlier run")
     parser.add_argument("--quiet", action="store_true", help="no line for each tree")
@@ -152,15 +153,16 @@ def audit_mutants(
     seed: int = 0,
     caught: Mapping[_Site, Result] = MappingProxyType({}),
     until: float | None = None,
+    seconds: int = SECONDS,
 ) -> None:
     """Breaks a copy of `tree` in `folder` in every place, and adds what was reported to `report`."""
     copy = folder / (_repository(tree).rpartition("/")[2] or "tree")  # some import themselves by this name
     sources = _copied(tree, copy)
-    audited = _Audited(copy, folder / "cache")
+    audited = _Audited(copy, folder / "cache", seconds)
     audited.findings(SECONDS_UNBROKEN)
-    before = audited.findings(SECONDS)
+    before = audited.findings(seconds)
     if before is None:
-        report.left_out[tree.name] = f"the audit of the unbroken project takes more than {SECONDS} s"
+        report.left_out[tree.name] = f"the audit of the unbroken project takes more than {seconds} s"
         return
     sample = "sample_projects" in tree.parts
     by_path = {source.path: source for source in sources}
@@ -222,6 +224,8 @@ class _Audited:
 
     copy: Path
     cache: Path
+    seconds: int
+    """CPU time for each audit of a mutant."""
 
     def findings(self, seconds: int) -> tuple[Entry, ...] | None:
         """At any confidence, with paths relative to the tree; None where time runs out."""
@@ -254,7 +258,7 @@ def _judged(
     try:
         for path, changed in rewritten.items():
             (audited.copy / path).write_text(changed.text)
-        after = audited.findings(SECONDS)
+        after = audited.findings(audited.seconds)
     finally:
         for path in rewritten:
             (audited.copy / path).write_text(sources[path].text)
