@@ -73,7 +73,7 @@ def _steps_later(trace: Trace, hit: Hit) -> bool:
 def _agree(a: Basis, b: Basis) -> bool:
     """Whether one path may have both behind it."""
     decided = dict(a.guards)
-    return all(decided.get(key, taken) == taken for key, taken in b.guards)
+    return a.root == b.root and all(decided.get(key, taken) == taken for key, taken in b.guards)
 
 
 def _uses_scaler(trace: Trace, hit: Hit) -> bool:
