@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 
-_LOSS = re.compile(r"(?i)loss|(^|_)err|(^|_)(cost|nll|bce|kld?|mse|ce|elbo)(_|\d|$)")
+_LOSS = re.compile(r"(?i)loss|^l(_\w+)?$|(^|_)err|(^|_)(cost|nll|bce|kld?|mse|ce|elbo)(_|\d|$)")
 
 
 def indexes_loss(node: ast.Subscript) -> bool:

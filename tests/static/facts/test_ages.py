@@ -16,6 +16,8 @@ from mpaudit.static.facts.ages import calls_python_2, indexes_loss
         ("self.G_train_loss.data[0]", True),
         ("errD_fake.data[0]", True),
         ("kld.data[0]", True),
+        ("l_d.data[0]", True),
+        ("labels.data[0]", False),
         ("images.data[0]", False),
         ("terror.data[0]", False),
         ("loss.data[1]", False),
