@@ -154,8 +154,9 @@ _WORD = re.compile(r"[A-Za-z]+")
 def is_aside(site: Site) -> bool:
     """Code that is kept or shown, or that measures, by the names of its folders and file; a search for a learning rate
     is over after some hundred steps."""
-    path = site.path.lower()
-    return bool(_ASIDE & set(_WORD.findall(path))) or "lr_finder" in path or "find_lr" in path
+    folder, _, name = site.path.lower().rpartition("/")
+    kept = set(_WORD.findall(folder)) | (set(_WORD.findall(name)) - {"legacy"})  # `legacy_train.py` is run as before
+    return bool(_ASIDE & kept) or "lr_finder" in site.path.lower() or "find_lr" in site.path.lower()
 
 
 def name_of(trace: Trace, ident: Hashable, otherwise: str) -> str:

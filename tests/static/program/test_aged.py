@@ -1,4 +1,5 @@
-"""MPA101 in scripts that only a torch from before autocast runs, and in those of recurrent networks."""
+"""MPA101 in scripts that only a torch from before autocast runs, in those of recurrent networks,
+and in those that are kept aside."""
 
 from __future__ import annotations
 
@@ -44,3 +45,12 @@ def test_a_script_that_is_named_after_a_recurrent_network(name: str, confidence:
 def test_what_a_loss_is_read_by(line: str, confidence: str, tmp_path: Path) -> None:
     script = TRAIN.format(option="--name", default="a") + f"        {line}\n"
     assert confidences(tmp_path, {"train.py": script, "net.py": DEEP}) == [confidence]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("legacy_train.py", ["likely"]), ("legacy/train.py", []), ("trash/train.py", []), ("train_backup.py", [])],
+)
+def test_what_is_kept_aside_by_its_name(name: str, expected: list[str], tmp_path: Path) -> None:
+    script = TRAIN.format(option="--name", default="a")
+    assert confidences(tmp_path, {name: script, "net.py": DEEP}) == expected
