@@ -130,7 +130,7 @@ class Network(Struct, frozen=True, gc=False):
     @property
     def _is_slim(self) -> bool:
         """Whether all of its convolutions are in sight, and none is stated to be wide: kernels that wait for memory."""
-        return self.nature is Nature.CONVOLUTION and self.layers > 0 and _FEW < self.own <= _NARROW
+        return self.nature is Nature.CONVOLUTION and self.layers > 0 and _FEW < self.own < _NARROW
 
     @property
     def is_narrow(self) -> bool:
