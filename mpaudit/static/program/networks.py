@@ -219,7 +219,8 @@ _PLAIN = re.compile(
     r"|[A-Z_0-9]+|[A-Z]_[a-z0-9_]+)$"
 )
 """Names in capitals that hide no layer with a matrix product."""
-_LOOKED_UP = frozenset(("eval", "import_module", "globals", "locals", "instantiate", "__import__"))
+_IMPORTED = frozenset(("import_module", "__import__"))
+_LOOKED_UP = _IMPORTED | {"eval", "globals", "locals", "instantiate"}
 _MAKES = re.compile(
     r"(?i)^(build|make|get|create|load)_?\w*(net|model|encoder|decoder|backbone|layer|block)|^(block|layer)$"
     r"|^(model|net|network|encoder|decoder|backbone|arch|base|block|layer)_?(fn|fun|func|cls|class|type|ctor)$"
@@ -255,8 +256,10 @@ class Networks:
 
     @property
     def are_elsewhere(self) -> bool:
-        """Whether a network that is not in sight is in another file of the project: it has several."""
-        return not self._alone
+        """Whether a network that is not in sight is in another file of the project: it has several, or a file by itself
+        imports what it is told the name of."""
+        units = (unit for module in self._project.modules.values() for unit in module.outline.units)
+        return not self._alone or any(not _IMPORTED.isdisjoint(unit.calls) for unit in units)
 
     def of(self, layers: frozenset[str], made_of: Iterable[ClassInfo], files: frozenset[str]) -> Network:
         """The network whose classes and layers are known by `made_of` and `layers`; where those do not say it, that of

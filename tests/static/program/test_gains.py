@@ -631,3 +631,28 @@ def test_weights_in_float64_are_not_float32(moved: str, expected: list[str], tmp
     script = script.replace("from net import Net", "from net import Net\nfrom elsewhere import make")
     net = NET.replace("nn.Conv2d(3, width, 3)", "nn.Sequential(*[nn.Conv2d(512, 512, 3) for _ in range(18)])")
     assert confidences(tmp_path, {"train.py": script, "net.py": net}) == expected
+
+
+BY_NAME = """
+import importlib
+import torch
+import torch.nn.functional as F
+from elsewhere import make
+
+def main(args, loader):
+    net = {made}.cuda()
+    optimizer = torch.optim.Adam(net.parameters())
+    for x, y in loader:
+        loss = F.cross_entropy(net(x.cuda()), y.cuda())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("made", "confidence"),
+    [("make(args)", "likely"), ("getattr(importlib.import_module(args.model), 'Net')()", "possible")],
+)
+def test_a_file_by_itself_that_imports_its_network_by_name(made: str, confidence: str, tmp_path: Path) -> None:
+    assert confidences(tmp_path, {"train.py": BY_NAME.format(made=made)}) == [confidence]
