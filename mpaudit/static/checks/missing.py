@@ -158,7 +158,7 @@ def _is_light(uses: Iterable[Use], files: set[str], seen: Seen) -> bool:
         or n.is_unstated
         or (small and n.is_narrow)
         or (shrinks and n.nature in _SHRUNK)
-        or (stored and n.is_head)
+        or (stored and n.is_head_sized)
         or (recurrent and not n.in_sight)
         for n in networks
     )

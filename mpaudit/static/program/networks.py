@@ -107,7 +107,7 @@ class Network(Struct, frozen=True, gc=False):
         return self.nature in (Nature.CONVOLUTION, Nature.LIBRARY) and self.sees_images
 
     @property
-    def is_head(self) -> bool:
+    def is_head_sized(self) -> bool:
         """Whether it is no more than one puts on the features of another network: no wide convolutions, and not as wide
         as a language model."""
         if self.nature is Nature.CONVOLUTION:

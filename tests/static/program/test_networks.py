@@ -204,7 +204,7 @@ def test_light_by_what_decides_the_time(network: Network, is_light: bool) -> Non
 
 
 @pytest.mark.parametrize(
-    ("network", "is_head"),
+    ("network", "is_head_sized"),
     [
         (Network(Nature.ATTENTION, 512), True),
         (Network(Nature.ATTENTION, 768), False),
@@ -216,8 +216,8 @@ def test_light_by_what_decides_the_time(network: Network, is_light: bool) -> Non
         (Network(Nature.LIBRARY, 0), False),
     ],
 )
-def test_what_one_puts_on_the_features_of_another_network(network: Network, is_head: bool) -> None:
-    assert network.is_head is is_head
+def test_what_one_puts_on_the_features_of_another_network(network: Network, is_head_sized: bool) -> None:
+    assert network.is_head_sized is is_head_sized
 
 
 ATTENTION = """
