@@ -52,6 +52,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
     from .program.lowering import lowering_files
     from .program.networks import Networks
     from .program.noise import trains_on_noise
+    from .program.processes import together
     from .program.resting import untold
     from .program.resuming import resumable
     from .program.sizes import FEW, VERY_FEW, shrinks_images, small_batches, starts_narrow
@@ -97,6 +98,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
         simulators=simulator_files(project),
         low_precision=low_precision_files(project),
         lowering=lowering_files(project) if trace.scaled else frozenset(),
+        casting=together(project, {site.path for site in trace.casts_on}) if trace.scaled else frozenset(),
         names_grad_scaler=any("GradScaler" in module.names for module in project.modules.values()),
         compute_dtypes=compute_dtypes(project, trace),
         modules_cast=modules_cast(project, trace),

@@ -28,8 +28,8 @@ from .triggers import Scanner, import_lines, looked_up_entries, path_entries
 
 IMPORTER_LEVELS = 4
 """How far up the importers of a file with precision code are followed: the script that runs the epochs is above."""
-IMPORT_LEVELS = 4
-"""How far down the imports of these are followed: the data and the model are below."""
+IMPORT_LEVELS = 6
+"""How far down the imports of these are followed: the data, the model and the kernels that it compiles are below."""
 MAX_IMPORTERS = 40
 """A file that more files import is a library's foundation, no part of a training loop: they are not followed."""
 MAX_ADMITTED = 6_000_000

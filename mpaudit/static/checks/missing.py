@@ -209,6 +209,7 @@ def _primary(uses: set[Use], seen: Seen, trained: frozenset[Hashable], files: se
         (use for use in uses if use.module is not None),
         key=lambda use: (
             _is_loss(use, trace) or _is_beside(use, trace, trained),
+            any(_is_method_beside(use, other, trace) for other in uses),
             _network(use, files | {use.site.path}, seen).is_light,
             bool(trained) and use.module not in trained,
             bool(_PREPARES.search(name_of(trace, use.module, ""))),
@@ -218,6 +219,12 @@ def _primary(uses: set[Use], seen: Seen, trained: frozenset[Hashable], files: se
     )  # fmt: skip
     best = ranked[0] if ranked else None
     return None if best is None or _is_loss(best, trace) or _is_beside(best, trace, trained) else best
+
+
+def _is_method_beside(use: Use, other: Use, trace: Trace) -> bool:
+    """`model.mask(x)`, where `model(x)` is the forward."""
+    called, forward = trace.called.get(use.site, ""), trace.called.get(other.site, "")
+    return use.module == other.module and bool(forward) and called.startswith(f"{forward}.")
 
 
 def _is_beside(use: Use, trace: Trace, trained: frozenset[Hashable]) -> bool:

@@ -126,7 +126,10 @@ def without_low_precision(seen: Seen) -> Iterator[Draft]:
         events = [event for event in events if not seen.lowering & _files(event, trace)]
         if not events:
             continue
-        if _never_casts(seen):  # a loss that is lost track of on one path is what it is on the others
+        events = [event for event in events if not event.basis.exceptional] or events
+        if all(
+            _never_casts(event, seen) for event in events
+        ):  # a loss that one path loses track of is what it is on others
             events = [event for event in events if event.loss is not None and event.loss.some_uses] or events
         if (made is not None and made.enabled is False) or not all(_in_float32(event, seen) for event in events):
             continue
@@ -149,9 +152,14 @@ def _files(scaled: Scaled, trace: Trace) -> frozenset[str]:
     return frozenset((script, scaled.site.path) if root in trace.entries else (script,))
 
 
-def _never_casts(seen: Seen) -> bool:
-    """Whether no autocast is ever entered, so that nothing is lowered wherever a loss came from."""
-    return not seen.trace.casts_on and not seen.modules_cast
+def _never_casts(scaled: Scaled, seen: Seen) -> bool:
+    """Whether no autocast is ever entered in its process, so that nothing is lowered wherever a loss came from."""
+    return not seen.modules_cast and not (_files(scaled, seen.trace) & seen.casting)
+
+
+def _networks_lowered(trace: Trace) -> bool:
+    """Whether anything that may be a network is made something else than float32."""
+    return any(isinstance(module, Ref) or module in trace.sources for module in trace.lowered)
 
 
 def _in_float32(scaled: Scaled, seen: Seen) -> bool:
@@ -159,7 +167,8 @@ def _in_float32(scaled: Scaled, seen: Seen) -> bool:
     trace = seen.trace
     if scaled.loss is None or scaled.basis.inexact or scaled.basis.exceptional:
         return False
-    uses = scaled.loss.some_uses if _never_casts(seen) and not trace.lowered else scaled.loss.uses
+    never = _never_casts(scaled, seen)
+    uses = scaled.loss.some_uses if never and not _networks_lowered(trace) else scaled.loss.uses
     if not uses:
         return False
     if scaled.basis.root in trace.owned_roots or None in scaled.casts:
@@ -172,7 +181,9 @@ def _in_float32(scaled: Scaled, seen: Seen) -> bool:
             return False
         in_sight = trace.followed.get(use.module, False) or use.module not in trace.sources or not seen.modules_cast
         known = known and isinstance(use.module, Ref) and in_sight
-    return known or not trace.casts_on  # the caller or a forward that is not in sight may enter the one there is
+    return (
+        known or never or not trace.casts_on
+    )  # the caller or a forward that is not in sight may enter the one there is
 
 
 def _dtype_of_loss(loss: Tensor | None, on: set[bool | Key], alone: bool) -> str:

@@ -19,6 +19,8 @@ _CHANNELS = re.compile(
 """Those of convolutions."""
 _GIVEN = re.compile(r"(?i)(^|[-_])(in(put)?|feats?|features?|fea)_?(dims?|size)$")
 """Of what a network is given, whatever it makes of that."""
+_FEEDS_FORWARD = re.compile(r"(?i)(^|[-_])(d?ff|ffn|d_?ff|feed_?forward|intermediate)([-_]|$)|feedforward")
+"""Of the inner layer of a transformer's block: two to four times what the block is wide."""
 _PLACED = frozenset(("Linear", "LazyLinear", "LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "LayerNorm"))
 _MULTIPLIES = _PLACED - {"LayerNorm"} | {"MultiheadAttention", "TransformerEncoderLayer", "TransformerDecoderLayer"}
 _CONVOLVES = re.compile(
@@ -160,6 +162,7 @@ def widths_of_growth(node: ast.AugAssign) -> Iterator[Width]:
 def _named(name: str, value: ast.expr | None, factors: Factors) -> Iterator[Width]:
     number = _number(value, factors)
     if number and name and _WIDTH.search(name) and not _GIVEN.search(name):
+        number //= 2 if _FEEDS_FORWARD.search(name) else 1
         yield Width(number, bool(_CHANNELS.search(name)))
 
 

@@ -8,10 +8,11 @@ from dataclasses import replace
 
 from .definitions import Site
 from .feeding import covers, is_criterion, module_ids
-from .frame import Run
+from .frame import Frame, Run
 from .state import PathState
 from .trace import Halved, is_mode
 from .values import Key, Tensor, roots
+from .vocabulary import AFTER_TRAINING
 
 Id = Hashable
 
@@ -19,6 +20,14 @@ Id = Hashable
 def halve(run: Run, module: Id, site: Site, st: PathState) -> None:
     older = None if run.lazy else frozenset(st.protocol.optimizers)
     run.half[module] = Halved(site, older, tuple(item for item in st.guards.items() if is_mode(item[0])))
+
+
+def lower(run: Run, fr: Frame, module: Id) -> None:
+    """A network is made something else than float32; what an evaluation makes of it, training does not see."""
+    name = fr.info.name if fr.info is not None else ""
+    file = fr.module.path.rsplit("/", 1)[-1]
+    if not AFTER_TRAINING.search(name) and not AFTER_TRAINING.search(file):
+        run.trace.lowered.add(module)
 
 
 def is_made(run: Run, optimizer: Id) -> None:

@@ -26,8 +26,16 @@ def kernel_files(project: Project) -> frozenset[str]:
 
 _COMPILERS = ("torch.utils.cpp_extension", "torch.utils.ffi")
 _PACKAGES_OF_KERNELS = frozenset(
-    ("MinkowskiEngine", "sparseconvnet", "pointnet2_ops", "knn_cuda", "nvdiffrast", "diff_gaussian_rasterization")
-)
+    (
+        "MinkowskiEngine",
+        "sparseconvnet",
+        "pointnet2_ops",
+        "knn_cuda",
+        "inplace_abn",
+        "nvdiffrast",
+        "diff_gaussian_rasterization",
+    )
+)  # fmt: skip
 """Packages whose layers are kernels for float32."""
 
 

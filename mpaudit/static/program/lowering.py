@@ -11,6 +11,7 @@ from .definitions import ClassInfo, FunctionInfo, ModuleInfo
 from .linker import Project
 from .nodes import CHILDREN, names_among, walk_nodes
 from .processes import together
+from .vocabulary import AFTER_TRAINING
 
 _OTHER_WAYS = frozenset(
     (
@@ -52,20 +53,43 @@ def _imports_apex_amp(module: ModuleInfo) -> bool:
     )
 
 
-_AFTER_TRAINING = re.compile(r"(?i)eval|valid|test|infer|predict|demo|export|convert|onnx|deploy|bench|sample|generat")
-
-
 def _halves(module: ModuleInfo) -> bool:
     """Whether something is made fp16 in code that may be of the training, by the names of its file and function."""
-    if _AFTER_TRAINING.search(module.path.rsplit("/", 1)[-1]):
+    if AFTER_TRAINING.search(module.path.rsplit("/", 1)[-1]):
         return False
     code = [info.node for info in module.nested if info.parent is None and _may_train(info)]
     top = [stmts for unit, stmts in module.chunks if unit.kind == "code"]
-    return any(_is_half(node) for root in (*code, *top) for node in _outside_autocast(root or ()))
+    lowers = _lowers_a_network if _holds_no_layer(module) else _is_half
+    return any(lowers(node) for root in (*code, *top) for node in _outside_autocast(root or ()))
+
+
+def _holds_no_layer(module: ModuleInfo) -> bool:
+    """No class with a forward, nor any other that may compute in what it is given."""
+    return not any("forward" in unit.defines or "Function" in unit.calls for unit in module.outline.units)
+
+
+def _lowers_a_network(node: object) -> bool:
+    """A network is made half, by its name, or a tensor is for what it is given to: float32 layers refuse one of
+    float16, and one that is kept lowers nothing."""
+    if isinstance(node, ir.Call) and any(map(_is_half, node.args)):
+        return True
+    if not _is_half(node):
+        return False
+    base = node.func.base if isinstance(node, ir.Call) and isinstance(node.func, ir.Attr) else node
+    names = names_among((base,))
+    return base is node or not names or any(map(_NETWORK.search, names))
+
+
+_NETWORK = re.compile(
+    r"(?i)model|net|module|coder|layer|block|backbone|head|former|generator|discriminator|teacher|student|ema|clip|bert"
+    r"|gpt|vae|llm|critic|policy|actor|weight|param|^(self|m|g|d|c|l|p)$"
+)
 
 
 def _may_train(info: FunctionInfo) -> bool:
-    return not _AFTER_TRAINING.search(info.name) and not (info.cls is not None and _gives_data(info.cls))
+    if AFTER_TRAINING.search(info.name) or (info.cls is not None and AFTER_TRAINING.search(info.cls.name)):
+        return False
+    return not (info.cls is not None and _gives_data(info.cls))
 
 
 def _gives_data(cls: ClassInfo) -> bool:
@@ -80,14 +104,14 @@ _OF_NETWORKS = frozenset(("forward", "training_step", "configure_optimizers"))
 
 def _outside_autocast(root: object) -> Iterator[object]:
     """The nodes below one, without what takes effect in an autocast alone: the arguments of `custom_fwd`, and what asks
-    whether there is one."""
+    whether there is one, or for 16 bits; and without what is undone at once, or is made to be evaluated."""
     stack: list[Any] = [root]
     while stack:
         node = stack.pop()
         kind = type(node)
         if kind is tuple:
             stack += node
-        elif kind in CHILDREN and not _is_of_autocast(node):
+        elif kind in CHILDREN and not _is_of_autocast(node) and not _is_undone(node) and not _is_of_evaluation(node):
             yield node
             stack += [getattr(node, name) for name in CHILDREN[kind]]
 
@@ -95,10 +119,34 @@ def _outside_autocast(root: object) -> Iterator[object]:
 def _is_of_autocast(node: object) -> bool:
     if isinstance(node, ir.Call):
         return isinstance(node.func, ir.Name | ir.Attr) and "custom_fwd" in names_among((node.func,))
-    return isinstance(node, ir.If | ir.IfExp) and bool(names_among(walk_nodes(node.test)) & _ASKS)
+    return isinstance(node, ir.If | ir.IfExp) and any(map(_asks, walk_nodes(node.test)))
 
 
-_ASKS = frozenset(("is_autocast_enabled", "is_autocast_cpu_enabled"))
+def _asks(node: object) -> bool:
+    """`torch.is_autocast_enabled()`, or `x.type() == "torch.cuda.HalfTensor"`."""
+    if isinstance(node, ir.Const):
+        return isinstance(node.value, str) and node.value.endswith("HalfTensor")
+    return bool(names_among((node,)) & _ASKS)
+
+
+_ASKS = frozenset(("is_autocast_enabled", "is_autocast_cpu_enabled", "HalfTensor"))
+
+
+def _is_undone(node: object) -> bool:
+    """`model.half().float()` rounds the weights once; `deepcopy(model).half()` leaves them as they are."""
+    if not (isinstance(node, ir.Call) and isinstance(node.func, ir.Attr) and isinstance(node.func.base, ir.Call)):
+        return False
+    made = node.func.base.func
+    if node.func.name == "float":
+        return _is_half(node.func.base)
+    return node.func.name == "half" and bool(names_among((made,)) & {"deepcopy", "copy"})
+
+
+def _is_of_evaluation(node: object) -> bool:
+    """`test(model=load(path).half())`"""
+    return isinstance(node, ir.Call) and isinstance(node.func, ir.Name | ir.Attr) and any(
+        AFTER_TRAINING.search(name) for name in names_among(walk_nodes(node.func))
+    )  # fmt: skip
 
 
 def _is_half(node: object) -> bool:

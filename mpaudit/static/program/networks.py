@@ -6,6 +6,7 @@ the project, the files that hold nothing of the protocol among them.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -87,6 +88,8 @@ class Network(Struct, frozen=True, gc=False):
         if self.nature > Nature.ATTENTION and width <= _COLOURS:
             return self.nature is Nature.CONVOLUTION and not self.sees_images  # over sequences, which are short
         if self.nature is Nature.CONVOLUTION and self.recurs:
+            if self.in_sight and not self.sees_images and _COLOURS < self.own <= _ENOUGH_AT_ONCE and self.own != GROWN:
+                return True
             doubled = self.width == GROWN and self.channels > _FEW  # both directions of a narrow LSTM
             return max(self.channels, 0 if doubled else self.width) < _ENOUGH_BESIDE
         if self.nature is Nature.CONVOLUTION and not self.sees_images:
@@ -124,13 +127,16 @@ class Network(Struct, frozen=True, gc=False):
     @property
     def _is_shallow(self) -> bool:
         """Whether it is a handful of convolutions that are not wide either, by what is stated."""
-        few = self.nature is Nature.CONVOLUTION and 0 < self.layers <= _HANDFUL
-        return few and (self.own <= _WIDE or self.own == GROWN)
+        if self.nature is not Nature.CONVOLUTION:
+            return False
+        grown = self.own == GROWN
+        few = 0 < self.layers <= _HANDFUL and (self.own <= _WIDE or grown)
+        return few or (0 < self.layers <= 2 * _HANDFUL and grown and self.stated <= _BEGINNING)
 
     @property
     def _is_slim(self) -> bool:
         """Whether all of its convolutions are in sight, and none is stated to be wide: kernels that wait for memory."""
-        return self.nature is Nature.CONVOLUTION and self.layers > 0 and _FEW < self.own < _NARROW
+        return self.nature is Nature.CONVOLUTION and self.layers > 0 and _FEW < self.own < _SLIM
 
     @property
     def is_narrow(self) -> bool:
@@ -152,6 +158,8 @@ _ENOUGH = {
 _ENOUGH_BESIDE = 256
 """The same for convolutions in front of recurrent layers, which may take the time, and, over images, in front of a
 decoder that goes step by step."""
+_ENOUGH_AT_ONCE = 512
+"""As many channels over sequences hide no recurrent layer beside them."""
 _ENOUGH_STEPPED = 1024
 """The same of recurrent layers beside attention, or on what a library makes: they decode sentences, or name images."""
 _ENOUGH_OF_SEQUENCES = 256
@@ -163,6 +171,10 @@ _HANDFUL = 4
 """So many layers are over before the launches of the step are, on patches and small images."""
 _WIDE = 256
 """More channels than these make up for few layers."""
+_SLIM = 192
+"""Products of fewer channels wait for memory, however many layers there are."""
+_BEGINNING = 64
+"""So many channels a network begins with; what they grow to in twice a handful of layers is not much."""
 _MOBILE = 192
 """So many channels convolved one by one are read and written faster than the kernels for them are launched."""
 _FEW = 16
@@ -346,10 +358,12 @@ class Networks:
         known = self._files.get(files)
         if known is None:
             modules = self._imported(files)
-            units = [unit for module in modules for unit in module.outline.units]
+            units = [unit for module in modules for unit in module.outline.units if not _MEASURES.search(unit.name)]
             defined = {name for unit in units for name in unit.defines}
             names = {_RESOLVED * (name in defined) + name for unit in units for name in _told_by(unit)}
-            names |= {LIBRARY for module in modules if any(map(_is_library, _sources(module)))}
+            names |= {
+                LIBRARY for module in modules if not _measures(module) and any(map(_is_library, _sources(module)))
+            }
             nature = nature_of(names)
             is_blind = any(self._is_blind(module, unit) for module in modules for unit in module.outline.units)
             nowhere = nature is Nature.UNKNOWN and not is_blind
@@ -456,6 +470,16 @@ class Networks:
             (other, unit) for other in self._direct(module) for unit in other.outline.units
             if unit.name == name and unit.kind in ("class", "def")
         ]  # fmt: skip
+
+
+_MEASURES = re.compile(
+    r"(?i)(^|[_.])(losses|loss|lpips|fid|perceptual)([_.]|$)|[a-z](Loss|Perceptual)([A-Z_]|$)|criteri|^VGG\w*Loss"
+)
+"""Names of what tells how far outputs are apart, by networks of its own that are not the trained one."""
+
+
+def _measures(module: ModuleInfo) -> bool:
+    return _MEASURES.search(os.path.basename(module.path).removesuffix(".py")) is not None
 
 
 def _told_by(unit: ir.Unit) -> frozenset[str]:

@@ -170,9 +170,11 @@ OWNERS = frozenset(
     ]
 )
 """Packages whose engines drive the backward, the scaler and the step themselves."""
+_drives_nothing = _names(r"^(monai\.(?!apps|bundle|engines|fl|handlers)|\w+\.(losses|transforms|metrics|ops)\.)")
+"""What else these hold: losses, data, metrics."""
 is_owner_class = _names(r"^(transformers\.(\w+\.)*\w*Trainer|torchrl\..*Trainer)$")
 
-is_module = _names(r"^torch\.nn\.(?!utils|functional|init|parameter|Parameter$)(\w+\.)*[A-Z]\w*$")
+is_module = _names(r"^(torch\.nn\.(?!utils|functional|init|parameter|Parameter$)|monai\.losses\.)(\w+\.)*[A-Z]\w*$")
 is_of_models = _names(
     r"^(transformers|diffusers|timm|torchvision\.models|torch\.hub|segmentation_models_pytorch|open_clip|clip"
     r"|monai\.networks|efficientnet_pytorch|sentence_transformers)\b"
@@ -200,6 +202,6 @@ is_step = _names(r"(?i)(^|_)(step|backward|optimi[sz]e)(_|$)")
 def owner(name: str) -> str:
     """The package that owns the training protocol behind a qualified name, or ''."""
     top = name.split(".", maxsplit=1)[0]
-    if top in OWNERS:
+    if top in OWNERS and not _drives_nothing(name):
         return top
     return "transformers" if is_owner_class(name) else ""

@@ -208,7 +208,7 @@ def module_method(
         if name == "cuda" or makers.moves_to_gpu(run, everything):
             run.cuda = True
         if name in ("half", "bfloat16") or not _NOT_FLOAT32.isdisjoint(everything):
-            run.trace.lowered.add(ident)
+            halving.lower(run, fr, ident)
         if name == "train" and not args:
             run.in_train_mode.add(ident)
         if name == "half" or Dtype("float16") in everything:
@@ -216,7 +216,7 @@ def module_method(
         elif name in ("float", "bfloat16", "double") or any(isinstance(v, Dtype) for v in everything):
             run.half.pop(ident, None)
         if name == "double":
-            run.trace.lowered.add(ident)  # not float32 either, and autocast leaves it alone
+            halving.lower(run, fr, ident)  # not float32 either, and autocast leaves it alone
             _note_double(run, expr, site, st)
         return [(st, receiver)]
     if isinstance(module, Ref):
@@ -291,17 +291,17 @@ def unknown_method(
         if name == "cuda" or makers.moves_to_gpu(run, everything):
             run.cuda = True
         if not _NOT_FLOAT32.isdisjoint(everything):
-            run.trace.lowered.add(ident)
+            halving.lower(run, fr, ident)
         if role == "module" and Dtype("float16") in everything:
             halving.halve(run, ident, site, st)
         return [(st, base)]
     if name in ("half", "bfloat16"):
-        run.trace.lowered.add(ident)
+        halving.lower(run, fr, ident)
     if name == "half" and role == "module":
         halving.halve(run, ident, site, st)
         return [(st, base)]
     if name == "double" and role == "module":
-        run.trace.lowered.add(ident)
+        halving.lower(run, fr, ident)
         _note_double(run, expr, site, st)
         return [(st, base)]
     if name in ("float", "bfloat16", "double"):

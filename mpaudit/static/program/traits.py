@@ -116,11 +116,21 @@ def toy_files(project: Project) -> frozenset[str]:
         frozenset(
             module.path
             for module in project.modules.values()
-            if folders.get(os.path.dirname(module.path)) is False or module.names & _TOYS
+            if folders.get(os.path.dirname(module.path)) is False or module.names & _TOYS or _is_of_toys(module)
         )
         | scripts
         | _imported_alone(project, scripts)
     )
+
+
+def _is_of_toys(module: ModuleInfo) -> bool:
+    """Whether the data that it makes is some MNIST, by the names of its classes: `MnistDataset(path)`."""
+    made = {name for name in module.names if _DATA.search(name)} - _ANY_DATA
+    return bool(made) and all("mnist" in name.lower() for name in made)
+
+
+_DATA = re.compile(r"^[A-Z]\w+(Dataset|DataModule)$")
+_ANY_DATA = frozenset(("TensorDataset", "ConcatDataset", "IterableDataset", "LightningDataModule"))
 
 
 def _imported_alone(project: Project, scripts: frozenset[str]) -> frozenset[str]:

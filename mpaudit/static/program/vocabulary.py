@@ -88,3 +88,10 @@ def is_protocol_node(node: object) -> bool:
 
 def _last(expr: ir.Expr) -> str:
     return expr.name if isinstance(expr, ir.Attr) else expr.id if isinstance(expr, ir.Name) else ""
+
+
+AFTER_TRAINING = re.compile(
+    r"(?i)eval|valid|test|infer|predict|demo|export|convert|onnx|deploy|bench|sample|generat(?!or)|detect(?!or|ion)"
+    r"|strip|profil|warm_?up|auto_?shape|backend|(^|_)val([_.]|$)"
+)
+"""Files, classes and functions that use a network rather than train it."""

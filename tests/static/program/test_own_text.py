@@ -80,7 +80,7 @@ def found(folder: Path, files: dict[str, str]) -> list[tuple[int, str]]:
         (LOOP, 192, "likely"),
         (LISTED, 192, "likely"),
         (BLOCKS, 192, "likely"),
-        (LOOP, 128, "likely"),
+        (LOOP, 128, "possible"),
         (LOOP, 96, "possible"),
         (BLOCKS, 64, "possible"),
     ],
