@@ -157,23 +157,20 @@ def _never_casts(scaled: Scaled, seen: Seen) -> bool:
     return not seen.modules_cast and not (_files(scaled, seen.trace) & seen.casting)
 
 
-def _networks_lowered(trace: Trace) -> bool:
-    """Whether anything that may be a network is made something else than float32."""
-    return any(isinstance(module, Ref) or module in trace.sources for module in trace.lowered)
-
-
 def _in_float32(scaled: Scaled, seen: Seen) -> bool:
     """Whether all forwards that a scaled loss came from are proven to run without autocast."""
     trace = seen.trace
-    if scaled.loss is None or scaled.basis.inexact or scaled.basis.exceptional:
-        return False
-    never = _never_casts(scaled, seen)
-    uses = scaled.loss.some_uses if never and not _networks_lowered(trace) else scaled.loss.uses
-    if not uses:
+    if scaled.basis.inexact or scaled.basis.exceptional:
         return False
     if scaled.basis.root in trace.owned_roots or None in scaled.casts:
         return False
     if any(roots(key) & seen.compute_dtypes for key, taken in scaled.basis.guards if taken):
+        return False
+    never = _never_casts(scaled, seen)
+    if scaled.loss is None:
+        return never and scaled.basis.root not in trace.entries and not _trains_lowered(scaled.basis.root, trace)
+    uses = scaled.loss.some_uses if never and not _networks_lowered(trace) else scaled.loss.uses
+    if not uses:
         return False
     known = not scaled.outer_unknown
     for use in uses:
@@ -181,9 +178,18 @@ def _in_float32(scaled: Scaled, seen: Seen) -> bool:
             return False
         in_sight = trace.followed.get(use.module, False) or use.module not in trace.sources or not seen.modules_cast
         known = known and isinstance(use.module, Ref) and in_sight
-    return (
-        known or never or not trace.casts_on
-    )  # the caller or a forward that is not in sight may enter the one there is
+    return known or never  # the caller or a forward that is not in sight may enter the autocast that there is
+
+
+def _networks_lowered(trace: Trace) -> bool:
+    """Whether anything that may be a network is made something else than float32."""
+    return any(isinstance(module, Ref) or module in trace.sources for module in trace.lowered)
+
+
+def _trains_lowered(root: int, trace: Trace) -> bool:
+    """Whether weights are stepped there that are not float32."""
+    trained = (module for step in trace.steps if step.basis.root == root for module in step.trained)
+    return any(module in trace.lowered for module in trained)
 
 
 def _dtype_of_loss(loss: Tensor | None, on: set[bool | Key], alone: bool) -> str:

@@ -6,9 +6,10 @@ import re
 from collections.abc import Hashable
 from dataclasses import replace
 
+from ..facts import ir
 from .definitions import Site
 from .feeding import covers, is_criterion, module_ids
-from .frame import Frame, Run
+from .frame import Frame, Run, text_of
 from .state import PathState
 from .trace import Halved, is_mode
 from .values import Key, Tensor, roots
@@ -22,12 +23,23 @@ def halve(run: Run, module: Id, site: Site, st: PathState) -> None:
     run.half[module] = Halved(site, older, tuple(item for item in st.guards.items() if is_mode(item[0])))
 
 
-def lower(run: Run, fr: Frame, module: Id) -> None:
-    """A network is made something else than float32; what an evaluation makes of it, training does not see."""
-    name = fr.info.name if fr.info is not None else ""
+def lower(run: Run, fr: Frame, expr: ir.Call, module: Id) -> None:
+    """A network is made something else than float32; what an evaluation makes of it, or of a copy that is kept in a
+    checkpoint, training does not see."""
+    base = expr.func.base if isinstance(expr.func, ir.Attr) else None
+    if isinstance(base, ir.Call) and text_of(base.func).rsplit(".", 1)[-1] in ("copy", "deepcopy"):
+        return
+    name = fr.info.qualname if fr.info is not None else ""
     file = fr.module.path.rsplit("/", 1)[-1]
     if not AFTER_TRAINING.search(name) and not AFTER_TRAINING.search(file):
         run.trace.lowered.add(module)
+
+
+def raise_again(run: Run, expr: ir.Call, module: Id) -> None:
+    """`model.half().float()` rounds the weights once."""
+    base = expr.func.base if isinstance(expr.func, ir.Attr) else None
+    if isinstance(base, ir.Call) and isinstance(base.func, ir.Attr) and base.func.name == "half":
+        run.trace.lowered.discard(module)
 
 
 def is_made(run: Run, optimizer: Id) -> None:

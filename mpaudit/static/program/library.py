@@ -162,7 +162,7 @@ def call_external(
                     run.trace.made_of[ref] |= run.trace.made_of.get(option, frozenset())
         wanted = next((v for k, v in keywords if k in ("torch_dtype", "dtype")), None)
         if wanted is not None and wanted != Dtype("float32") and not _is_default(fr, wanted):
-            halving.lower(run, fr, ref)
+            halving.lower(run, fr, expr, ref)
         if wanted == Dtype("float16"):
             halving.halve(run, ref, site, st)
         return [(st, ref)]

@@ -76,7 +76,9 @@ def _lowers_a_network(node: object) -> bool:
     if not _is_half(node):
         return False
     base = node.func.base if isinstance(node, ir.Call) and isinstance(node.func, ir.Attr) else node
-    names = names_among((base,))
+    parts = tuple(walk_nodes(base))
+    keys = {part.value for part in parts if isinstance(part, ir.Const) and isinstance(part.value, str)}
+    names = names_among(parts) | keys
     return base is node or not names or any(map(_NETWORK.search, names))
 
 

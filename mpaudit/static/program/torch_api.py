@@ -170,7 +170,9 @@ OWNERS = frozenset(
     ]
 )
 """Packages whose engines drive the backward, the scaler and the step themselves."""
-_drives_nothing = _names(r"^(monai\.(?!apps|bundle|engines|fl|handlers)|\w+\.(losses|transforms|metrics|ops)\.)")
+_drives_nothing = _names(
+    r"^(monai\.(?!apps|bundle|engines|fl|handlers)|ultralytics\.utils\.|\w+\.(data|datasets|losses|transforms|metrics|ops)\.)"
+)
 """What else these hold: losses, data, metrics."""
 is_owner_class = _names(r"^(transformers\.(\w+\.)*\w*Trainer|torchrl\..*Trainer)$")
 

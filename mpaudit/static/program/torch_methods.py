@@ -208,15 +208,17 @@ def module_method(
         if name == "cuda" or makers.moves_to_gpu(run, everything):
             run.cuda = True
         if name in ("half", "bfloat16") or not _NOT_FLOAT32.isdisjoint(everything):
-            halving.lower(run, fr, ident)
+            halving.lower(run, fr, expr, ident)
         if name == "train" and not args:
             run.in_train_mode.add(ident)
         if name == "half" or Dtype("float16") in everything:
             halving.halve(run, ident, site, st)
         elif name in ("float", "bfloat16", "double") or any(isinstance(v, Dtype) for v in everything):
             run.half.pop(ident, None)
+        if name == "float":
+            halving.raise_again(run, expr, ident)
         if name == "double":
-            halving.lower(run, fr, ident)  # not float32 either, and autocast leaves it alone
+            halving.lower(run, fr, expr, ident)  # not float32 either, and autocast leaves it alone
             _note_double(run, expr, site, st)
         return [(st, receiver)]
     if isinstance(module, Ref):
@@ -291,21 +293,23 @@ def unknown_method(
         if name == "cuda" or makers.moves_to_gpu(run, everything):
             run.cuda = True
         if not _NOT_FLOAT32.isdisjoint(everything):
-            halving.lower(run, fr, ident)
+            halving.lower(run, fr, expr, ident)
         if role == "module" and Dtype("float16") in everything:
             halving.halve(run, ident, site, st)
         return [(st, base)]
     if name in ("half", "bfloat16"):
-        halving.lower(run, fr, ident)
+        halving.lower(run, fr, expr, ident)
     if name == "half" and role == "module":
         halving.halve(run, ident, site, st)
         return [(st, base)]
     if name == "double" and role == "module":
-        halving.lower(run, fr, ident)
+        halving.lower(run, fr, expr, ident)
         _note_double(run, expr, site, st)
         return [(st, base)]
     if name in ("float", "bfloat16", "double"):
         run.half.pop(ident, None)
+    if name == "float":
+        halving.raise_again(run, expr, ident)
     if name == "train" and role == "module" and not args:
         run.in_train_mode.add(ident)
     if name in ("train", "eval", "float", "half", "bfloat16", "double", "cpu", "requires_grad_", "contiguous", "long"):

@@ -92,6 +92,6 @@ def _last(expr: ir.Expr) -> str:
 
 AFTER_TRAINING = re.compile(
     r"(?i)eval|valid|test|infer|predict|demo|export|convert|onnx|deploy|bench|sample|generat(?!or)|detect(?!or|ion)"
-    r"|strip|profil|warm_?up|auto_?shape|backend|(^|_)val([_.]|$)"
+    r"|strip|profil|warm_?up|auto_?shape|backend|compress|(^|_)val([_.]|$)"
 )
 """Files, classes and functions that use a network rather than train it."""
