@@ -420,3 +420,42 @@ def main(model, optimizer, loader):
 """
     files = {"train.py": HEAD + text}
     assert found(tmp_path, files) == marks(files)
+
+
+BESIDE = """
+{imports}
+
+
+def main(model, loader):
+    model = model.cuda()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    scaler = GradScaler("cuda")
+    criterion = {criterion}
+    for image, target in loader:
+        optimizer.zero_grad()
+        with autocast("cuda"):
+            loss = criterion(model(image.cuda()), target)
+        scaler.scale(loss).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        scaler.step(optimizer)
+        scaler.update()
+"""
+
+
+@pytest.mark.parametrize(
+    ("imports", "criterion"),
+    [
+        ("import monai", "monai.losses.DiceLoss(sigmoid=True)"),
+        ("from monai.losses import DiceCELoss", "DiceCELoss()"),
+        ("from monai.utils import set_determinism", "set_determinism(1) or nn.MSELoss()"),
+        ("from ultralytics.utils import TQDM", "nn.MSELoss(TQDM(3))"),
+        ("from ultralytics.data.converter import classes", "nn.MSELoss(classes())"),
+    ],
+)
+def test_losses_and_data_of_a_framework_drive_nothing(imports: str, criterion: str, tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    text = HEAD + BESIDE.format(imports=imports, criterion=criterion)
+    (tmp_path / "train.py").write_text(text, encoding="utf-8")
+    settings = Settings(root=str(tmp_path), codes=tuple(rulebook.headers()))
+    found = [finding.code for finding in lint(["."], settings, cwd=tmp_path, use_cache=False).findings]
+    assert found == ["MPA205"]

@@ -56,6 +56,49 @@ class Images:
     def dataloader(self):
         return torch.utils.data.DataLoader(range(len(self.images)), collate_fn=self.collate)
 """,
+    "images that are made half for who asks": """
+def image_to_tensor(image, half):
+    tensor = torch.from_numpy(image).float()
+    if half:
+        tensor = tensor.half()
+    return tensor
+""",
+    "a layer that follows the dtype of its input": """
+class Flow(nn.Module):
+    def forward(self, z):
+        inverse = self.weight.float().inverse()
+        if z.type() == "torch.cuda.HalfTensor":
+            inverse = inverse.half()
+        return inverse @ z
+""",
+    "weights that are rounded once": "def fuse(model):\n    model.half().float()\n",
+    "a copy that is saved": """
+from copy import deepcopy
+
+
+def save(model):
+    torch.save({"model": deepcopy(model).half()}, "last.pt")
+""",
+    "a network that is read to be tested": "from tools import load, test\n\ntest(model=load('best.pt').half())\n",
+    "a checkpoint that is stripped": """
+def strip_optimizer(path):
+    checkpoint = torch.load(path)
+    checkpoint["model"].half()
+    torch.save(checkpoint, path)
+""",
+    "a wrapper for inference": """
+class DetectMultiBackend(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model.half()
+
+    def forward(self, x):
+        return self.model(x)
+""",
+    "tensors of a checkpoint": """
+def save(state):
+    return {key: state[key].half() for key in state}
+""",
     "a kernel that moves what it gets": """
 import triton
 import triton.language as tl
@@ -94,6 +137,8 @@ import triton.language as tl
 def product(x, y, out):
     tl.store(out, tl.dot(tl.load(x).to(tl.float16), tl.load(y).to(tl.float16)))
 """,
+    "a network that a helper makes half": "def prepare(model):\n    return model.half()\n",
+    "a network in a list": "def prepare(models):\n    for number in range(3):\n        models[number].half()\n",
     "a package of half networks": "import tinycudann as tcnn\n\nFIELD = tcnn.Network\n",
 }
 
@@ -155,4 +200,67 @@ MANY = (
 )
 def test_a_dtype_that_is_none_is_the_default_of_torch(tmp_path: Path, dtype: str, codes: list[str]) -> None:
     sources, _ = variant({"train.py": NET + MANY.format(dtype=dtype)}, "right")
+    assert [code for _, _, code in reported(tmp_path, sources, all_codes=True)] == codes
+
+
+EVALUATED = """
+def validate(model, loader):
+    model.half()
+    for x in loader:
+        model(x.half())
+    model.float()
+
+
+"""
+
+
+@pytest.mark.parametrize(("name", "codes"), [("validate", ["MPA216"]), ("prepare", [])])
+def test_what_an_evaluation_makes_of_the_network_itself(tmp_path: Path, name: str, codes: list[str]) -> None:
+    text = EVALUATED.replace("validate", name) + NET + LOOP.replace("    for x", f"    {name}(model, loader)\n    for x")
+    sources, _ = variant({"train.py": text}, "right")
+    found = {code for _, _, code in reported(tmp_path, sources, all_codes=True)}
+    assert found & {"MPA216"} == set(codes)
+
+
+@pytest.mark.parametrize(
+    ("change", "codes"), [("model.half().float()", ["MPA216"]), ("deepcopy(model).half()", ["MPA216"])]
+)
+def test_a_step_between_that_leaves_float32(tmp_path: Path, change: str, codes: list[str]) -> None:
+    text = "from copy import deepcopy\n" + NET + LOOP.replace("    scaler =", f"    {change}\n    scaler =")
+    sources, _ = variant({"train.py": text}, "right")
+    assert [code for _, _, code in reported(tmp_path, sources, all_codes=True)] == codes
+
+
+def test_an_autocast_in_another_script(tmp_path: Path) -> None:
+    """Where the loss is lost track of on one path, it is what it is on the others, whatever another process does."""
+    lost = LOOP.replace("        scaler.scale", "        if loader.odd:\n            loss = loader.weigh(loss)\n        scaler.scale")
+    demo = "from net import Net\n\nwith autocast('cuda'):\n    Net()(torch.ones(4, 512))\n"
+    files = {"net.py": NET, "train.py": "from net import Net\n" + lost, "show.py": demo}
+    sources, _ = variant(files, "right")
+    assert [(path, code) for path, _, code in reported(tmp_path, sources, all_codes=True)] == [("train.py", "MPA216")]
+
+
+UNSEEN = """
+import losses
+
+
+def main(loader):
+    model = losses.network().cuda()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = GradScaler("cuda")
+    for x in loader:
+        optimizer.zero_grad()
+        loss = losses.compute(x)
+        {scope}scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+
+main([])
+"""
+
+
+@pytest.mark.parametrize(("scope", "codes"), [("", ["MPA216"]), ("with autocast('cuda'): losses.more(x)\n        ", [])])
+def test_a_loss_of_which_nothing_is_known(tmp_path: Path, scope: str, codes: list[str]) -> None:
+    sources, _ = variant({"train.py": UNSEEN.format(scope=scope)}, "right")
     assert [code for _, _, code in reported(tmp_path, sources, all_codes=True)] == codes
