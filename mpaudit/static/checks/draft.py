@@ -71,6 +71,8 @@ class Seen(Struct, frozen=True, gc=False):
     """Scripts that start a network with very few channels unless an option says otherwise."""
     shrinking: frozenset[str] = frozenset()
     """Scripts of such images whose network was made for larger ones and leaves next to nothing of them."""
+    spectra: frozenset[str] = frozenset()
+    """Files of programs that classify pixels by small patches."""
     on_cpu: frozenset[str] = frozenset()
     """Scripts that stay on the CPU unless an option says otherwise."""
     untold: frozenset[Site] = frozenset()
@@ -135,6 +137,7 @@ def in_tests(site: Site) -> bool:
 
 _ASIDE = frozenset(
     (
+        "smoke",
         "tutorial",
         "tutorials",
         "archive",

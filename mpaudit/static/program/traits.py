@@ -309,6 +309,25 @@ def simulator_files(project: Project) -> frozenset[str]:
     return frozenset(direct) | importers(project, direct)
 
 
+_SPECTRA = re.compile(
+    r"(?i)hyperspectral|(^|_)hsi(_|$)|indian_?pines|pavia_?u|salinas|create_?image_?cubes|pad_?with_?zeros|apply_?pca"
+)
+"""Names in programs that classify single pixels of hyperspectral images by the few pixels around each."""
+
+
+def spectral_files(project: Project) -> frozenset[str]:
+    """Files that cut such patches, and those that import one of these, or lie beside one."""
+    direct = {module.path for module in project.modules.values() if any(map(_SPECTRA.search, _own_names(module)))}
+    folders = {os.path.dirname(path) for path in direct}
+    beside = {path for path in project.modules if os.path.dirname(path) in folders}
+    return frozenset(direct | beside) | (importers(project, direct) if direct else frozenset())
+
+
+def _own_names(module: ModuleInfo) -> set[str]:
+    called = {name for unit in module.outline.units for name in (*unit.calls, *unit.defines)}
+    return called | {name for _, _, name in module.outline.imports} | {os.path.basename(module.path)[:-3]}
+
+
 GRAPHS = frozenset(("dgl", "dgllife", "torch_geometric", "torch_geometric_temporal", "pyg_lib", "deepsnap", "ogb"))
 """Libraries of graphs: messages along edges, of which there are few to a node, and small dense layers."""
 
