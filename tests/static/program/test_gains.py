@@ -656,3 +656,91 @@ def main(args, loader):
 )
 def test_a_file_by_itself_that_imports_its_network_by_name(made: str, confidence: str, tmp_path: Path) -> None:
     assert confidences(tmp_path, {"train.py": BY_NAME.format(made=made)}) == [confidence]
+
+
+OF_PACKAGES = """
+class {name}:
+    def __init__(self, path):
+        self.path = path
+"""
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [(["MnistDataset"], []), (["FacesDataset"], ["likely"]), (["MnistDataset", "FacesDataset"], ["likely"])],
+)
+def test_data_of_a_class_with_its_name(names: list[str], expected: list[str], tmp_path: Path) -> None:
+    script = "".join(f"from data import {name}\n" for name in names) + TRAIN.format(option="--lr", default="0.1")
+    script += "".join(f"{name}('data')\n" for name in names)
+    data = "".join(OF_PACKAGES.format(name=name) for name in names)
+    assert confidences(tmp_path, {"net.py": NET, "train.py": script, "data.py": data}) == expected
+
+
+@pytest.mark.parametrize(
+    ("helper", "expected"), [("createImageCubes", ["possible"]), ("create_image_pairs", ["likely"])]
+)
+def test_patches_around_single_pixels(helper: str, expected: list[str], tmp_path: Path) -> None:
+    script = f"from data import {helper}\n" + TRAIN.format(option="--lr", default="0.1") + f"{helper}('scene.mat')\n"
+    files = {"net.py": NET, "train.py": script, "data.py": f"def {helper}(path):\n    return path\n"}
+    assert confidences(tmp_path, files) == expected
+
+
+def test_a_smoke_test(tmp_path: Path) -> None:
+    files = {"net.py": NET, "smoke_train.py": TRAIN.format(option="--lr", default="0.1")}
+    assert confidences(tmp_path, files) == []
+
+
+def test_the_forward_is_named_and_no_other_method(tmp_path: Path) -> None:
+    script = TRAIN.format(option="--lr", default="0.1").replace(
+        "        loss = ", "        x = net.mask(x.cuda())\n        loss = "
+    )
+    net = NET + "\n    def mask(self, x):\n        return self.body(x).mean(1, keepdim=True) * x\n"
+    lines = script.splitlines()
+    forward = next(number for number, line in enumerate(lines, 1) if "net(x.cuda())" in line)
+    assert found(tmp_path, {"net.py": net, "train.py": script}) == [(forward, "likely")]
+
+
+LEVELS = 6
+
+
+def test_kernels_deep_below_the_network(tmp_path: Path) -> None:
+    """`net` imports `level1`, that `level2`, and so on, down to what compiles the kernels."""
+    files = {"net.py": "import level1\n" + NET, "train.py": TRAIN.format(option="--lr", default="0.1")}
+    body = "\n\nclass Layer(Function):\n    @staticmethod\n    def forward(ctx, x):\n        return x\n"
+    for number in range(1, LEVELS):
+        below = f"import level{number + 1}\n" if number < LEVELS - 1 else "from torch.utils.cpp_extension import load\n"
+        files[f"level{number}.py"] = "from torch.autograd import Function\n" + below + body
+    assert confidences(tmp_path, files) == ["possible"]
+
+
+VGG = """
+import torch
+from torch import nn
+from torchvision import models
+
+
+class PerceptualLoss(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.features = models.vgg16().features[:9]
+
+    def forward(self, x, y):
+        return (self.features(x) - self.features(y)).abs().mean()
+"""
+ZOO = """
+import importlib
+
+
+def make(name):
+    return importlib.import_module(name).Net()
+"""
+
+
+@pytest.mark.parametrize(("file", "expected"), [("losses", ["possible"]), ("nets", ["likely"])])
+def test_a_network_of_a_loss_says_nothing_of_the_trained_one(file: str, expected: list[str], tmp_path: Path) -> None:
+    name = "PerceptualLoss" if file == "losses" else "Features"
+    script = TRAIN.format(option="--lr", default="0.1").replace("from net import Net", "from zoo import make")
+    script = script.replace("Net()", "make(args.net)").replace("F.cross_entropy", "criterion")
+    script = f"from {file} import {name}\ncriterion = {name}()\n" + script
+    files = {"train.py": script, f"{file}.py": VGG.replace("PerceptualLoss", name), "zoo.py": ZOO}
+    assert confidences(tmp_path, files) == expected

@@ -216,7 +216,9 @@ def validate(model, loader):
 
 @pytest.mark.parametrize(("name", "codes"), [("validate", ["MPA216"]), ("prepare", [])])
 def test_what_an_evaluation_makes_of_the_network_itself(tmp_path: Path, name: str, codes: list[str]) -> None:
-    text = EVALUATED.replace("validate", name) + NET + LOOP.replace("    for x", f"    {name}(model, loader)\n    for x")
+    text = (
+        EVALUATED.replace("validate", name) + NET + LOOP.replace("    for x", f"    {name}(model, loader)\n    for x")
+    )
     sources, _ = variant({"train.py": text}, "right")
     found = {code for _, _, code in reported(tmp_path, sources, all_codes=True)}
     assert found & {"MPA216"} == set(codes)
@@ -233,7 +235,9 @@ def test_a_step_between_that_leaves_float32(tmp_path: Path, change: str, codes: 
 
 def test_an_autocast_in_another_script(tmp_path: Path) -> None:
     """Where the loss is lost track of on one path, it is what it is on the others, whatever another process does."""
-    lost = LOOP.replace("        scaler.scale", "        if loader.odd:\n            loss = loader.weigh(loss)\n        scaler.scale")
+    lost = LOOP.replace(
+        "        scaler.scale", "        if loader.odd:\n            loss = loader.weigh(loss)\n        scaler.scale"
+    )
     demo = "from net import Net\n\nwith autocast('cuda'):\n    Net()(torch.ones(4, 512))\n"
     files = {"net.py": NET, "train.py": "from net import Net\n" + lost, "show.py": demo}
     sources, _ = variant(files, "right")
@@ -260,7 +264,9 @@ main([])
 """
 
 
-@pytest.mark.parametrize(("scope", "codes"), [("", ["MPA216"]), ("with autocast('cuda'): losses.more(x)\n        ", [])])
+@pytest.mark.parametrize(
+    ("scope", "codes"), [("", ["MPA216"]), ("with autocast('cuda'): losses.more(x)\n        ", [])]
+)
 def test_a_loss_of_which_nothing_is_known(tmp_path: Path, scope: str, codes: list[str]) -> None:
     sources, _ = variant({"train.py": UNSEEN.format(scope=scope)}, "right")
     assert [code for _, _, code in reported(tmp_path, sources, all_codes=True)] == codes
