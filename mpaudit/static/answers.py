@@ -81,6 +81,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
         trials,
         turns_tf32_on,
         version_shims,
+        volume_files,
     )
 
     def place(site: Site) -> Location:
@@ -118,6 +119,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
         shrinking=shrinks_images(project),
         small_batches=small_batches(project),
         spectra=spectral_files(project),
+        volumes=volume_files(project),
         on_cpu=cpu_files(project),
         untold=untold(project, trace),
         graphs=graph_files(project),

@@ -73,6 +73,8 @@ class Seen(Struct, frozen=True, gc=False):
     """Scripts of such images whose network was made for larger ones and leaves next to nothing of them."""
     spectra: frozenset[str] = frozenset()
     """Files of programs that classify pixels by small patches."""
+    volumes: frozenset[str] = frozenset()
+    """Files that make networks for volumes, of a library that lets them be narrow."""
     on_cpu: frozenset[str] = frozenset()
     """Scripts that stay on the CPU unless an option says otherwise."""
     untold: frozenset[Site] = frozenset()

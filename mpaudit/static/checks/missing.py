@@ -129,7 +129,7 @@ def _uncovered(seen: Seen) -> Iterator[Uncovered]:
             or (places | made | roots) & seen.on_cpu
             or ((places | made | roots) & seen.graphs and not _network(first, set(), seen).convolves_images)
             or _homes(first, trace, places | made | roots) & seen.kernels
-            or (places | made | roots) & (seen.simulators | seen.spectra)
+            or (places | made | roots) & (seen.simulators | seen.spectra | seen.volumes)
             or source in seen.stepwise
             or (places | made) & (seen.tables | seen.searches)
             or (not head and is_linear(first.module, trace))

@@ -106,7 +106,8 @@ _OF_NETWORKS = frozenset(("forward", "training_step", "configure_optimizers"))
 
 def _outside_autocast(root: object) -> Iterator[object]:
     """The nodes below one, without what takes effect in an autocast alone: the arguments of `custom_fwd`, and what asks
-    whether there is one, or for 16 bits; and without what is undone at once, or is made to be evaluated."""
+    whether there is one, or for 16 bits; and without what is undone at once, what is made to be evaluated, and what
+    mends a failure."""
     stack: list[Any] = [root]
     while stack:
         node = stack.pop()
@@ -115,7 +116,7 @@ def _outside_autocast(root: object) -> Iterator[object]:
             stack += node
         elif kind in CHILDREN and not _is_of_autocast(node) and not _is_undone(node) and not _is_of_evaluation(node):
             yield node
-            stack += [getattr(node, name) for name in CHILDREN[kind]]
+            stack += [getattr(node, name) for name in CHILDREN[kind] if name != "handlers"]
 
 
 def _is_of_autocast(node: object) -> bool:
@@ -125,10 +126,10 @@ def _is_of_autocast(node: object) -> bool:
 
 
 def _asks(node: object) -> bool:
-    """`torch.is_autocast_enabled()`, or `x.type() == "torch.cuda.HalfTensor"`."""
+    """`torch.is_autocast_enabled()`, `x.type() == "torch.cuda.HalfTensor"`, or what has asked for a dtype before."""
     if isinstance(node, ir.Const):
         return isinstance(node.value, str) and node.value.endswith("HalfTensor")
-    return bool(names_among((node,)) & _ASKS)
+    return bool(names_among((node,)) & _ASKS) or (isinstance(node, ir.Name) and node.id == "is_half")
 
 
 _ASKS = frozenset(("is_autocast_enabled", "is_autocast_cpu_enabled", "HalfTensor"))

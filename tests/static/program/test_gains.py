@@ -744,3 +744,15 @@ def test_a_network_of_a_loss_says_nothing_of_the_trained_one(file: str, expected
     script = f"from {file} import {name}\ncriterion = {name}()\n" + script
     files = {"train.py": script, f"{file}.py": VGG.replace("PerceptualLoss", name), "zoo.py": ZOO}
     assert confidences(tmp_path, files) == expected
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        ("monai.networks.nets.UNet(channels=(16, 32, 64))", ["possible"]),
+        ("monai.utils.set_determinism(1) or Net()", ["likely"]),
+    ],
+)
+def test_networks_for_volumes_as_narrow_as_one_says(made: str, expected: list[str], tmp_path: Path) -> None:
+    script = "import monai\n" + TRAIN.format(option="--lr", default="0.1").replace("Net().cuda()", f"({made}).cuda()")
+    assert confidences(tmp_path, {"net.py": NET, "train.py": script}) == expected

@@ -99,6 +99,21 @@ class DetectMultiBackend(nn.Module):
 def save(state):
     return {key: state[key].half() for key in state}
 """,
+    "a layer that asks for the dtype first": """
+class Waves(nn.Module):
+    def forward(self, x):
+        is_half = x.dtype is not torch.float32
+        phase = torch.cumsum(x.double(), dim=1)
+        return phase.half() if is_half else phase.float()
+""",
+    "a product that failed in float32": """
+class Mixes(nn.Module):
+    def forward(self, x, v):
+        try:
+            return x @ v
+        except RuntimeError:
+            return x.half() @ v
+""",
     "a kernel that moves what it gets": """
 import triton
 import triton.language as tl
