@@ -149,7 +149,7 @@ def _homes(use: Use, trace: Trace, files: set[str]) -> set[str]:
 def _is_light(uses: Iterable[Use], files: set[str], seen: Seen) -> bool:
     """Whether no forward of the loop holds enough arithmetic for its dtype to matter; `files` speak for what is not in
     sight."""
-    networks = [_network(use, files, seen) for use in uses if not _is_loss(use, seen.trace)]
+    networks = [_network(use, files, seen) for use in _told_apart(uses, seen.trace) if not _is_loss(use, seen.trace)]
     small, shrinks = bool(files & seen.small_images), bool(files & seen.shrinking)
     narrow = (small and bool(files & (seen.small_nets | seen.small_batches))) or bool(files & seen.narrow_nets)
     stored, recurrent = bool(files & seen.features), bool(files & seen.recurrent)
@@ -162,6 +162,13 @@ def _is_light(uses: Iterable[Use], files: set[str], seen: Seen) -> bool:
         or (recurrent and not n.in_sight)
         for n in networks
     )
+
+
+def _told_apart(uses: Iterable[Use], trace: Trace) -> list[Use]:
+    """The forwards without those of a network that is not in sight, where one of the same name is."""
+    all_uses = list(uses)
+    known = {name_of(trace, use.module, "") for use in all_uses if trace.made_of.get(use.module)} - {""}
+    return [use for use in all_uses if trace.made_of.get(use.module) or name_of(trace, use.module, "") not in known]
 
 
 def _is_out_of_sight(use: Use, files: set[str], seen: Seen) -> bool:
@@ -222,9 +229,9 @@ def _primary(uses: set[Use], seen: Seen, trained: frozenset[Hashable], files: se
 
 
 def _is_method_beside(use: Use, other: Use, trace: Trace) -> bool:
-    """`model.mask(x)`, where `model(x)` is the forward."""
+    """`model.mask(x)`, or `model.encoder(x)`, where `model(x)` is the forward."""
     called, forward = trace.called.get(use.site, ""), trace.called.get(other.site, "")
-    return use.module == other.module and bool(forward) and called.startswith(f"{forward}.")
+    return bool(forward) and called.startswith(f"{forward}.")
 
 
 def _is_beside(use: Use, trace: Trace, trained: frozenset[Hashable]) -> bool:

@@ -150,7 +150,7 @@ class Network(Struct, frozen=True, gc=False):
 
 
 _ENOUGH = {
-    Nature.UNKNOWN: 0, Nature.TABLES: 1 << 60, Nature.DENSE: 4096, Nature.GRAPH: 1 << 60, Nature.RECURRENT: 512,
+    Nature.UNKNOWN: 0, Nature.TABLES: 1 << 60, Nature.DENSE: 4096, Nature.GRAPH: 1 << 60, Nature.RECURRENT: 2048,
     Nature.ATTENTION: 512, Nature.CONVOLUTION: 64, Nature.SPARSE: 1 << 60,
     Nature.LIBRARY: 0,
 }  # fmt: skip

@@ -756,3 +756,13 @@ def test_a_network_of_a_loss_says_nothing_of_the_trained_one(file: str, expected
 def test_networks_for_volumes_as_narrow_as_one_says(made: str, expected: list[str], tmp_path: Path) -> None:
     script = "import monai\n" + TRAIN.format(option="--lr", default="0.1").replace("Net().cuda()", f"({made}).cuda()")
     assert confidences(tmp_path, {"net.py": NET, "train.py": script}) == expected
+
+
+def test_a_network_of_the_same_name_that_is_not_in_sight(tmp_path: Path) -> None:
+    """What a second function is given by the same name is no other network than the one in sight."""
+    script = TRAIN.format(option="--lr", default="0.1").replace(
+        "        loss = ", "        penalty = again(net, x)\n        loss = penalty + "
+    )
+    script = script.replace("def main", "def again(net, x):\n    return load(net)(x.cuda()).mean()\n\n\ndef main", 1)
+    narrow = NET.replace("512", "32")
+    assert confidences(tmp_path, {"net.py": narrow, "train.py": "from net import Net, load\n" + script}) == ["possible"]

@@ -92,7 +92,7 @@ def confidences(folder: Path, files: dict[str, str]) -> list[str]:
         (DENSE, 256, "possible"),
         (DENSE, 4096, "likely"),
         (RECURRENT, 128, "possible"),
-        (RECURRENT, 1024, "likely"),
+        (RECURRENT, 2048, "likely"),
         (GRAPH, 4096, "possible"),
     ],
 )
