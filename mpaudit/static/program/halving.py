@@ -13,7 +13,7 @@ from .frame import Frame, Run, text_of
 from .state import PathState
 from .trace import Halved, is_mode
 from .values import Key, Tensor, roots
-from .vocabulary import AFTER_TRAINING
+from .vocabulary import AFTER_TRAINING, is_after_training
 
 Id = Hashable
 
@@ -30,8 +30,7 @@ def lower(run: Run, fr: Frame, expr: ir.Call, module: Id) -> None:
     if isinstance(base, ir.Call) and text_of(base.func).rsplit(".", 1)[-1] in ("copy", "deepcopy"):
         return
     name = fr.info.qualname if fr.info is not None else ""
-    file = fr.module.path.rsplit("/", 1)[-1]
-    if not AFTER_TRAINING.search(name) and not AFTER_TRAINING.search(file):
+    if not AFTER_TRAINING.search(name) and not is_after_training(fr.module.path):
         run.trace.lowered.add(module)
 
 

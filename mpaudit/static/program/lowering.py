@@ -11,7 +11,7 @@ from .definitions import ClassInfo, FunctionInfo, ModuleInfo
 from .linker import Project
 from .nodes import CHILDREN, names_among, walk_nodes
 from .processes import together
-from .vocabulary import AFTER_TRAINING
+from .vocabulary import AFTER_TRAINING, is_after_training
 
 _OTHER_WAYS = frozenset(
     (
@@ -54,8 +54,8 @@ def _imports_apex_amp(module: ModuleInfo) -> bool:
 
 
 def _halves(module: ModuleInfo) -> bool:
-    """Whether something is made fp16 in code that may be of the training, by the names of its file and function."""
-    if AFTER_TRAINING.search(module.path.rsplit("/", 1)[-1]):
+    """Whether something is made fp16 in code that may be of the training, by the names of its folders, its file and its function."""
+    if is_after_training(module.path):
         return False
     code = [info.node for info in module.nested if info.parent is None and _may_train(info)]
     top = [stmts for unit, stmts in module.chunks if unit.kind == "code"]

@@ -95,3 +95,8 @@ AFTER_TRAINING = re.compile(
     r"|strip|profil|warm_?up|auto_?shape|backend|compress|(^|_)val([_.]|$)"
 )
 """Files, classes and functions that use a network rather than train it."""
+
+
+def is_after_training(path: str) -> bool:
+    """Whether a file, or a folder around it, is named after what uses a network."""
+    return any(map(AFTER_TRAINING.search, path.split("/")))

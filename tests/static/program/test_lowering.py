@@ -248,6 +248,14 @@ def test_a_step_between_that_leaves_float32(tmp_path: Path, change: str, codes: 
     assert [code for _, _, code in reported(tmp_path, sources, all_codes=True)] == codes
 
 
+@pytest.mark.parametrize(("folder", "codes"), [("infer_pack", ["MPA216"]), ("common", [])])
+def test_a_folder_of_what_uses_the_network(tmp_path: Path, folder: str, codes: list[str]) -> None:
+    helper = "def prepare(model):\n    return model.half()\n"
+    files = {"train.py": f"from {folder} import tools\n" + NET + LOOP, f"{folder}/tools.py": helper}
+    sources, _ = variant(files, "right")
+    assert [code for _, _, code in reported(tmp_path, sources, all_codes=True)] == codes
+
+
 def test_an_autocast_in_another_script(tmp_path: Path) -> None:
     """Where the loss is lost track of on one path, it is what it is on the others, whatever another process does."""
     lost = LOOP.replace(
