@@ -54,7 +54,8 @@ def _imports_apex_amp(module: ModuleInfo) -> bool:
 
 
 def _halves(module: ModuleInfo) -> bool:
-    """Whether something is made fp16 in code that may be of the training, by the names of its folders, its file and its function."""
+    """Whether something is made fp16 in code that may be of the training, by the names of its folders, file and
+    function."""
     if is_after_training(module.path):
         return False
     code = [info.node for info in module.nested if info.parent is None and _may_train(info)]
