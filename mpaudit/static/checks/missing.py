@@ -229,9 +229,9 @@ def _primary(uses: set[Use], seen: Seen, trained: frozenset[Hashable], files: se
 
 
 def _is_method_beside(use: Use, other: Use, trace: Trace) -> bool:
-    """`model.mask(x)`, or `model.encoder(x)`, where `model(x)` is the forward."""
+    """`model.mask(x)`, or `model.encoder(x)`, where `model(x)` is the forward; not `model.forward_features(x)`."""
     called, forward = trace.called.get(use.site, ""), trace.called.get(other.site, "")
-    return bool(forward) and called.startswith(f"{forward}.")
+    return bool(forward) and called.startswith(f"{forward}.") and "forward" not in called
 
 
 def _is_beside(use: Use, trace: Trace, trained: frozenset[Hashable]) -> bool:
