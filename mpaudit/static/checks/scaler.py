@@ -174,7 +174,8 @@ def _in_float32(scaled: Scaled, seen: Seen) -> bool:
         return False
     known = not scaled.outer_unknown
     for use in uses:
-        if use.casts is None or (use.casts and use.casts[-1].enabled is not False) or use.module in trace.lowered:
+        # an autocast that is off inside of one that is on is that of a part of a network: the others are lowered
+        if use.casts is None or any(cast.enabled is not False for cast in use.casts) or use.module in trace.lowered:
             return False
         in_sight = trace.followed.get(use.module, False) or use.module not in trace.sources or not seen.modules_cast
         known = known and isinstance(use.module, Ref) and in_sight

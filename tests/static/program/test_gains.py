@@ -769,9 +769,7 @@ def test_a_network_of_the_same_name_that_is_not_in_sight(tmp_path: Path) -> None
 
 
 def test_a_forward_in_two_parts_is_named_by_its_first(tmp_path: Path) -> None:
-    script = TRAIN.format(option="--lr", default="0.1").replace(
-        "        loss = ", "        x = net.forward_features(x.cuda())\n        loss = "
-    )
-    net = NET + "\n    def forward_features(self, x):\n        return self.body(x)\n"
+    script = TRAIN.format(option="--lr", default="0.1").replace("from net import", "from zoo import")
+    script = script.replace("        loss = ", "        x = net.forward_features(x.cuda())\n        loss = ")
     first = next(number for number, line in enumerate(script.splitlines(), 1) if "forward_features" in line)
-    assert found(tmp_path, {"net.py": net, "train.py": script}) == [(first, "likely")]
+    assert [line for line, _ in found(tmp_path, {"train.py": script})] == [first]

@@ -293,3 +293,24 @@ main([])
 def test_a_loss_of_which_nothing_is_known(tmp_path: Path, scope: str, codes: list[str]) -> None:
     sources, _ = variant({"train.py": UNSEEN.format(scope=scope)}, "right")
     assert [code for _, _, code in reported(tmp_path, sources, all_codes=True)] == codes
+
+
+PARTLY = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(512, 512)
+        self.rest = nn.Linear(512, 512)
+
+    def forward(self, x):
+        with autocast("cuda", enabled=False):
+            x = self.first(x)
+        return self.rest(x)
+"""
+
+
+@pytest.mark.parametrize(("outer", "codes"), [("True", []), ("False", ["MPA216"])])
+def test_an_autocast_that_is_off_for_a_part(tmp_path: Path, outer: str, codes: list[str]) -> None:
+    around = f"        with autocast('cuda', enabled={outer}):\n            loss = model"
+    sources, _ = variant({"train.py": PARTLY + LOOP.replace("        loss = model", around)}, "right")
+    assert [code for _, _, code in reported(tmp_path, sources, all_codes=True)] == codes
