@@ -766,10 +766,3 @@ def test_a_network_of_the_same_name_that_is_not_in_sight(tmp_path: Path) -> None
     script = script.replace("def main", "def again(net, x):\n    return load(net)(x.cuda()).mean()\n\n\ndef main", 1)
     narrow = NET.replace("512", "32")
     assert confidences(tmp_path, {"net.py": narrow, "train.py": "from net import Net, load\n" + script}) == ["possible"]
-
-
-def test_a_forward_in_two_parts_is_named_by_its_first(tmp_path: Path) -> None:
-    script = TRAIN.format(option="--lr", default="0.1").replace("from net import", "from zoo import")
-    script = script.replace("        loss = ", "        x = net.forward_features(x.cuda())\n        loss = ")
-    first = next(number for number, line in enumerate(script.splitlines(), 1) if "forward_features" in line)
-    assert [line for line, _ in found(tmp_path, {"train.py": script})] == [first]
