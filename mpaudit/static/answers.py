@@ -90,6 +90,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
     modules = (ModuleInfo(p.path, p.parts, p.is_package, p.outline, p.chunks) for p in question.parts)
     project = Project(modules, question.name)
     trace = follow(project)
+    entered = trace.casts_on & (trace.casts_entered | trace.casts_held)
     seen = Seen(
         trace=trace,
         networks=Networks(project),
@@ -100,7 +101,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
         simulators=simulator_files(project),
         low_precision=low_precision_files(project),
         lowering=lowering_files(project) if trace.scaled else frozenset(),
-        casting=together(project, {site.path for site in trace.casts_on}) if trace.scaled else frozenset(),
+        casting=together(project, {site.path for site in entered}) if trace.scaled else frozenset(),
         names_grad_scaler=any("GradScaler" in module.names for module in project.modules.values()),
         compute_dtypes=compute_dtypes(project, trace),
         modules_cast=modules_cast(project, trace),

@@ -48,7 +48,7 @@ class Seen(Struct, frozen=True, gc=False):
     lowering: frozenset[str] = frozenset()
     """Files that may run together with one that computes in a low precision without autocast."""
     casting: frozenset[str] = frozenset()
-    """Files that may run together with one that makes an autocast."""
+    """Files that may run together with one that enters an autocast."""
     names_grad_scaler: bool = False
     """Something of the project speaks of torch's GradScaler."""
     compute_dtypes: frozenset[Key] = frozenset()

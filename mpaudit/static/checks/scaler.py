@@ -168,7 +168,8 @@ def _in_float32(scaled: Scaled, seen: Seen) -> bool:
         return False
     never = _never_casts(scaled, seen)
     if scaled.loss is None:
-        return never and scaled.basis.root not in trace.entries and not _trains_lowered(scaled.basis.root, trace)
+        seen_whole = scaled.basis.root not in trace.entries and not trace.casts_on
+        return never and seen_whole and not _trains_lowered(scaled.basis.root, trace)
     uses = scaled.loss.some_uses if never and not _networks_lowered(trace) else scaled.loss.uses
     if not uses:
         return False

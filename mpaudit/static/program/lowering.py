@@ -137,13 +137,14 @@ _ASKS = frozenset(("is_autocast_enabled", "is_autocast_cpu_enabled", "HalfTensor
 
 
 def _is_undone(node: object) -> bool:
-    """`model.half().float()` rounds the weights once; `deepcopy(model).half()` leaves them as they are."""
+    """`model.half().float()` rounds the weights once; `deepcopy(model).half()` leaves them as they are, and what is
+    moved to the CPU is kept."""
     if not (isinstance(node, ir.Call) and isinstance(node.func, ir.Attr) and isinstance(node.func.base, ir.Call)):
         return False
     made = node.func.base.func
-    if node.func.name == "float":
+    if node.func.name in ("cpu", "float"):
         return _is_half(node.func.base)
-    return node.func.name == "half" and bool(names_among((made,)) & {"deepcopy", "copy"})
+    return node.func.name == "half" and bool(names_among((made,)) & {"copy", "cpu", "deepcopy"})
 
 
 def _is_of_evaluation(node: object) -> bool:

@@ -79,6 +79,15 @@ from copy import deepcopy
 def save(model):
     torch.save({"model": deepcopy(model).half()}, "last.pt")
 """,
+    "weights that are kept on the CPU": """
+class Adapter(nn.Module):
+    def forward(self, x):
+        return x
+
+
+def keep(module):
+    return module.weight.data.cpu().half(), module.bias.data.half().cpu()
+""",
     "a network that is read to be tested": "from tools import load, test\n\ntest(model=load('best.pt').half())\n",
     "a checkpoint that is stripped": """
 def strip_optimizer(path):
@@ -313,4 +322,12 @@ class Net(nn.Module):
 def test_an_autocast_that_is_off_for_a_part(tmp_path: Path, outer: str, codes: list[str]) -> None:
     around = f"        with autocast('cuda', enabled={outer}):\n            loss = model"
     sources, _ = variant({"train.py": PARTLY + LOOP.replace("        loss = model", around)}, "right")
+    assert [code for _, _, code in reported(tmp_path, sources, all_codes=True)] == codes
+
+
+@pytest.mark.parametrize(("where", "codes"), [("ctx", []), ("nullcontext()", ["MPA216"])])
+def test_an_autocast_that_is_made_and_never_entered(tmp_path: Path, where: str, codes: list[str]) -> None:
+    loop = LOOP.replace("        loss = model", f"        with {where}:\n            loss = weigh * model")
+    text = "from contextlib import nullcontext\nfrom tools import weigh\n" + NET + "\n\nctx = autocast('cuda')\n" + loop
+    sources, _ = variant({"train.py": text}, "right")
     assert [code for _, _, code in reported(tmp_path, sources, all_codes=True)] == codes
