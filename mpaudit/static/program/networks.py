@@ -135,8 +135,11 @@ class Network(Struct, frozen=True, gc=False):
 
     @property
     def _is_slim(self) -> bool:
-        """Whether all of its convolutions are in sight, and none is stated to be wide: kernels that wait for memory."""
-        return self.nature is Nature.CONVOLUTION and self.layers > 0 and _FEW < self.own < _SLIM
+        """Whether all of its convolutions are in sight, and none is stated to be wide: kernels that wait for memory;
+        many that are a little wider wait for their launches."""
+        if self.nature is not Nature.CONVOLUTION or not self.layers:
+            return False
+        return _FEW < self.own < _NARROW or (self.layers > 2 * _HANDFUL and _NARROW <= self.own < _SLIM)
 
     @property
     def is_narrow(self) -> bool:
@@ -172,7 +175,7 @@ _HANDFUL = 4
 _WIDE = 256
 """More channels than these make up for few layers."""
 _SLIM = 192
-"""Products of fewer channels wait for memory, however many layers there are."""
+"""Many layers of fewer channels are over before the next one is launched."""
 _BEGINNING = 64
 """So many channels a network begins with; what they grow to in twice a handful of layers is not much."""
 _MOBILE = 192

@@ -198,6 +198,7 @@ def test_what_is_not_known_is_not_light() -> None:
         (Network(Nature.UNKNOWN, 300, unseen=True), True),
         (Network(Nature.CONVOLUTION, 1024, sees_images=True, layers=40, own=128), True),
         (Network(Nature.CONVOLUTION, 1024, sees_images=True, layers=40, own=192), False),
+        (Network(Nature.CONVOLUTION, 1024, sees_images=True, layers=5, own=128), False),
         (Network(Nature.CONVOLUTION, GROWN, sees_images=True, layers=5, own=GROWN, stated=10), True),
         (Network(Nature.CONVOLUTION, GROWN, sees_images=True, layers=5, own=GROWN, stated=512), False),
         (Network(Nature.CONVOLUTION, GROWN, sees_images=True, layers=60, own=GROWN, stated=32), False),
