@@ -90,7 +90,9 @@ def answer(question: Question) -> tuple[Stored, ...]:
     modules = (ModuleInfo(p.path, p.parts, p.is_package, p.outline, p.chunks) for p in question.parts)
     project = Project(modules, question.name)
     trace = follow(project)
-    entered = trace.casts_on & (trace.casts_entered | trace.casts_held)
+    # one that a function makes may be handed on and entered where no path was followed to
+    left_alone = {site for site in trace.casts_on - trace.casts_entered if project.function_at(site) is None}
+    entered = trace.casts_on - left_alone
     seen = Seen(
         trace=trace,
         networks=Networks(project),
