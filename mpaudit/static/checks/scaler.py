@@ -127,9 +127,7 @@ def without_low_precision(seen: Seen) -> Iterator[Draft]:
         if not events:
             continue
         events = [event for event in events if not event.basis.exceptional] or events
-        if all(
-            _never_casts(event, seen) for event in events
-        ):  # a loss that one path loses track of is what it is on others
+        if all(_never_casts(event, seen) for event in events):  # a loss that one path loses is what it is on others
             events = [event for event in events if event.loss is not None and event.loss.some_uses] or events
         if (made is not None and made.enabled is False) or not all(_in_float32(event, seen) for event in events):
             continue

@@ -476,7 +476,7 @@ class Networks:
 
 
 _MEASURES = re.compile(
-    r"(?i)(^|[_.])(losses|loss|lpips|fid|perceptual)([_.]|$)|[a-z](Loss|Perceptual)([A-Z_]|$)|criteri|^VGG\w*Loss"
+    r"(?i:(^|[_.])(losses|loss|lpips|fid|perceptual)([_.]|$)|criteri)|[A-Za-z](Loss|Perceptual)([A-Z_]|$)"
 )
 """Names of what tells how far outputs are apart, by networks of its own that are not the trained one."""
 
