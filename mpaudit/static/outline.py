@@ -18,6 +18,7 @@ from mpaudit.static.facts.devices import rests_on_cpu, told_device
 from mpaudit.static.facts.images import first_channels, is_small_batch, pixels
 from mpaudit.static.facts.ir import MANY, Outline, SyntaxProblem, Unit
 from mpaudit.static.facts.options import precision_default, reads_features
+from mpaudit.static.facts.sizes import is_of_usual_size, takes_options
 from mpaudit.static.facts.widths import (
     GROWN,
     Loop,
@@ -85,7 +86,8 @@ def outline(text: str, trigger: Triggers) -> Outline | SyntaxProblem:
     imports.sort(key=lambda found: found[:2])
     bound = (binding for _, _, node in imports for binding in _bindings(node))
     data = text.encode("utf-8", "replace")
-    return Outline((*bound, *path_entries(data), *looked_up_entries(data)), tuple(units), exact=True)
+    found = (*bound, *path_entries(data), *looked_up_entries(data))
+    return Outline(found, tuple(units), True, is_of_usual_size(data), takes_options(data))
 
 
 def split_lines(text: str) -> list[str]:
@@ -434,7 +436,8 @@ def _inexact(text: str, lines: Sequence[str]) -> Outline:
     defines = tuple(sorted(set(_DEFINED.findall(text))))
     unit = Unit("code", "", 1, len(lines), True, calls, defines, defines, _digest(_join(lines, 1, len(lines))))
     data = text.encode("utf-8", "replace")
-    return Outline((*import_lines(data), *path_entries(data), *looked_up_entries(data)), (unit,), exact=False)
+    found = (*import_lines(data), *path_entries(data), *looked_up_entries(data))
+    return Outline(found, (unit,), False, is_of_usual_size(data), takes_options(data))
 
 
 def _digest(text: str) -> bytes:

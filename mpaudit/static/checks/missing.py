@@ -133,6 +133,7 @@ def _uncovered(seen: Seen) -> Iterator[Uncovered]:
             or source in seen.stepwise
             or (places | made) & (seen.tables | seen.searches)
             or (not head and is_linear(first.module, trace))
+            or (not head and not _is_told(uses, places | made | roots, seen))
             or (_is_light({first}, set(), seen) if head else _is_light(uses, places | made | roots, seen))
         )  # fmt: skip
         yield from (Uncovered(step.loops, first, at, waits, head) for step in steps)
@@ -162,6 +163,18 @@ def _is_light(uses: Iterable[Use], files: set[str], seen: Seen) -> bool:
         or (recurrent and not n.in_sight)
         for n in networks
     )
+
+
+def _is_told(uses: Iterable[Use], files: set[str], seen: Seen) -> bool:
+    """Whether what decides the gain is told: a program that takes options trains networks for images, or of a library,
+    that are all in sight, or that it names images or weights of usual size for. Where it is not told, autocast gained
+    clearly in one of three cases only. A file by itself is taken for what it is."""
+    if not seen.networks.are_elsewhere:
+        return True
+    takes_options, usual_size = seen.networks.told_by(frozenset(files))
+    networks = [_network(use, files, seen) for use in uses if not _is_loss(use, seen.trace)]
+    of_images = any(network.sees_images or network.nature is Nature.LIBRARY for network in networks)
+    return takes_options and of_images and (usual_size or all(network.in_sight for network in networks))
 
 
 def _told_apart(uses: Iterable[Use], trace: Trace) -> list[Use]:

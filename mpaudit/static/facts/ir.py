@@ -401,6 +401,10 @@ class Outline(msgspec.Struct, frozen=True, array_like=True, gc=False):
     units: tuple[Unit, ...]
     exact: bool
     """False where stdlib `ast` rejected the file: then it is one unit of kind 'code' holding everything, hot."""
+    usual_size: bool = False
+    """Its text names data or weights of usual size; see `facts.sizes`."""
+    takes_options: bool = False
+    """Its text names what reads a command line or settings."""
 
 
 class SyntaxProblem(msgspec.Struct, frozen=True, array_like=True):

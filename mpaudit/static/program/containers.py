@@ -82,7 +82,8 @@ def subscript(run: Run, base: Value, index: Value, st: PathState) -> Value:
                 return _any_tensor(base, st) or Sym(("sub", ("obj", base), operators.key_of(index)))
             return Sym(("sub", ("obj", base), operators.key_of(index)))
         case Choice():
-            return choice([subscript(run, v, index, st) for v in sorted(base.options, key=repr)], ("sub", ("choice",)))
+            each = [subscript(run, v, index, st) for v in sorted(base.options, key=repr)]
+            return choice(each, ("sub", operators.key_of(base), operators.key_of(index)))
         case Sym():
             found = st.heap.get((base.key, slot(index)))
             return found if found is not None else Sym(("sub", base.key, operators.key_of(index)))
@@ -278,7 +279,8 @@ def unpacked(value: Value, i: int) -> Value:
         case Sym():
             return Sym(("sub", value.key, ("const", i)))
         case Choice():
-            return choice([unpacked(v, i) for v in sorted(value.options, key=repr)], ("sub", ("choice",), i))
+            each = [unpacked(v, i) for v in sorted(value.options, key=repr)]
+            return choice(each, ("sub", operators.key_of(value), ("const", i)))
         case Tup():
             return Sym(("sub", ("tuple",), ("const", i)))
         case _:

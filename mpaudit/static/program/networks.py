@@ -357,6 +357,11 @@ class Networks:
         calls = frozenset(name for unit in units for name in unit.calls)
         return any(map(_WARPS.search, calls)), SOLVES in calls
 
+    def told_by(self, files: frozenset[str]) -> tuple[bool, bool]:
+        """Whether something that `files` import takes options, and something names data or weights of usual size."""
+        outlines = [module.outline for module in self._imported(files)]
+        return any(told.takes_options for told in outlines), any(told.usual_size for told in outlines)
+
     def _of_files(self, files: frozenset[str]) -> Network:
         known = self._files.get(files)
         if known is None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from ..facts import ir
-from . import events, expressions, functions, scopes
+from . import events, expressions, functions, operators, scopes
 from .definitions import ClassInfo
 from .frame import Frame, Run
 from .state import PathState
@@ -48,7 +48,7 @@ def attribute(run: Run, fr: Frame, base: Value, name: str, st: PathState, expr: 
             known = [v for v in sorted(base.options, key=repr) if v != NONE]
             return choice(
                 [attribute(run, fr, v, name, st, expr) for v in known] or [Sym(("attr", ("none",), name))],
-                ("attr", ("choice",), name),
+                ("attr", operators.key_of(base), name),
             )
         case Ext():
             found = st.heap.get((base, name))

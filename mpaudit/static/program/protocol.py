@@ -82,7 +82,7 @@ def is_one_of_many(value: Value) -> bool:
     state by."""
     if not isinstance(value, Sym):
         return False
-    return value.key[:2] == ("attr", ("choice",)) or (value.key[0] == "sub" and value.key[1][0] == "any")
+    return value.key[0] in ("attr", "sub") and value.key[1][0] == "any"
 
 
 def optimizer_method(

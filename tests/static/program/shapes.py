@@ -15,6 +15,8 @@ from mpaudit.settings import Settings
 from mpaudit.static.run import lint
 
 HEAD = "import torch\nfrom torch import nn\nfrom torch.amp import GradScaler, autocast\n"
+TOLD = "\n# The options are those of argparse, the images those of ImageNet.\n"
+"""What MPA101 wants to be told of programs of several files: at the end of each, for tests of its other reasons."""
 NOTE = re.compile(r"\s*# (right|wrong)?\s*(MPA\d+)?$")
 
 

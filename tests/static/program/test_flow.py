@@ -881,6 +881,7 @@ def train(model, loader):
 FILES = {
     "a folder that the script puts on its path": {
         "train.py": """
+import argparse
 import sys
 sys.path.append("core")
 

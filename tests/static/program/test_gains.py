@@ -10,6 +10,7 @@ from mpaudit.model import Confidence
 from mpaudit.settings import Settings
 from mpaudit.static.program.makers import is_pretrained
 from mpaudit.static.run import lint
+from tests.static.program.shapes import TOLD
 
 TRAIN = """
 import argparse
@@ -48,7 +49,7 @@ def found(folder: Path, files: dict[str, str]) -> list[tuple[int, str]]:
     (folder / ".git").mkdir()
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
+        (folder / name).write_text(text + TOLD, encoding="utf-8")
     settings = Settings(root=str(folder), codes=("MPA101",), min_confidence=Confidence.POSSIBLE)
     audit = lint(["."], settings, cwd=folder, use_cache=False)
     return [(finding.line, finding.confidence.value) for finding in audit.findings]
@@ -402,8 +403,8 @@ def test_inverses_of_matrices_have_no_sixteen_bits(solved: str, confidence: str,
 @pytest.mark.parametrize(("width", "confidence"), [(150, "possible"), (450, "likely")])
 def test_convolutions_over_sequences_alone(width: int, confidence: str, tmp_path: Path) -> None:
     net = NET.replace("Conv2d", "Conv1d").replace("width=512", f"width={width}").replace("(2, 3)", "2")
-    files = {"net.py": net, "train.py": TRAIN.format(option="--lr", default="0.1")}
-    assert confidences(tmp_path, files) == [confidence]
+    script = TRAIN.format(option="--lr", default="0.1").replace("from net import Net\n", "")
+    assert confidences(tmp_path, {"train.py": net + script}) == [confidence]
 
 
 LOOKED_UP_IN_A_PACKAGE = """

@@ -11,6 +11,7 @@ from mpaudit.settings import Settings
 from mpaudit.static.facts.widths import GROWN
 from mpaudit.static.program.networks import Nature, Network, nature_of, needs_digits
 from mpaudit.static.run import lint
+from tests.static.program.shapes import TOLD
 
 SCRIPT = """
 import argparse
@@ -70,9 +71,9 @@ BODIES = "from torch import nn\n\nBODIES = {'deep': lambda: nn.Conv2d(3, 64, 3)}
 
 
 def confidences(folder: Path, files: dict[str, str]) -> list[str]:
-    (folder / ".git").mkdir()
+    (folder / ".git").mkdir(parents=True)
     for name, text in files.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        (folder / name).write_text(text + TOLD, encoding="utf-8")
     audit = lint(
         ["."],
         Settings(root=str(folder), codes=("MPA101",), min_confidence=Confidence.POSSIBLE),
@@ -80,6 +81,10 @@ def confidences(folder: Path, files: dict[str, str]) -> list[str]:
         use_cache=False,
     )
     return [finding.confidence.value for finding in audit.findings]
+
+
+def in_one_file(script: str, net: str) -> dict[str, str]:
+    return {"train.py": net + script.replace("from net import make\n", "")}
 
 
 @pytest.mark.parametrize(
@@ -99,13 +104,15 @@ def confidences(folder: Path, files: dict[str, str]) -> list[str]:
 def test_by_the_layers_and_the_width_of_the_command_line(
     net: str, hidden: int, confidence: str, tmp_path: Path
 ) -> None:
-    files = {"train.py": SCRIPT.format(hidden=hidden), "net.py": net}
-    assert confidences(tmp_path, files) == [confidence]
+    assert confidences(tmp_path / "alone", in_one_file(SCRIPT.format(hidden=hidden), net)) == [confidence]
+    if confidence == "likely":  # beside other files it takes more than its width to tell
+        files = {"train.py": SCRIPT.format(hidden=hidden), "net.py": net}
+        assert confidences(tmp_path / "beside", files) == ["possible"]
 
 
 def test_a_layer_that_is_looked_up_may_be_a_convolution(tmp_path: Path) -> None:
-    files = {"train.py": SCRIPT.format(hidden=64), "net.py": LOOKED_UP, "bodies.py": BODIES}
-    assert confidences(tmp_path, files) == ["likely"]
+    net = LOOKED_UP.replace("from bodies import BODIES", BODIES)
+    assert confidences(tmp_path, in_one_file(SCRIPT.format(hidden=64), net)) == ["likely"]
 
 
 STEPWISE = """
@@ -257,7 +264,7 @@ def test_a_head_on_features_that_were_computed_before(option: str, width: int, c
     script = SCRIPT.format(hidden=width)
     at = script.index("args = parser")
     line = f"parser.add_argument('{option}')\n" + script[script.rindex("\n", 0, at) + 1 : at]
-    files = {"train.py": script[:at] + line + script[at:], "net.py": ATTENTION.format(width=f"d_model={width}")}
+    files = in_one_file(script[:at] + line + script[at:], ATTENTION.format(width=f"d_model={width}"))
     assert confidences(tmp_path, files) == [confidence]
 
 

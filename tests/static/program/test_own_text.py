@@ -9,6 +9,7 @@ import pytest
 from mpaudit.model import Confidence
 from mpaudit.settings import Settings
 from mpaudit.static.run import lint
+from tests.static.program.shapes import TOLD
 
 TRAIN = """
 import torch
@@ -66,7 +67,7 @@ BLOCKS = LISTED.replace("nn.Conv2d(width, width, 3, padding=1)", "Deep(width)")
 def found(folder: Path, files: dict[str, str]) -> list[tuple[int, str]]:
     (folder / ".git").mkdir()
     for name, text in files.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        (folder / name).write_text(text + TOLD, encoding="utf-8")
     settings = Settings(root=str(folder), codes=("MPA101",), min_confidence=Confidence.POSSIBLE)
     audit = lint(["."], settings, cwd=folder, use_cache=False)
     return [(finding.line, finding.confidence.value) for finding in audit.findings]
