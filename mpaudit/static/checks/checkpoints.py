@@ -12,7 +12,7 @@ from ..program.keeping import Kept
 from ..program.trace import Basis, Saved, Step, Trace, is_mode
 from ..program.values import Ref
 from .draft import Draft, Seen, name_of
-from .scaler import created_in_loop
+from .scaler import remade
 
 
 def state_not_kept(seen: Seen) -> Iterator[Draft]:
@@ -30,10 +30,10 @@ def _not_saved(seen: Seen) -> Iterator[Draft]:
     trace = seen.trace
     stepped = {step.scaler for step in trace.steps}
     with_state = {saved.site for saved in trace.saved if saved.open or saved.scalers - stepped}
-    remade = {draft.site for draft in created_in_loop(seen)}
+    again = {draft.site for draft in remade(seen)}
     remade_too = {  # each epoch forgets it anyway; that it is made again was not seen where there was no end to a run
         scaler for scaler, made in trace.made.items()
-        if made.site in remade or (made.root in trace.unfinished and any(trace.made_in.get(scaler, ())))
+        if made.site in again or (made.root in trace.unfinished and any(trace.made_in.get(scaler, ())))
     }  # fmt: skip
     for saved in trace.saved:
         if saved.site in with_state or saved.basis.exceptional:

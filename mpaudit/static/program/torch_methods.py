@@ -282,7 +282,7 @@ def unknown_method(
     if name == "detach":
         return [(st, Tensor(frozenset(), grad=False))]
     if name == "state_dict":
-        if not role and unknown.OPTIMIZER_NAME.search(path):
+        if not role and unknown.is_called_an_optimizer(path):
             run.roles[ident] = "optimizer"
         return [(st, State(base))]
     if name == "clip_grad_norm_":

@@ -476,8 +476,6 @@ def clip(p: Protocol, o: Id, site: Site, report: Report, sure: Sure = Sure.PROVE
         if state.crossed:
             return  # no backward since: another one's turn in a loop over optimizers
         report(Violation("MPA208", site, "clip", state.grad.scaler, o, state.step, level))
-    elif state.grad.kind is Kind.STALE:
-        report(Violation("MPA210", state.grad.site or site, "stale", state.grad.scaler, o, site, level))
     elif state.grad.kind is Kind.SCALED:
         p.optimizers[o] = replace(state, clip=state.clip or site, sure=level)
 

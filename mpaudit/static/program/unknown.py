@@ -115,6 +115,13 @@ _OF_MAKERS = re.compile(r"(^|\.)(models|networks|nets|archs|architectures|backbo
 """Modules that hold what makes networks."""
 
 
+def is_called_an_optimizer(path: str) -> bool:
+    return bool(OPTIMIZER_NAME.search(path)) and not _SCHEDULES.search(path)
+
+
+_SCHEDULES = re.compile(r"(?i)sched|lr_")
+
+
 def role_of(run: Run, fr: Frame, key: Key, path: str) -> str:
     """What an unknown value is, by how it is used: 'scaler', 'optimizer', 'module' or ''."""
     known = run.roles.get(key)
@@ -133,7 +140,7 @@ def role_of(run: Run, fr: Frame, key: Key, path: str) -> str:
         "<step>" in methods
         or "<unscale_>" in methods
         or {"zero_grad", "step"} <= methods
-        or (methods & _OF_OPTIMIZERS and OPTIMIZER_NAME.search(path) and not re.search(r"(?i)sched|lr_", path))
+        or (methods & _OF_OPTIMIZERS and is_called_an_optimizer(path))
     ):
         role = "optimizer"
     elif methods & _OF_NETWORKS or ("()" in methods and _is_model_name(path)):
