@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mpaudit.static.program import objects
+from mpaudit.static.program.state import PathState
 from mpaudit.static.program.values import Choice, Sym
 from tests.static.program.shapes import HEAD, reported
 
@@ -121,7 +122,7 @@ def test_attributes_of_one_of_two_are_told_from_those_of_one_of_two_others() -> 
     keys = set()
     for first in (1, 3):
         either = Choice(frozenset([Sym(("call", first)), Sym(("call", first + 1))]))
-        step = objects.attribute(None, None, either, "step", None)  # type: ignore[arg-type]
+        step = objects.attribute(None, None, either, "step", PathState())  # type: ignore[arg-type]
         assert isinstance(step, Sym)
         keys.add(step.key[1])
     assert len(keys) == 2
