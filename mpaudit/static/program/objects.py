@@ -233,6 +233,10 @@ def lazy_attribute(run: Run, base: Ref, cls: ClassInfo, name: str, st: PathState
         else:
             return _class_attribute(run, _NO_FRAME, cls, name, st)
         useful = [v for v in values if v != NONE] or values
+        if len(useful) > 1 and all(isinstance(v, Ref) and v.kind == "optimizer" for v in useful):
+            # made in the branches of one choice of the user's: each stands for whichever it is
+            useful = useful[:1]
+            values = [*useful, *(v for v in values if v == NONE)]
         value = choice(values, ("attr", ("obj", base), name))
         if isinstance(value, Choice) and len(useful) == 1 and len(values) > 1:
             # `self.scaler = None` in __init__ and the real one in setup(): which holds is the same question each time

@@ -80,7 +80,7 @@ def global_value(run: Run, module: ModuleInfo, name: str, st: PathState) -> Valu
             return Choice(frozenset([*found, NONE])) if _only_none(module, name) else found[0]
         own = [v for v in found if isinstance(v, Ext) and v.name.startswith("torch.")]
         if own and all(isinstance(v, Cls | Func) for v in found if v not in own):
-            found = own  # the others stand in for it where torch is too old to have it
+            found = [*own]  # the others stand in for it where torch is too old to have it
         return found[0] if len(found) == 1 else Choice(frozenset(found))
     if name in module.assigns:
         return _assigned_global(run, module, name, st)

@@ -355,9 +355,14 @@ def _question(key: Key, truths: set[bool]) -> Key:
 
 
 def _without_order(questions: set[Key]) -> set[Key]:
-    """Of remainders and one more question, the remainders: how far the loop has come leaves every remainder open."""
-    rest = {key for key in questions if key[0] != "truth" or key[1][:2] != ("cmp", "<")}
+    """Of remainders and one more question, the remainders: how far the loop has come, or that it is not at its
+    beginning (`step % k == 0 and step`), leaves every remainder open."""
+    rest = {key for key in questions if not _is_progress(key)}
     return rest if all(key[0] == "remainder" or key[1][:2] == ("op", "%") for key in rest) else questions
+
+
+def _is_progress(key: Key) -> bool:
+    return key[0] == "truth" and (key[1][:2] == ("cmp", "<") or key[1][0] in ("iter", "sub"))
 
 
 def _is_part(part: Key, key: Key) -> bool:
@@ -377,7 +382,7 @@ def is_sure(violation: Violation, basis: Basis, trace: Trace) -> bool:
     """Whether the backward is known to feed the optimizer. What a script makes in the branches of one choice and calls
     by one name is one optimizer; and where there is one backward, it feeds every optimizer that is stepped. A zero_grad
     may have been called by another name, so that a guess is never enough to miss one; nor an unscale_ where the scaler
-    has one."""
+    has one. Optimizers that are made in the branches of one choice by other names are one where it is stepped."""
     if violation.sure is Sure.PROVEN:
         return True
     if violation.sure is Sure.GUESS and violation.code in ("MPA211", "MPA228"):
@@ -386,6 +391,16 @@ def is_sure(violation: Violation, basis: Basis, trace: Trace) -> bool:
         return False
     met = trace.optimizers.get(basis.root, set())
     names = {trace.names.get(o, repr(o)).rsplit(".", 1)[-1] for o in met}
-    if len(names) < 2 and basis.root not in trace.several_optimizers:
+    alone = len(names) < 2 or _take_turns(met, basis.root, trace)
+    if alone and basis.root not in trace.several_optimizers:
         return True
     return violation.sure is Sure.GUESS and len(trace.backward_sites.get(basis.root, ())) == 1
+
+
+def _take_turns(optimizers: set[Hashable], root: int, trace: Trace) -> bool:
+    """Whether all that are stepped are stepped at the same places."""
+    places: dict[Hashable, set[Site]] = {}
+    for step in trace.steps:
+        if step.basis.root == root and step.optimizer in optimizers:
+            places.setdefault(step.optimizer, set()).add(step.site)
+    return len({frozenset(sites) for sites in places.values()}) == 1
