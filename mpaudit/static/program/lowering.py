@@ -60,7 +60,7 @@ def _halves(module: ModuleInfo) -> bool:
         return False
     code = [info.node for info in module.nested if info.parent is None and _may_train(info)]
     top = [stmts for unit, stmts in module.chunks if unit.kind == "code"]
-    lowers = _lowers_a_network if _holds_no_layer(module) else _is_half
+    lowers = _lowers_a_network if _holds_no_layer(module) else _makes_half
     return any(lowers(node) for root in (*code, *top) for node in _outside_autocast(root or ()))
 
 
@@ -69,12 +69,26 @@ def _holds_no_layer(module: ModuleInfo) -> bool:
     return not any("forward" in unit.defines or "Function" in unit.calls for unit in module.outline.units)
 
 
+def _makes_half(node: object) -> bool:
+    return _is_half(node) and not _is_of_no_network(node)
+
+
+def _is_of_no_network(node: object) -> bool:
+    """`tensor.half()` of an image, `state_dict[key].half()` of what is saved."""
+    if not (isinstance(node, ir.Call) and isinstance(node.func, ir.Attr)):
+        return False
+    return any(map(_NO_NETWORK.search, names_among(walk_nodes(node.func.base))))
+
+
+_NO_NETWORK = re.compile(r"(?i)^(tensor|image|img|frame|picture)s?$|state_?dict$")
+
+
 def _lowers_a_network(node: object) -> bool:
     """A network is made half, by its name, or a tensor is for what it is given to: float32 layers refuse one of
     float16, and one that is kept lowers nothing."""
-    if isinstance(node, ir.Call) and any(map(_is_half, node.args)):
+    if isinstance(node, ir.Call) and any(map(_makes_half, node.args)):
         return True
-    if not _is_half(node):
+    if not _makes_half(node):
         return False
     base = node.func.base if isinstance(node, ir.Call) and isinstance(node.func, ir.Attr) else node
     parts = tuple(walk_nodes(base))
@@ -138,7 +152,9 @@ _ASKS = frozenset(("is_autocast_enabled", "is_autocast_cpu_enabled", "HalfTensor
 
 def _is_undone(node: object) -> bool:
     """`model.half().float()` rounds the weights once; `deepcopy(model).half()` leaves them as they are, and what is
-    moved to the CPU is kept."""
+    moved to the CPU, or put into a dict, is kept."""
+    if isinstance(node, ir.Dict):
+        return any(value is not None and isinstance(value, ir.Call) and _is_half(value) for _, value in node.items)
     if not (isinstance(node, ir.Call) and isinstance(node.func, ir.Attr) and isinstance(node.func.base, ir.Call)):
         return False
     made = node.func.base.func

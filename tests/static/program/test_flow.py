@@ -909,6 +909,80 @@ class Network(nn.Module):
         return self.layer(x)  # wrong
 """,
     },
+    "an optimizer that is made in the branches of a choice, and stepped where nothing calls it": {
+        "model.py": """
+class Restoration:
+    def __init__(self, opt, net):
+        self.opt, self.net = opt, net.cuda()
+        self.scaler = GradScaler("cuda")
+        self.setup()
+
+    def setup(self):
+        kind = self.opt["optimizer"].pop("type")
+        if kind == "Adam":
+            self.optimizer = torch.optim.Adam(self.net.parameters(), **self.opt["optimizer"])
+        elif kind == "AdamW":
+            self.optimizer = torch.optim.AdamW(self.net.parameters(), **self.opt["optimizer"])
+        else:
+            raise NotImplementedError(kind)
+
+    def optimize(self, x, y):
+        self.optimizer.zero_grad()
+        with autocast("cuda"):
+            loss = nn.functional.l1_loss(self.net(x.cuda()), y.cuda())
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)  # wrong MPA204
+        self.scaler.step(self.optimizer)  # right
+        self.scaler.update()  # right
+""",
+        "options.py": """
+def read(path):
+    return torch.load(path)
+""",
+    },
+    "a step at every k-th iteration that is not the first": {
+        "train.py": """
+def train(model, loader, k, rank):
+    model = model.cuda()
+    optimizer = torch.optim.AdamW(model.parameters())
+    scaler = GradScaler("cuda")
+    optimizer.zero_grad()
+    for step, x in enumerate(loader):
+        alone = model.no_sync if rank != -1 and step % k != 0 else None
+        with autocast("cuda"):
+            loss = model(x.cuda()).mean() / k
+        scaler.scale(loss).backward()
+        if step % k == 0 and step != 0:
+            scaler.step(optimizer)  # wrong MPA204
+            scaler.step(optimizer)  # right
+            scaler.update()  # right
+            optimizer.zero_grad()
+""",
+    },
+    "optimizers by other names in the branches of a choice": {
+        "train.py": """
+def make(model, name, lr):
+    if name == "RAdam":
+        radam = torch.optim.RAdam(model.parameters(), lr=lr)
+        return radam
+    optimizer = getattr(torch.optim, name)(model.parameters(), lr=lr)
+    return optimizer
+
+
+def train(model, loss_of, loader, name):
+    model = model.cuda()
+    optimizer = make(model, name, 0.1)
+    scaler = GradScaler("cuda")
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast("cuda"):
+            loss = loss_of(x.cuda())
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)  # right
+        scaler.update()  # right
+        optimizer.step()  # wrong MPA203
+""",
+    },
     "mutual recursion": {
         "a.py": """
 import b

@@ -56,6 +56,30 @@ class Images:
     def dataloader(self):
         return torch.utils.data.DataLoader(range(len(self.images)), collate_fn=self.collate)
 """,
+    "an image that is made half beside a layer": """
+class Blur(nn.Module):
+    def forward(self, x):
+        return nn.functional.conv2d(x, self.kernel)
+
+
+def image_to_tensor(image, half):
+    tensor = torch.from_numpy(image)
+    return tensor.half() if half else tensor
+""",
+    "weights in a dict that is saved": """
+def keep(model, other, path):
+    for one, two in zip(model.state_dict().values(), other.state_dict().values()):
+        one.copy_(two)
+    state = {"model": model.half()}
+    torch.save(state, path)
+""",
+    "entries of a dict of weights": """
+def keep(network, path):
+    head_state_dict = network.heads.state_dict()
+    for k, v in head_state_dict.items():
+        head_state_dict[k] = head_state_dict[k].half()
+    torch.save(head_state_dict, path)
+""",
     "images that are made half for who asks": """
 def image_to_tensor(image, half):
     tensor = torch.from_numpy(image).float()
