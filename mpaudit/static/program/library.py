@@ -166,6 +166,10 @@ def call_external(
         if wanted == Dtype("float16"):
             halving.halve(run, ref, site, st)
         return [(st, ref)]
+    if name == "accelerate.Accelerator" and _leaves_precision(fr, keywords):
+        helper = functions.fresh(site, st)
+        run.roles[helper.key] = unknown.HELPER
+        return [(st, helper)]
     if torch_api.owner(name) or name.startswith("apex.amp"):
         run.trace.owned_roots.add(run.root)
         for value in everything:
@@ -327,3 +331,9 @@ def _items(values: Iterable[Value]) -> Iterator[Value]:
             yield from _items(value.items)
         else:
             yield value
+
+
+def _leaves_precision(fr: Frame, keywords: Keywords) -> bool:
+    """Whether it is told nothing of precision beside a scaler of one's own: what it prepares is used by hand."""
+    told = {keyword for keyword, _ in keywords} & {"mixed_precision", "fp16", "deepspeed_plugin", "fsdp_plugin", ""}
+    return not told and "GradScaler" in fr.module.names

@@ -239,6 +239,10 @@ def _api(name: str, site: Site, run: Run, text: str) -> ApiCall:
     return ApiCall(name, site, (), (), "call", text, run.root)
 
 
+def _is_scaled_by_hand(loss: Value) -> bool:
+    return isinstance(loss, Tensor) and isinstance(loss.scaled, Ref)
+
+
 _GIVES_PARAMETERS = re.compile(
     r"^(get_)?((trainable|optim(izer)?)_)?param(eter)?(s|_groups)$|^get_optim(izer)?_groups$|^trainable_parameters$"
 )
@@ -254,6 +258,14 @@ def unknown_method(
     path = receiver_text(expr)
     lowered = path.lower()
     framework = any(word in lowered for word in ("accelerator", "fabric", "engine", "booster", "deepspeed"))
+    helps = role == unknown.HELPER
+    if framework and name == "backward" and args and (helps or _is_scaled_by_hand(args[0])):
+        events.backward(run, fr, args[0], site, path, st)
+        return [(st, NONE)]
+    if helps and name == "prepare" and args:
+        return [(st, args[0] if len(args) == 1 else Tup(args))]
+    if helps:
+        return [(st, functions.fresh(site, st))]
     if name == "backward":
         if (args and not any(word in lowered for word in ("loss", "err", "cost", "grad"))) or framework:
             events.backward(run, fr, args[0] if args else base, site, path, st, owned=True)

@@ -115,6 +115,10 @@ _OF_MAKERS = re.compile(r"(^|\.)(models|networks|nets|archs|architectures|backbo
 """Modules that hold what makes networks."""
 
 
+HELPER = "helper"
+"""The role of what a framework gives to place networks and data, and no more."""
+
+
 def is_called_an_optimizer(path: str) -> bool:
     return bool(OPTIMIZER_NAME.search(path)) and not _SCHEDULES.search(path)
 

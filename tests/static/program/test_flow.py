@@ -959,28 +959,28 @@ def train(model, loader, k, rank):
             optimizer.zero_grad()
 """,
     },
-    "optimizers by other names in the branches of a choice": {
+    "a scaler of one's own beside what Accelerate has prepared": {
         "train.py": """
-def make(model, name, lr):
-    if name == "RAdam":
-        radam = torch.optim.RAdam(model.parameters(), lr=lr)
-        return radam
-    optimizer = getattr(torch.optim, name)(model.parameters(), lr=lr)
-    return optimizer
+from accelerate import Accelerator
 
 
-def train(model, loss_of, loader, name):
-    model = model.cuda()
-    optimizer = make(model, name, 0.1)
+def main(net, loader, amp):
+    accelerator = Accelerator(split_batches=True)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    net, optimizer, loader = accelerator.prepare(net, optimizer, loader)
     scaler = GradScaler("cuda")
-    for x in loader:
+    for x, y in loader:
         optimizer.zero_grad()
-        with autocast("cuda"):
-            loss = loss_of(x.cuda())
-        scaler.scale(loss).backward()
-        scaler.step(optimizer)  # right
-        scaler.update()  # right
-        optimizer.step()  # wrong MPA203
+        with autocast("cuda", enabled=amp):
+            loss = nn.functional.cross_entropy(net(x.to(accelerator.device)), y.to(accelerator.device))
+        if amp:
+            accelerator.backward(scaler.scale(loss))
+            scaler.step(optimizer)
+            scaler.update()
+        else:
+            accelerator.backward(loss)
+            optimizer.step()
+        optimizer.step()  # wrong MPA209
 """,
     },
     "mutual recursion": {
