@@ -312,7 +312,7 @@ def test_a_scale_that_was_never_set(call: object) -> None:
 def test_clip(before: str) -> None:
     p, reports = start(before), Reports()
     ts.clip(p, OPT, "clip", reports)
-    assert reports.codes == (["210"] if before == "stale" else [])
+    assert reports == []  # a scale that is stale by then is reported at the step, if there is one
     late, reports = start(before, used=Used.YES), Reports()
     ts.clip(late, OPT, "clip", reports)
     assert reports == [("208", "clip")]
