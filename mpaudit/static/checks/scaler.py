@@ -16,10 +16,10 @@ from .draft import Draft, Seen, is_test_file, name_of
 
 
 def created_in_loop(seen: Seen) -> Iterator[Draft]:
-    """MPA213: a scaler that starts again at scale 65536 every iteration or epoch; not one that bfloat16 has no need of,
-    whose scale overflows nothing."""
-    needless = {draft.site for draft in with_bf16(seen)}
-    return (draft for draft in remade(seen) if draft.site not in needless)
+    """MPA213: a scaler that starts again at scale 65536 every iteration or epoch; not in a file with one that bfloat16
+    has no need of, whose scale overflows nothing."""
+    needless = {draft.site.path for draft in with_bf16(seen)}
+    return (draft for draft in remade(seen) if draft.site.path not in needless)
 
 
 def remade(seen: Seen) -> Iterator[Draft]:

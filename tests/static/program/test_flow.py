@@ -983,6 +983,27 @@ def main(net, loader, amp):
         optimizer.step()  # wrong MPA209
 """,
     },
+    "a scaler of each epoch, which bfloat16 has no need of": {
+        "train.py": """
+def epoch(model, optimizer, loader, amp):
+    scaler = GradScaler("cuda", enabled=amp)  # wrong MPA215
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast("cuda", dtype=torch.bfloat16, enabled=amp):
+            loss = model(x.cuda()).mean()
+        loss.backward()  # right
+        optimizer.step()  # right
+        scaler.scale(loss).backward()  # wrong
+        scaler.step(optimizer)  # wrong
+        scaler.update()  # wrong
+
+
+def main(model, loader, amp):
+    optimizer = torch.optim.AdamW(model.cuda().parameters())
+    for number in range(10):
+        epoch(model, optimizer, loader, amp)
+""",
+    },
     "mutual recursion": {
         "a.py": """
 import b
