@@ -79,11 +79,15 @@ def _is_model_name(path: str) -> bool:
         if _REGISTRY_NAME.search(path):
             return False
     last = path.rsplit(".", 1)[-1]
-    if last in _ARITHMETIC:
+    if last in _ARITHMETIC or ("." in path and last in _OF_CONTAINERS):
         return False
     return last[:1].islower() and not _VERBS.match(last) and MODEL_NAME.search(path) is not None
 
 
+_OF_CONTAINERS = frozenset(
+    ("append", "copy", "count", "extend", "format", "get", "index", "insert", "items", "keys", "pop", "popitem",
+     "remove", "setdefault", "split", "startswith", "update", "values"))  # fmt: skip
+"""Methods of dicts, lists and texts: `model_kwargs.pop("name")` is no forward."""
 _ARITHMETIC = frozenset(
     ("abs", "add", "clamp", "clone", "div", "dot", "exp", "log", "max", "mean", "min", "mul", "norm", "permute", "pow",
      "prod", "reshape", "sqrt", "square", "std", "sub", "sum", "transpose", "var", "view")

@@ -1004,6 +1004,36 @@ def main(model, loader, amp):
         epoch(model, optimizer, loader, amp)
 """,
     },
+    "options of a model are no model": {
+        "meta.py": """
+class Meta:
+    def __init__(self, build, model_kwargs, training_kwargs):
+        name = model_kwargs.pop("name", None)
+        self.model = build(name, **model_kwargs).cuda()
+        make = getattr(torch.optim, model_kwargs.get("optimizer"))
+        self.optimizer = make(params=[p for p in self.model.parameters() if p.requires_grad], **training_kwargs)
+        self.scaler = GradScaler("cuda")
+
+    def epoch(self, loader):
+        for x in loader:
+            with autocast("cuda"):
+                loss = self.model(x.cuda()).mean()
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optimizer)  # wrong MPA204
+            self.scaler.step(self.optimizer)  # right
+            self.scaler.update()  # right
+            self.optimizer.zero_grad()
+""",
+        "main.py": """
+from meta import Meta
+
+
+def main(build, model_kwargs, training_kwargs, loader):
+    meta = Meta(build, model_kwargs, training_kwargs)
+    for number in range(10):
+        meta.epoch(loader)
+""",
+    },
     "mutual recursion": {
         "a.py": """
 import b
