@@ -42,8 +42,9 @@ def backward_under_autocast(seen: Seen) -> Iterator[Draft]:
             continue
         yield Draft(
             "MPA103", event.site,
-            "backward runs under autocast: regions that were kept in float32 and custom functions are cast again on "
-            "the way back, which loses precision and on CUDA may use float16 whatever dtype was asked for",
+            "backward runs under autocast, which PyTorch advises against: plain operations go back in the types of "
+            "their forward, but float32 regions and custom functions are cast again, on CUDA perhaps to float16 "
+            "whatever dtype was asked for",
             "end the autocast block before the backward",
             _surely(event, trace) if told else Confidence.POSSIBLE,
             ((cast.site, "autocast entered here"),),

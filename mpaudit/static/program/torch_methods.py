@@ -267,6 +267,11 @@ def unknown_method(
     if helps:
         return [(st, functions.fresh(site, st))]
     if name == "backward":
+        if args and isinstance(args[0], Ref) and args[0].kind == "scaler":  # a holder of losses is handed the scaler
+            scaled = events.scale(run, args[0], base, site, st)
+            for way, loss in scaled:
+                events.backward(run, fr, loss, site, path, way)
+            return [(way, NONE) for way, _ in scaled]
         if (args and not any(word in lowered for word in ("loss", "err", "cost", "grad"))) or framework:
             events.backward(run, fr, args[0] if args else base, site, path, st, owned=True)
         else:

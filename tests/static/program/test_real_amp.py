@@ -12,6 +12,39 @@ from mpaudit.static.run import lint
 from tests.static.program.shapes import HEAD, reported, variant
 
 SHAPES: dict[str, dict[str, str]] = {
+    "a holder of losses, whose backward is handed the scaler": {
+        "task.py": """
+class Task:
+    def __init__(self, conf):
+        self.max_norm = conf.max_norm
+        self.grad_scaler = GradScaler("cuda", enabled=conf.mixed_precision)
+
+    def train_step(self, model, batch, optimizer, loss_factory):
+        optimizer.zero_grad()
+        with autocast("cuda"):
+            loss_factory.calc(model(batch.cuda()))
+        loss_factory.backward(self.grad_scaler)
+        if self.max_norm:
+            self.grad_scaler.unscale_(optimizer)  # right
+            nn.utils.clip_grad_norm_(model.parameters(), self.max_norm)  # wrong MPA205
+        self.grad_scaler.step(optimizer)
+        self.grad_scaler.update()
+""",
+        "train.py": """
+from build import build_losses, build_task
+
+
+class Trainer:
+    def __init__(self, conf, model, loader):
+        self.task, self.losses = build_task(conf), build_losses(conf)
+        self.model, self.loader = model, loader
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def one_epoch(self):
+        for batch in self.loader:
+            self.task.train_step(self.model, batch, self.optimizer, self.losses)
+""",
+    },
     "a dict of optimizers, each clipped and stepped in its turn": {
         "train.py": """
 class Optimizers:
