@@ -67,6 +67,9 @@ def instantiate(
         events.make_scaler(run, ref, site, truth_key(enabled), text_of(expr.func), st)
         return [(st, ref)]
     if any(base == "torch.optim.Optimizer" or torch_api.is_optimizer(base) for base in bases):
+        for given in (*args[:1], *(value for key, value in keywords if key == "optimizer")):
+            if isinstance(given, Ref) and given.kind == "optimizer":
+                return [(st, given)]  # a wrapper (Lookahead, …) steps what it wraps
         ref = made_once(run, "optimizer", site, st)
         events.make_optimizer(run, ref, site, list(args[:1]) or [v for _, v in keywords], text_of(expr.func), st)
         return [(st, ref)]

@@ -254,7 +254,7 @@ def assign(run: Run, fr: Frame, target: ir.Expr, value: Value, st: PathState) ->
             stars = [i for i, item in enumerate(target.items) if isinstance(item, ir.Star)]
             if items is not None and len(items) == len(target.items) and not stars:
                 parts: Sequence[Value] = items
-            elif isinstance(value, Phi):
+            elif isinstance(value, Phi | Choice):
                 parts = [_part(value, i, len(target.items)) for i in range(len(target.items))]
             else:
                 parts = [unpacked(value, i) for i in range(len(target.items))]
@@ -265,10 +265,15 @@ def assign(run: Run, fr: Frame, target: ir.Expr, value: Value, st: PathState) ->
 
 
 def _part(value: Value, i: int, n: int) -> Value:
-    if isinstance(value, Phi):
-        return phi(value.key, _part(value.yes, i, n), _part(value.no, i, n))
     if isinstance(value, Tup) and len(value.items) == n:
         return value.items[i]
+    if isinstance(value, Phi | Choice):
+        fits = [v for v in dict.fromkeys(options(value)) if not (isinstance(v, Tup) and len(v.items) != n)]
+        if len(fits) == 1:
+            return _part(fits[0], i, n)  # what has another length raises
+        if isinstance(value, Phi):
+            return phi(value.key, _part(value.yes, i, n), _part(value.no, i, n))
+        return choice([_part(v, i, n) for v in fits or options(value)], ("sub", operators.key_of(value), ("const", i)))
     return unpacked(value, i)
 
 

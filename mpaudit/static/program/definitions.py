@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from ..facts import ir
-from .nodes import names_among, walk_nodes, walk_statements
+from .nodes import always_leaves, names_among, names_bound, walk_nodes, walk_statements
 
 
 class Site(NamedTuple):
@@ -95,6 +95,31 @@ class FunctionInfo:
                 for s in self.node.body
             )
         )
+
+    @cached_property
+    def gives_back(self) -> tuple[str | tuple[str, ...], ...]:
+        """The parameters that it gives back as it got them, of each `return`: one, or a tuple with '' for what is
+        something else. Empty where it may give back anything else."""
+        node = self.node
+        if node is None or node.is_generator or node.is_async or not always_leaves(node.body):
+            return ()
+        bound = {*names_bound(node.body), *(n.name for n in self.nodes if isinstance(n, ir.Walrus)), *self.rebinds}
+        kept = {param.name for param in node.params if param.kind in ("pos", "kw")} - bound
+        found: dict[str | tuple[str, ...], None] = {}
+        for stmt in walk_statements(node.body):
+            match stmt:
+                case ir.Return(value=ir.Name(id=name)) if name in kept:
+                    found[name] = None
+                case ir.Return(value=ir.Seq(kind="tuple", items=items)):
+                    names = tuple(i.id if isinstance(i, ir.Name) and i.id in kept else "" for i in items)
+                    if not any(names):
+                        return ()
+                    found[names] = None
+                case ir.Return():
+                    return ()
+                case _:
+                    pass
+        return tuple(found)
 
     @property
     def _calls_what_it_is_given(self) -> bool:

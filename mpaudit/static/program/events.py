@@ -16,6 +16,7 @@ from .state import ENABLED, PathState, is_counter, varies
 from .trace import Backward, Basis, Frozen, Made, Scaled, Step, is_mode
 from .typestate import Sure
 from .values import (
+    MAX_USES,
     NONE,
     Cast,
     Gradient,
@@ -307,7 +308,7 @@ def scale(run: Run, scaler: Id, loss: Value, site: Site, st: PathState) -> list[
                 Scaled(site, scaler, one_tensor(loss), s.casts, Basis.of(s, run.root), s.outer_unknown)
             )
         base = one_tensor(loss) or Tensor(frozenset())
-        result: Value = Tensor(base.uses, scaler, base.dtype)
+        result: Value = Tensor(base.uses, scaler, base.dtype, partly=base.partly)
         if isinstance(loss, Tup):
             result = Tup(tuple(Tensor(t.uses if isinstance(t, Tensor) else frozenset(), scaler) for t in loss.items))
         out.append((s, result))
@@ -498,8 +499,8 @@ def uses_of(run: Run, module: Id | None, site: Site, st: PathState, inputs: list
     uses: frozenset[Use] | None = frozenset([own])
     for tensor in inputs:
         uses = None if uses is None or tensor.uses is None else uses | tensor.uses
-    if uses is not None and len(uses) > 8:
-        uses = frozenset(sorted(uses, key=repr)[:8])
+    if uses is not None and len(uses) > MAX_USES:
+        uses = frozenset(sorted(uses, key=repr)[:MAX_USES])
     cls = run.classes.get(module)
     if cls is not None and (cls.node is None or any(keeps_loss(cls, name) for name in cls.attribute_assigns)):
         st.heap[module, OUTPUT] = Tensor(uses)

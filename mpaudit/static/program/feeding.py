@@ -61,7 +61,9 @@ def _inside(run: Run, module: Id) -> set[Id]:
 
 def fed_by(run: Run, loss: Tensor | None, st: PathState) -> list[tuple[Id, Sure]]:
     """The optimizers whose gradients a backward of `loss` adds to."""
-    modules = module_ids(loss)
+    modules, part = module_ids(loss), False
+    if not modules and loss is not None and loss.uses is None:
+        modules, part = {use.module for use in loss.partly if use.module is not None}, True
     trained = {m for m in modules if not is_criterion(run, m)}
     strangers = frozenset[Id]()
     if trained and trained <= run.older.keys():
@@ -73,7 +75,7 @@ def fed_by(run: Run, loss: Tensor | None, st: PathState) -> list[tuple[Id, Sure]
             o: mods is not None and any(related(run, m, p) for m in modules for p in mods) for o, mods in owners.items()
         }
         if any(matches.values()):
-            unknown = [o for o in known if owners[o] is None]
+            unknown = [o for o in known if owners[o] is None or (part and not matches[o])]
             fed = [o for o in known if matches[o]]
             # where one has what is left of a network, its parts may be trained by losses of their own
             parted = len(fed) > 1 and not run.filtered.isdisjoint(fed)

@@ -192,7 +192,8 @@ def _assign(run: Run, fr: Frame, stmt: ir.Assign, st: PathState) -> list[PathSta
         run.renewing = stmt.value
     elif (made := _first_call(stmt.value)) is not None and unknown.keeps_network(run, fr, stmt.targets):
         run.renewing = made
-    for s, value in expressions.evaluate(run, fr, stmt.value, st):
+    results = expressions.evaluate(run, fr, stmt.value, st)
+    for s, value in [(s, value) for s, value in results if _can_be_unpacked(value, stmt.targets)] or results:
         value = _with_lists(stmt.value, value, fr.site(stmt.span), s)
         if isinstance(value, Ref) and isinstance(value.id, Cast) and isinstance(stmt.value, ir.Call):
             if all(isinstance(t, ir.Name) and _never_read(fr, t.id) for t in stmt.targets):
@@ -207,6 +208,16 @@ def _assign(run: Run, fr: Frame, stmt: ir.Assign, st: PathState) -> list[PathSta
             replacing.assign(run, fr, target, value, s)
         out.append(s)
     return out
+
+
+def _can_be_unpacked(value: Value, targets: tuple[ir.Expr, ...]) -> bool:
+    """Not `a, b = f()` on the path on which f gives three: it raises."""
+    return not isinstance(value, Tup) or not any(
+        isinstance(target, ir.Seq)
+        and len(target.items) != len(value.items)
+        and not any(isinstance(item, ir.Star) for item in target.items)
+        for target in targets
+    )
 
 
 def _first_call(expr: ir.Expr) -> ir.Call | None:

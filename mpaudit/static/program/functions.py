@@ -22,6 +22,7 @@ from . import (
 )
 from .definitions import ClassInfo, FunctionInfo, Site
 from .frame import MAX_DEPTH, Frame, Run, text_of
+from .handing_back import handed_back
 from .nodes import walk_nodes
 from .shapes import Args, Keywords, Results
 from .state import PathState
@@ -55,21 +56,21 @@ def call_function(
         events.havoc(run, everything, st)
         if func.self_value is not None and info not in run.stack:
             events.havoc(run, [func.self_value], st)
-        return [(st, _result_of_cold(run, info, everything, site, st))]
+        return [(st, _unseen(run, func, args, keywords, site, st))]
     if node.is_generator:
         return [(st, _result_of_cold(run, info, everything, site, st))]
     if not info.live and not info.hands_on:
         _forget_rebound(func, st)
-        return [(st, _result_of_cold(run, info, everything, site, st))]
+        return [(st, _unseen(run, func, args, keywords, site, st))]
     if run.coarse and not coarse.is_followed(run, info) and not _only_returns(node):
         _forget_rebound(func, st)
-        return [(st, coarse.unseen(_result_of_cold(run, info, everything, site, st)))]
+        return [(st, coarse.unseen(_unseen(run, func, args, keywords, site, st)))]
     call = followed.about_to_follow(run, func, everything, st)
     if followed.is_known(run, call) and not run.lazy and not _only_returns(node):
         _forget_rebound(func, st)
         if followed.gives_no_gradient(run, call):
             return [(st, Tensor(frozenset(), grad=False))]
-        return [(st, _result_of_cold(run, info, everything, site, st))]
+        return [(st, _unseen(run, func, args, keywords, site, st))]
     frame = open_frame(run, fr, func, args, keywords, st)
     outer = (st.casts, st.no_grad)
     enter_decorators(run, frame, node, st)
@@ -199,6 +200,14 @@ def _forget_rebound(func: Func, st: PathState) -> None:
     for name in func.info.rebinds:
         for owner in (func.info.module.path, *scopes.frames_around(func.closure)):
             st.heap.pop((owner, name))
+
+
+def _unseen(run: Run, func: Func, args: Args, keywords: Keywords, site: Site | None, st: PathState) -> Value:
+    """What a call gives that is not followed."""
+    back = handed_back(func, args, keywords, ("call", site or ("cold", repr(func.info))))
+    if back is not None:
+        return back
+    return _result_of_cold(run, func.info, (*args, *(value for _, value in keywords)), site, st)
 
 
 def _result_of_cold(run: Run, info: FunctionInfo, args: Args, site: Site | None, st: PathState) -> Value:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import builtins
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..facts import ir
 from . import torch_api
 from .definitions import FunctionInfo
 from .linker import Project
-from .nodes import CHILDREN, walk_nodes, walk_statements
+from .nodes import CHILDREN, names_bound, targets_of, walk_nodes
 from .vocabulary import is_event_node, is_protocol_node
 
 Names = frozenset[str]
@@ -82,7 +82,7 @@ class _Scope:
         self.always = _seen_from_inside(info) | first
         self._live = project.live_functions
         self._acting = project.acting_names if coarse else None
-        self._locals = _bound(info.node)
+        self._locals = frozenset((*(param.name for param in info.node.params), *names_bound(info.node.body)))
         self._imports = info.module.imports
         asked = (node.name for node in info.nodes if isinstance(node, ir.Attr))
         self._of_parameters = not _PARAMETERS.isdisjoint(asked)
@@ -216,7 +216,7 @@ class _Pass:
                     return self.skip(stmt, out)
                 return inside | scope.reads(stmt.test)
             case ir.For():
-                names = frozenset(_targets(stmt.target))
+                names = frozenset(targets_of(stmt.target))
                 head = self.loop(stmt, names, _NONE, out, exits)
                 unused = not names & (out | scope.always) and _only_names(stmt.target)
                 if unused and scope.inert(stmt.iterable) and self.all_dead(stmt.body, stmt.orelse):
@@ -255,7 +255,7 @@ class _Pass:
 
     def assign(self, stmt: ir.Assign, out: Names) -> Names:
         scope = self.scope
-        names = frozenset(name for target in stmt.targets for name in _targets(target))
+        names = frozenset(name for target in stmt.targets for name in targets_of(target))
         if all(map(_only_names, stmt.targets)):
             if not names & (out | scope.always) and scope.inert(stmt.value):
                 return self.skip(stmt, out)
@@ -289,7 +289,7 @@ class _Pass:
     def with_(self, stmt: ir.With, out: Names, exits: _Exits) -> Names:
         scope = self.scope
         inside = self.block(stmt.body, out, exits)
-        names = frozenset(name for _, target, _ in stmt.items if target is not None for name in _targets(target))
+        names = frozenset(name for _, target, _ in stmt.items if target is not None for name in targets_of(target))
         harmless = all(scope.inert(expr) and (target is None or _only_names(target)) for expr, target, _ in stmt.items)
         if harmless and not names & (out | scope.always) and self.all_dead(stmt.body):
             return self.skip(stmt, out)
@@ -331,7 +331,7 @@ def _read(root: object) -> set[str]:
         elif kind is tuple:
             stack += node  # type: ignore[arg-type]
         elif isinstance(node, ir.Comp):
-            own = {name for target, _, _ in node.clauses for name in _targets(target)}
+            own = {name for target, _, _ in node.clauses for name in targets_of(target)}
             parts = (node.key, node.element, *(part for _, source, tests in node.clauses for part in (source, *tests)))
             found |= _read(parts) - own
         elif isinstance(node, ir.Lambda):
@@ -340,17 +340,6 @@ def _read(root: object) -> set[str]:
         elif kind in CHILDREN:
             stack += [getattr(node, name) for name in CHILDREN[kind]]
     return found
-
-
-def _targets(target: ir.Expr) -> Iterator[str]:
-    """The names that an assignment binds."""
-    if isinstance(target, ir.Name):
-        yield target.id
-    elif isinstance(target, ir.Star):
-        yield from _targets(target.value)
-    elif isinstance(target, ir.Seq):
-        for item in target.items:
-            yield from _targets(item)
 
 
 def _only_names(target: ir.Expr) -> bool:
@@ -390,21 +379,3 @@ def _free(inner: ir.FunctionDef | ir.Lambda) -> Names:
     own = {param.name for param in inner.params}
     outside = inner.decorators if isinstance(inner, ir.FunctionDef) else ()
     return _names(inner.body) - own | _names((*outside, *(param.default for param in inner.params)))
-
-
-def _bound(node: ir.FunctionDef) -> Names:
-    """Parameters, and names that are assigned anywhere in the function."""
-    found = {param.name for param in node.params}
-    for stmt in walk_statements(node.body):
-        targets: Iterable[ir.Expr | None] = ()
-        match stmt:
-            case ir.Assign():
-                targets = stmt.targets
-            case ir.For() | ir.AugAssign():
-                targets = (stmt.target,)
-            case ir.With():
-                targets = (target for _, target, _ in stmt.items)
-            case _:
-                pass
-        found |= {name for target in targets if target is not None for name in _targets(target)}
-    return frozenset(found)

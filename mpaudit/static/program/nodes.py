@@ -33,6 +33,48 @@ def walk_statements(stmts: Iterable[ir.Stmt]) -> Iterator[ir.Stmt]:
                 pass
 
 
+def targets_of(target: ir.Expr) -> Iterator[str]:
+    """The names that an assignment binds."""
+    if isinstance(target, ir.Name):
+        yield target.id
+    elif isinstance(target, ir.Star):
+        yield from targets_of(target.value)
+    elif isinstance(target, ir.Seq):
+        for item in target.items:
+            yield from targets_of(item)
+
+
+def names_bound(body: Iterable[ir.Stmt]) -> Iterator[str]:
+    """Names that are assigned anywhere in a body, as often as they are."""
+    for stmt in walk_statements(body):
+        targets: Iterable[ir.Expr | None] = ()
+        match stmt:
+            case ir.Assign():
+                targets = stmt.targets
+            case ir.For() | ir.AugAssign():
+                targets = (stmt.target,)
+            case ir.With():
+                targets = (target for _, target, _ in stmt.items)
+            case _:
+                pass
+        for target in targets:
+            if target is not None:
+                yield from targets_of(target)
+
+
+def always_leaves(body: tuple[ir.Stmt, ...]) -> bool:
+    """Whether the end of a body is never reached, by its last statement."""
+    match body[-1:]:
+        case (ir.Return() | ir.Raise(),):
+            return True
+        case (ir.If() as last,):
+            return bool(last.orelse) and always_leaves(last.body) and always_leaves(last.orelse)
+        case (ir.With() as last,):
+            return always_leaves(last.body)
+        case _:
+            return False
+
+
 def walk_nodes(root: object) -> Iterator[object]:
     """Every ir node below `root` (a node or a tuple), into functions and classes too; iterative."""
     stack: list[Any] = [root]

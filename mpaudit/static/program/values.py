@@ -194,7 +194,8 @@ MAX_ITEMS = 256
 MAX_NESTED = 6
 """Of tuples in tuples, and of decisions in a value that was computed from others, which each have at most half as many
 where paths meet."""
-MAX_USES = 8
+MAX_USES = 16
+"""Of networks in one loss: the generators' of a cycle GAN has a dozen forwards."""
 
 
 def depth(value: Value) -> int:

@@ -235,7 +235,7 @@ def test_a_script_that_lowers_says_nothing_of_another_with_its_trainer(
 
 
 MANY = (
-    LOOP.replace("model(x.cuda()).mean()", " + ".join(["model(x.cuda()).mean()"] * 9))
+    LOOP.replace("model(x.cuda()).mean()", " + ".join(["model(x.cuda()).mean()"] * 17))
     .replace("(loader):", "(loader, options, dtype=None):\n    norm = nn.LayerNorm(4, dtype={dtype})")
     .replace("main([])", "")
 )

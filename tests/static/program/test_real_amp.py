@@ -12,6 +12,110 @@ from mpaudit.static.run import lint
 from tests.static.program.shapes import HEAD, reported, variant
 
 SHAPES: dict[str, dict[str, str]] = {
+    "a cycle GAN of many forwards, resumed by a function that gives four or five things": {
+        "train.py": """
+from build import build_model
+from resume import load_resume
+
+
+def main(config, loader):
+    scaler = GradScaler("cuda")
+    a2b, b2a = build_model(config), build_model(config)
+    d_a, d_b = build_model(config), build_model(config)
+    g_opt = torch.optim.Adam([*a2b.parameters(), *b2a.parameters()])
+    d_opt = torch.optim.Adam([*d_a.parameters(), *d_b.parameters()])
+    g_schedule = torch.optim.lr_scheduler.LambdaLR(g_opt, lambda epoch: 1.0)
+    if config["resume"]:
+        a2b, ema_a, start, g_opt, g_schedule = load_resume(a2b, None, g_opt, g_schedule, config["a"])
+        b2a, ema_b, start, g_opt, g_schedule = load_resume(b2a, None, g_opt, g_schedule, config["b"])
+    for real_a, real_b in loader:
+        g_opt.zero_grad(set_to_none=True)
+        with autocast("cuda"):
+            fake_b, fake_a = a2b(real_a), b2a(real_b)
+            cycle = (b2a(fake_b) - real_a).abs().mean() + (a2b(fake_a) - real_b).abs().mean()
+            same = (b2a(real_a) - real_a).abs().mean() + (a2b(real_b) - real_b).abs().mean()
+            again = (b2a(a2b(fake_a)) - fake_a).abs().mean() + (a2b(b2a(fake_b)) - fake_b).abs().mean()
+            more = (b2a(a2b(b2a(fake_b))) - fake_a).abs().mean() + (a2b(b2a(a2b(fake_a))) - fake_b).abs().mean()
+            g_loss = cycle + same + again + more + d_a(fake_a).mean() + d_b(fake_b).mean()
+        scaler.scale(g_loss).backward()
+        scaler.step(g_opt)  # right
+        g_opt.step()  # wrong MPA203
+        scaler.update()
+        d_opt.zero_grad(set_to_none=True)
+        with autocast("cuda"):
+            d_loss = d_a(fake_a.detach()).mean() + d_b(fake_b.detach()).mean()
+        scaler.scale(d_loss).backward()
+        scaler.step(d_opt)
+        scaler.update()
+""",
+        "resume.py": """
+def load_weights(model, weights):
+    kept = model.state_dict()
+    for name, value in weights.items():
+        if name in kept:
+            kept[name] = value
+    kept.update(weights)
+    weights = kept
+    count = len(weights)
+    print(count)
+    model.load_state_dict(weights)
+    return model
+
+
+def load_resume(model, ema, optimizer, schedule, path):
+    checkpoint = torch.load(path)
+    start = checkpoint["epoch"]
+    model = load_weights(model, checkpoint["model"])
+    if checkpoint["ema"] is not None:
+        ema = load_weights(ema, checkpoint["ema"])
+    optimizer.load_state_dict(checkpoint["optimizer"])
+    if schedule is not None:
+        schedule.load_state_dict(checkpoint["schedule"])
+        return model, ema, start, optimizer, schedule
+    else:
+        return model, ema, start, optimizer
+""",
+    },
+    "an optimizer that one of the project's own may go round": {
+        "train.py": """
+from optim import define_optimizer
+
+
+def main(loader, config):
+    model = nn.Conv2d(3, 8, 3).cuda()
+    optimizer = define_optimizer(model, config["name"])
+    scaler = GradScaler("cuda")
+    for x in loader:
+        with autocast("cuda"):
+            loss = model(x.cuda()).square().mean()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)  # right
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # wrong MPA205
+        scaler.step(optimizer)
+        scaler.update()
+        model.zero_grad()
+""",
+        "optim.py": """
+class Lookahead(torch.optim.Optimizer):
+    def __init__(self, optimizer, k=5):
+        self.optimizer = optimizer
+        self.param_groups = optimizer.param_groups
+        self.k = k
+
+    def zero_grad(self):
+        self.optimizer.zero_grad()
+
+    def step(self, closure=None):
+        return self.optimizer.step(closure)
+
+
+def define_optimizer(model, name):
+    if name == "ranger":
+        radam = getattr(torch.optim, "RAdam")(model.parameters(), lr=0.1)
+        return Lookahead(radam, k=5)
+    return getattr(torch.optim, name)(model.parameters(), lr=0.1)
+""",
+    },
     "a holder of losses, whose backward is handed the scaler": {
         "task.py": """
 class Task:
