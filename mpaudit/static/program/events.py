@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from . import again, generators, halving, typestate, usages
 from .definitions import ClassInfo, Site
-from .feeding import all_params, covers, fed_by, may_own, module_ids, parameter_modules, related
+from .feeding import all_params, covers, fed_by, may_own, module_ids, parameter_modules, related, trains
 from .frame import Frame, Run
 from .losses import scaled_of_unknown
 from .state import ENABLED, PathState, is_counter, varies
@@ -265,7 +265,7 @@ def zero_modules(run: Run, modules: frozenset[Id] | None, site: Site | None, st:
         _discard(run, state)
     whose = None if modules is None else [o for o in known if may_own(run, o, modules)]
     for o in known:
-        mods = run.parameters.get(o)
+        mods = trains(run, o)
         if modules is not None and mods is not None:
             if any(
                 all(any(covers(run, m, owned) for m in modules) for owned in choice)
@@ -382,7 +382,7 @@ def _record_step(
     run: Run, site: Site, scaler: Id | None, optimizer: Id, text: str, st: PathState, off: Site | None = None
 ) -> None:
     state = st.protocol.optimizer(optimizer)
-    modules = run.parameters.get(optimizer)
+    modules = trains(run, optimizer)
     loss = st.heap.get((("loss", optimizer), "of")) or st.heap.get((("loss", _UNSEEN), "of"))
     loss_seen = one_tensor(_settled(loss, st))
     half = halving.half_weights(run, optimizer, loss_seen, st)
@@ -445,7 +445,7 @@ def clip(run: Run, params: Value, site: Site, st: PathState) -> None:
     if chosen:
         targets = [(o, Sure.PROVEN) for o in known if o in chosen]
     elif modules:
-        owners = {o: run.parameters.get(o) for o in known}
+        owners = {o: trains(run, o) for o in known}
         matched = [
             o
             for o, mods in owners.items()

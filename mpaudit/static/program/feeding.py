@@ -70,7 +70,7 @@ def fed_by(run: Run, loss: Tensor | None, st: PathState) -> list[tuple[Id, Sure]
         strangers = frozenset.intersection(*(run.older[module] for module in trained))
     known = [o for o in st.protocol.optimizers if o not in strangers]
     if modules:
-        owners = {o: run.parameters.get(o) for o in known}
+        owners = {o: trains(run, o) for o in known}
         matches = {
             o: mods is not None and any(related(run, m, p) for m in modules for p in mods) for o, mods in owners.items()
         }
@@ -82,6 +82,18 @@ def fed_by(run: Run, loss: Tensor | None, st: PathState) -> list[tuple[Id, Sure]
             return [(o, Sure.GUESS if parted else Sure.PROVEN) for o in fed] + [(o, Sure.GUESS) for o in unknown]
     only = known if len(known) == 1 else held_alone(run, known, st)
     return [(o, Sure.ONLY_ONE if o in only else Sure.GUESS) for o in known]
+
+
+def trains(run: Run, optimizer: Id) -> frozenset[Id] | None:
+    """The modules whose parameters an optimizer has, as far as they are known; those of all where it is whichever one
+    of some, `optimizers[i]`."""
+    match optimizer:
+        case ("sub", ("tuple", *elements), _) if elements:
+            known = [run.parameters.get(e[1]) if e[0] == "obj" else None for e in elements if isinstance(e, tuple)]
+            some = [modules for modules in known if modules is not None]
+            return frozenset().union(*some) if len(some) == len(elements) else None
+        case _:
+            return run.parameters.get(optimizer)
 
 
 def is_criterion(run: Run, module: Id) -> bool:
@@ -97,7 +109,7 @@ def module_ids(loss: Tensor | None) -> set[Id]:
 
 
 def may_own(run: Run, optimizer: Id, modules: frozenset[Id]) -> bool:
-    owned = run.parameters.get(optimizer)
+    owned = trains(run, optimizer)
     return owned is not None and any(related(run, m, o) for m in modules for o in owned)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ..facts import ir
 from .definitions import Site
-from .feeding import covers, is_criterion, module_ids
+from .feeding import covers, is_criterion, module_ids, trains
 from .frame import Frame, Run, text_of
 from .state import PathState
 from .trace import Halved, is_mode
@@ -54,7 +54,7 @@ def half_weights(run: Run, optimizer: Id, loss: Tensor | None, st: PathState) ->
         return None
     halves = sorted(run.half.items(), key=lambda item: repr(item[0]))
     halves = [(module, half) for module, half in halves if not _on_another_path(half, st)]
-    owned = run.parameters.get(optimizer)
+    owned = trains(run, optimizer)
     if owned:
         # of a selection nothing is known, unless the weights turned to float16 when it had been made
         whole = optimizer not in run.filtered

@@ -48,6 +48,26 @@ class Trainer:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
 """,
+    "one of some, beside that of the network before them": """
+def main(loader, args):
+    model = nn.Linear(8, 8).cuda()
+    heads = [nn.Linear(8, n).cuda() for n in args.classes]
+    first = torch.optim.Adam(model.parameters())
+    others = [torch.optim.Adam(head.parameters()) for head in heads]
+    scaler = GradScaler("cuda")
+    for epoch in range(args.epochs):
+        group = epoch % args.groups
+        for x, y in loader:
+            first.zero_grad()
+            others[group].zero_grad()  # right
+            with autocast("cuda"):
+                loss = nn.functional.cross_entropy(heads[group](model(x)), y)
+            scaler.scale(loss).backward()
+            scaler.step(first)
+            others[group].step()  # wrong MPA203
+            scaler.step(others[group])  # right
+            scaler.update()
+""",
     "one of a comprehension, by an index": """
 def train(loader, model, groups, optimizer, heads, first):
     optimizers = [torch.optim.Adam(head.parameters()) for head in heads]
