@@ -49,7 +49,7 @@ def _branch_whole(
     """The truth of `a and b` is a decision of its own: it still holds where the path on which `a` fails has met the
     one on which `b` does."""
     whole = _key_of_whole(run, fr, test, st)
-    known = None if whole is None else st.decided(whole)
+    known = None if whole is None else st.ask(whole)
     yes, no, key = _branch_sequence(run, fr, test, st)
     if whole is not None:
         for paths, truth in ((yes, True), (no, False)):
@@ -106,7 +106,7 @@ def decide(st: PathState, value: Value) -> list[tuple[PathState, bool, Key | Non
         other = st.clone()
         return [(st, True, None), (other, False, None)]
     key = decision(value.key if isinstance(value, Sym) else operators.key_of(value))
-    known = st.decided(key)
+    known = st.ask(key)
     if known is not None:
         return [(st, known, key)]
     other = st.clone()
@@ -122,7 +122,7 @@ def _decide_sides(st: PathState, value: Phi) -> list[tuple[PathState, bool, Key 
     whole is a decision of its own: it still holds where paths through different sides have met."""
     settled = truth_of(value.yes) is not None and truth_of(value.no) is not None
     whole: Key | None = None if settled else ("truth", operators.key_of(value))
-    known = None if whole is None else st.decided(whole)
+    known = None if whole is None else st.ask(whole)
     other = st.clone()
     st.assume(value.key, True)
     other.assume(value.key, False)

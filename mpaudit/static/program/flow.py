@@ -123,7 +123,10 @@ def execute_one(run: Run, fr: Frame, stmt: ir.Stmt, st: PathState) -> list[PathS
             fr.continues.append(st)
             return []
         case ir.Assert():
-            yes, _, _ = conditions.branch(run, fr, stmt.test, st)
+            known = frozenset(st.guards)
+            yes, _, key = conditions.branch(run, fr, stmt.test, st)
+            for s in yes:
+                s.demote(known - {key})
             return yes
         case ir.Delete():
             for target in stmt.targets:
@@ -340,10 +343,14 @@ def _if(run: Run, fr: Frame, stmt: ir.If, st: PathState) -> list[PathState]:
         return execute(run, fr, stmt.body, [st])
     if _is_type_checking(stmt.test):
         return execute(run, fr, stmt.orelse, [st])
+    known = frozenset(st.guards)
     yes, no, key = conditions.branch(run, fr, stmt.test, st)
     before, jumps = run.events, len(fr.continues)
     after_yes = execute(run, fr, stmt.body, yes) if yes else []
     after_no = execute(run, fr, stmt.orelse, no) if no else []
+    if stmt.body and isinstance(stmt.body[-1], ir.Raise):
+        for s in after_no:
+            s.demote(known - {key})
     if key is not None and not (yes and no):
         run.withheld += _withholds(run, fr, stmt.body if not yes else stmt.orelse, leaves=not (after_yes or after_no))
     if key is not None and is_counter(key) and any(isinstance(s, ir.Continue) for s in (*stmt.body, *stmt.orelse)):

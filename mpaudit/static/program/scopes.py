@@ -29,6 +29,8 @@ def load_name(run: Run, fr: Frame, name: str, st: PathState) -> Value:
 
 def store_name(fr: Frame, name: str, value: Value, st: PathState) -> None:
     owner = fr.owners.get(name, fr.module.path if fr.info is None else fr.id)
+    if isinstance(owner, str) and (root := ("global", owner, name)) in st.asked:
+        st.forget(root)
     st.heap[owner, name] = value
 
 

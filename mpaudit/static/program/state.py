@@ -219,6 +219,17 @@ class PathState:
         if len(self.guards) > MAX_GUARDS:
             del self.guards[next(filter(_is_passing, self.guards), next(iter(self.guards)))]
 
+    def ask(self, key: Key) -> bool | None:
+        """What is known of a decision that is to be taken; what is asked again and again is forgotten last."""
+        if key in self.guards:
+            self.guards[key] = self.guards.pop(key)
+        return self.decided(key)
+
+    def demote(self, known: Collection[Key]) -> None:
+        """Decisions beside the known ones were taken for an error that is not there: they are forgotten early."""
+        late = {key: self.guards.pop(key) for key in list(self.guards) if key in known}
+        self.guards |= late
+
     def decided(self, key: Key) -> bool | None:
         known = self.guards.get(key)
         if known is not None:
@@ -295,9 +306,12 @@ def _is_symbolic(ident: object) -> bool:
 
 
 def _is_passing(key: Key) -> bool:
-    """A decision on what this iteration or this call brought: the first to be forgotten. Switches that hold for a run
-    are asked again and again."""
-    return varies(key) or any(root[0] in ("iter", "call", "aug", "phi", "except") for root in roots(key))
+    """A decision on what this iteration or this call brought: the first to be forgotten. Switches that hold for a run,
+    attributes of what a function has read among them, are asked again and again."""
+    brought = {root[0] for root in roots(key)}
+    if not brought.isdisjoint(("iter", "aug", "phi", "except")) or varies(key):
+        return True
+    return "call" in brought and not mentions(key, "attr")
 
 
 def varies(key: Key) -> bool:
@@ -417,7 +431,9 @@ def _merge_two(a: PathState, b: PathState, node: Hashable) -> PathState:
             if mine is None:
                 heap[owner, name] = value
             elif mine != value:
-                heap[owner, name] = _join_values(a.settle(mine), b.settle(value), separator, (node, owner, name))
+                ways = a.settle(mine), b.settle(value)
+                answered = _answered(owner, name, ways, separator)
+                heap[owner, name] = answered or _join_values(*ways, separator, (node, owner, name))
     guards = {k: truth for k, truth in a.guards.items() if b.guards.get(k) is truth}
     either = a.either and b.either
     gates = a.gates | b.gates
@@ -507,6 +523,15 @@ def _changed(ours: _Owners, theirs: _Owners) -> list[tuple[Hashable, dict[str, V
     if len(ours) == len(theirs) and all(map(eq, ours, theirs)):  # in the same order too, as in heaps of one origin
         return list(compress(theirs.items(), map(is_not, ours.values(), theirs.values())))
     return [(owner, names) for owner, names in theirs.items() if ours.get(owner) is not names]
+
+
+def _answered(owner: Hashable, name: str, ways: tuple[Value, ...], separator: tuple[Key, bool] | None) -> Sym | None:
+    """A switch of a module that an unknown call decides, as `if version.parse(torch.__version__) < …:` does: whatever
+    the call answers, the switch stays as it is until it is assigned anew."""
+    if not isinstance(owner, str) or separator is None or not varies(separator[0]):
+        return None
+    plain = all(isinstance(way, Const) and isinstance(way.value, bool) for way in ways)
+    return Sym(("global", owner, name)) if plain else None
 
 
 def _join_values(ours: Value, theirs: Value, separator: tuple[Key, bool] | None, name: tuple[Hashable, ...]) -> Value:

@@ -1,0 +1,100 @@
+"""Decisions that hold for a whole run, in programs that take many others: nothing is wrong in these."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.static.program.shapes import HEAD, reported
+
+CHECKS = "".join(
+    f"            if cfg.limit_{n} < 0:\n                raise ValueError(cfg.limit_{n})\n" for n in range(20)
+)
+
+SILENT = {
+    "a switch of what a function has read, among twenty limits": f"""
+import yaml
+
+
+def train(model, loader, path):
+    with open(path) as file:
+        cfg = yaml.load(file, Loader)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    if cfg.training.amp:
+        scaler = GradScaler("cuda")
+    for epoch in range(10):
+        for number, x in enumerate(loader):
+            with autocast("cuda", enabled=cfg.training.amp):
+                loss = model(x).mean()
+{CHECKS}
+            if cfg.training.amp:
+                scaler.scale(loss).backward()
+            else:
+                loss.backward()
+            if number % 4 == 0:
+                if cfg.training.amp:
+                    scaler.step(optimizer)
+                    scaler.update()
+                elif torch.isfinite(nn.utils.clip_grad_norm_(model.parameters(), 1.0)):
+                    optimizer.step()
+                optimizer.zero_grad()
+""",
+    "a switch of the module, by the version of torch": """
+from packaging import version
+
+use_native, use_apex = False, False
+native_amp = False
+if version.parse(torch.__version__) < version.parse("1.6"):
+    from apex import amp
+else:
+    native_amp = True
+
+
+class Trainer:
+    def __init__(self, args, model, loader):
+        self.args, self.model, self.loader = args, model, loader
+        self.optim = torch.optim.AdamW(model.parameters())
+        if args.fp16 and native_amp:
+            self.scaler = GradScaler("cuda")
+
+    def train(self):
+        for number, x in enumerate(self.loader):
+            if self.args.fp16 and native_amp:
+                with autocast("cuda"):
+                    loss = self.model(x).mean()
+            else:
+                loss = self.model(x).mean()
+            if self.args.accumulate > 1:
+                loss /= self.args.accumulate
+            if self.args.fp16 and native_amp:
+                self.scaler.scale(loss).backward()
+            else:
+                loss.backward()
+            update = True
+            if self.args.accumulate > 1:
+                update = (number + 1) % self.args.accumulate == 0 or number == len(self.loader) - 1
+            if update:
+                if self.args.fp16 and native_amp:
+                    self.scaler.step(self.optim)
+                    self.scaler.update()
+                else:
+                    self.optim.step()
+                for param in self.model.parameters():
+                    param.grad = None
+
+
+def main(args, model, loader):
+    Trainer(args, model, loader).train()
+
+
+if __name__ == "__main__":
+    main(torch.load("args.pt"), nn.Linear(8, 8), torch.load("data.pt"))
+""",
+}
+
+
+@pytest.mark.parametrize("name", SILENT)
+def test_nothing_is_reported(name: str, tmp_path: Path) -> None:
+    found = reported(tmp_path, {"train.py": HEAD + SILENT[name]}, all_codes=True)
+    assert [code for _, _, code in found if code[3] in "12"] == []
