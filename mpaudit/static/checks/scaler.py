@@ -253,7 +253,7 @@ def fp16_without_scaler(seen: Seen) -> Iterator[Draft]:
         other_arm = step.optimizer in stepped or (step.basis.root, _forwards(step.loss)) in scaled_too
         scaled_elsewhere = other_arm or step.basis.root in with_scaler
         defaults = seen.defaults.get(trace.scripts.get(step.basis.root, ""), {})
-        cast = _fp16_cast(step, undecided=not scaled_elsewhere)
+        cast = _fp16_cast(step, trace, undecided=not scaled_elsewhere)
         backward = _backward_of(step, trace)
         if cast is None or backward in done or backward in seen.rehearsals:
             continue
@@ -312,7 +312,7 @@ def _in_two_ways(loss: Tensor) -> bool:
     return any(use.casts and any(u.module == use.module and not u.casts for u in uses) for use in uses)
 
 
-def _fp16_cast(step: Step, undecided: bool) -> Cast | None:
+def _fp16_cast(step: Step, trace: Trace, undecided: bool) -> Cast | None:
     """A float16 autocast that the loss came from; `undecided`: one that a flag may turn on counts, or whose dtype is
     chosen."""
     guards = dict(step.basis.guards)
@@ -320,6 +320,10 @@ def _fp16_cast(step: Step, undecided: bool) -> Cast | None:
         if not use.casts:
             continue
         cast = use.casts[-1]
+        if any(
+            guards.get(key, taken) != taken for key, taken in trace.entered_under.get((step.basis.root, cast.site), ())
+        ):
+            continue  # on the other side of a decision, where paths have met since
         on = cast.enabled if isinstance(cast.enabled, bool) else guards.get(cast.enabled)
         if (
             ((cast.dtype == "float16" and cast.half is None) or (undecided and _may_be_float16(cast, step)))

@@ -154,8 +154,17 @@ def refine(run: Run, fr: Frame, test: ir.Expr, truth: bool, st: PathState) -> No
     if not isinstance(value, Choice):
         return
     left = [v for v in value.options if (truth_of(v) is False) == none_if or truth_of(v) is None]
-    if left:
+    if any(map(_is_scaler, value.options)) and all(v == NONE or _is_scaler(v) for v in value.options):
+        there: Key = ("truth", ("global", repr(place), "a scaler"))  # or none: it stays so, and is asked again
+        scalers = [v for v in value.options if v != NONE]
+        st.heap[place] = Phi(there, choice(scalers, ("phi", "scalers", repr(place))), NONE)
+        st.assume(there, not none_if)
+    elif left:
         st.heap[place] = choice(left, ("phi", "refined", str(place)))
+
+
+def _is_scaler(value: Value) -> bool:
+    return isinstance(value, Ref) and value.kind == "scaler"
 
 
 def _place(run: Run, fr: Frame, expr: ir.Expr, st: PathState):  # type: ignore[no-untyped-def]

@@ -401,6 +401,8 @@ def enter(run: Run, cast: Cast, st: PathState) -> None:
     run.notable += 1
     st.casts = (*st.casts, cast)
     run.trace.casts_entered.add(cast.site)
+    decided = set(st.guards.items())
+    run.trace.entered_under[run.root, cast.site] = run.trace.entered_under.get((run.root, cast.site), decided) & decided
     run.trace.entered_in[cast.site] = max(run.trace.entered_in.get(cast.site, ()), tuple(run.loops), key=len)
 
 

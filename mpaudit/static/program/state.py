@@ -379,7 +379,7 @@ def under_names(value: Value, names: dict[Value, Value]) -> Value:
 
 def _twins(a: PathState, b: PathState) -> dict[Value, Value]:
     """Optimizers (scalers) of `b` that stand where another one stands in `a`, each unknown to the other path: what a
-    factory with a branch per algorithm makes is one optimizer, whichever it is."""
+    factory with a branch per algorithm makes is one optimizer, whichever it is. Not where one is off and one on."""
     if a.protocol.optimizers.keys() == b.protocol.optimizers.keys() and (
         a.protocol.scalers.keys() == b.protocol.scalers.keys()
     ):
@@ -405,7 +405,8 @@ def _twins(a: PathState, b: PathState) -> dict[Value, Value]:
             mine, other = one_object(value), one_object(others.get(name))
             if mine is not None and other is not None and mine.kind == other.kind and mine.kind in unmet:
                 only_a, only_b = unmet[mine.kind]
-                if mine in only_a and other in only_b:
+                as_often = a.heap.get((mine, ENABLED)) == b.heap.get((other, ENABLED))
+                if mine in only_a and other in only_b and as_often:
                     twins.setdefault(other, mine)
     return twins
 
@@ -440,7 +441,8 @@ def _merge_two(a: PathState, b: PathState, node: Hashable) -> PathState:
     asked = a.asked & b.asked
     if separator is not None:
         gates |= gates_of(separator[0])
-        if max(len(a.guards), len(b.guards)) > len(guards) + 1 and _excludes_more(heap, a, b):
+        several = max(len(a.guards), len(b.guards)) > len(guards) + 1
+        if several and (_counts(a, b) or _excludes_more(heap, a, b)):
             key: Key = ("or", _alone(a, b), _alone(b, a))
             guards[key] = either = True
             asked |= roots(key)
@@ -482,6 +484,17 @@ def _excludes_more(heap: Heap, a: PathState, b: PathState) -> bool:
             if len(ours | theirs) < len(_reachable(value, heap, PathState())):
                 return True
     return False
+
+
+def _counts(a: PathState, b: PathState) -> bool:
+    """Whether one of two paths has come by a counter that the other did not ask: `if k != 1: if step % k != 0: return`
+    leaves those without accumulation, and of the others those that are at a step."""
+    own = {key for key in a.guards.keys() ^ b.guards.keys() if mentions(key, "%")}
+    return bool(own) and len(a.guards.keys() ^ b.guards.keys()) <= MAX_APART
+
+
+MAX_APART = 3
+"""Decisions of one of two paths only, with which it is worth while to keep that they exclude others."""
 
 
 _Case = tuple[Value, bool]

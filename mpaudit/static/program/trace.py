@@ -218,6 +218,8 @@ class Trace:
     told_fp16: Site | None = None
     """Where a framework is told float16, always or by default."""
     casts_entered: set[Site] = field(default_factory=set)
+    entered_under: dict[tuple[int, Site], set[tuple[Key, bool]]] = field(default_factory=dict)
+    """What has been decided wherever an autocast is entered, per root."""
     entered_in: dict[Site, tuple[Hashable, ...]] = field(default_factory=dict)
     """Autocast → the loops in which it is entered; the innermost where there are several places."""
     discarded: set[Site] = field(default_factory=set)
@@ -293,8 +295,11 @@ def is_mode(key: Key) -> bool:
 def _is_switch(trace: Trace, key: Key) -> dict[bool, bool] | None:
     """Branch → whether the scaler's protocol runs in it, for a decision that turns the scaler on or off."""
     branches = dict(trace.arms.get(key, {}))
-    for taken in trace.unscale_arms.get(key, {}):
-        if not trace.clip_arms.get(key, {}).get(taken, False):
+    unscaled, clipped = trace.unscale_arms.get(key, {}), trace.clip_arms.get(key, {})
+    if is_mode(key) and len(unscaled) == 1 and len(clipped) == 2:
+        return dict(unscaled)  # `if fp16: scaler.unscale_(optimizer)`, and the clip that follows is for both
+    for taken in unscaled:
+        if not clipped.get(taken, False):
             branches[taken] = True  # unscale_ without the clip it is for: the scaler is what the branch is about
     if not is_mode(key) or branches.get(True, False) == branches.get(False, False):
         return None

@@ -59,7 +59,7 @@ def main(loader, args):
         group = epoch % args.groups
         for x, y in loader:
             first.zero_grad()
-            others[group].zero_grad()  # right
+            others[group].zero_grad()
             with autocast("cuda"):
                 loss = nn.functional.cross_entropy(heads[group](model(x)), y)
             scaler.scale(loss).backward()

@@ -40,6 +40,72 @@ def train(model, loader, path):
                     optimizer.step()
                 optimizer.zero_grad()
 """,
+    "a scaler that is on, or one that the switch turns off": """
+def train(model, loader, args):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    if args.use_amp and args.reuse:
+        scaler = GradScaler("cuda")
+    else:
+        scaler = GradScaler("cuda", enabled=args.use_amp)
+    for x in loader:
+        with autocast("cuda", enabled=args.use_amp):
+            loss = model(x).mean()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        if args.use_amp:
+            scaler.step(optimizer)
+        else:
+            optimizer.step()
+        scaler.update()
+        optimizer.zero_grad()
+""",
+    "a clip for both, after gradients that are unscaled where they were scaled": """
+def epoch(conf, model, loader, optimizer, scaler, every):
+    for number, x in enumerate(loader):
+        with autocast("cuda", enabled=conf.fp16):
+            loss = model(x).mean() / every
+        scaler.scale(loss).backward()
+        if (number + 1) % every == 0:
+            if conf.clip > 0:
+                if conf.fp16:
+                    scaler.unscale_(optimizer)
+                nn.utils.clip_grad_norm_(model.parameters(), conf.clip)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad(set_to_none=True)
+""",
+    "gradients that are emptied before, or, where they are summed up, after the step": """
+class Trainer:
+    def __init__(self, model, config, loader):
+        self.model, self.loader = model, loader
+        self.optimizer = torch.optim.AdamW(model.parameters())
+        self.every = config["optim"].get("every", 1)
+        self.scaler = GradScaler("cuda")
+
+    def train(self):
+        for epoch in range(10):
+            for i, x in enumerate(self.loader):
+                self.step = epoch * len(self.loader) + i + 1
+                with autocast("cuda"):
+                    loss = self.model(x).mean()
+                loss = self.scaler.scale(loss)
+                if self.every != 1:
+                    loss = loss / self.every
+                self._backward(loss)
+
+    def _backward(self, loss):
+        if self.every == 1:
+            self.optimizer.zero_grad()
+        loss.backward()
+        if self.every != 1:
+            if self.step % self.every != 0:
+                return
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.every != 1:
+            if self.step % self.every == 0:
+                self.optimizer.zero_grad()
+""",
     "a switch of the module, by the version of torch": """
 from packaging import version
 
