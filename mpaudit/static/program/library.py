@@ -193,6 +193,8 @@ def call_external(
             joined = join_tensors(tensors)
             if torch_api.is_like(name):
                 return [(st, replace(joined, uses=frozenset(), scaled=None, grad=False))]
+            if joined.scaled == "?" and (torch_api.is_loss(name) or last in torch_api.NONLINEAR):
+                joined = replace(joined, scaled=None)  # what it was multiplied by is no scale of a loss
             if joined.scaled is not None and joined.scaled != "?" and last not in ("sum", "mean", "stack", "add"):
                 joined = replace(joined, scaled="?")
             return [(st, joined)]

@@ -224,6 +224,8 @@ def lazy_attribute(run: Run, base: Ref, cls: ClassInfo, name: str, st: PathState
                     for param in method.node.params[1:]:
                         st.heap.setdefault((frame.id, param.name), Sym(("param", repr(method), param.name)))
                 value = expressions.value_of(run, frame, expr, st)
+                if value == Sym(("attr", ("obj", base), name)):
+                    continue  # `self.model = nn.DataParallel(self.model)`: what it was
                 if not scopes.is_fresh(value) and not (isinstance(value, Sym) and value.key[0] == "global"):
                     values.append(value)
                 elif scopes.is_fresh(value):

@@ -105,7 +105,20 @@ def may_be_scale(value: Value) -> bool:
     """A loss multiplied by hand (`loss * 1024`) is a static loss scale; by a weight it is not, but who knows."""
     if isinstance(value, Const):
         return isinstance(value.value, int | float) and not isinstance(value.value, bool) and abs(value.value) >= 64
-    return isinstance(value, Sym) and any("scale" in part for part in _words(value.key))
+    if not isinstance(value, Sym) or _is_of_network(value.key):
+        return False
+    return any("scale" in part and "logit" not in part for part in _words(value.key))
+
+
+def _is_of_network(key: Key) -> bool:
+    """`self.scale` of a layer: attention has one, and CLIP a temperature."""
+    match key:
+        case ("attr", ("obj", Ref(kind="module")), _):
+            return True
+        case ("attr" | "sub", tuple() as base, _):
+            return _is_of_network(base)
+        case _:
+            return False
 
 
 def _words(key: Key) -> Iterable[str]:

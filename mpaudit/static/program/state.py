@@ -562,6 +562,8 @@ def truth_of(value: Value) -> bool | None:
         return bool(value.value)
     if isinstance(value, Ref):
         return None if value.kind in ("list", "dict") else True
+    if isinstance(value, Method) and isinstance(value.base, Ref) and value.base.kind == "module":
+        return None  # an attribute that nothing in sight has set: a part of the network, or a switch
     if isinstance(value, Ext | Func | Cls | Mod | Device | Dtype | Method):
         return True
     return None

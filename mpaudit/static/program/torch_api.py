@@ -130,6 +130,13 @@ is_optimizer = _names(
 )
 BCE = frozenset({"torch.nn.functional.binary_cross_entropy", "torch.binary_cross_entropy"})
 BCE_MODULES = frozenset({"torch.nn.BCELoss", "torch.nn.modules.loss.BCELoss"})
+NONLINEAR = frozenset(
+    ("softmax", "log_softmax", "sigmoid", "logsigmoid", "logsumexp", "tanh", "relu", "gelu", "softplus", "exp", "log",
+     "normalize", "layer_norm", "batch_norm", "argmax", "scaled_dot_product_attention")
+)  # fmt: skip
+"""What nobody gives a loss that was multiplied by its scale: the scale would not come out as a factor."""
+
+
 is_loss = _names(r"^torch\.nn\.(functional\.\w*(loss|cross_entropy|kl_div|_nll)\w*|(modules\.loss\.)?\w+Loss)$")
 
 OWNERS = frozenset(

@@ -129,6 +129,8 @@ def tensor_method(
         return [(st, Tensor(array=True))]
     others = calls.tensors_in((*args, *(v for _, v in keywords)))
     joined = join_tensors([base, *others]) if others else base
+    if joined.scaled == "?" and name in torch_api.NONLINEAR:
+        joined = replace(joined, scaled=None)
     if others and joined.scaled == "mixed":
         joined = replace(joined, scaled="mixed" if name in ("add", "add_", "sub") else "?")
     return [(st, replace(joined, dtype=base.dtype, site=base.site))]

@@ -12,6 +12,87 @@ from mpaudit.static.run import lint
 from tests.static.program.shapes import HEAD, reported, variant
 
 SHAPES: dict[str, dict[str, str]] = {
+    "a trainer of a framework, whose network is made by another method and wrapped": {
+        "coop.py": """
+from dassl.engine import TRAINER_REGISTRY, TrainerX
+from dassl.optim import build_optimizer
+
+
+class Net(nn.Module):
+    def __init__(self, clip_model):
+        super().__init__()
+        self.encoder, self.logit_scale = clip_model.visual, clip_model.logit_scale
+
+    def forward(self, image):
+        return self.logit_scale.exp() * self.encoder(image)
+
+
+@TRAINER_REGISTRY.register()
+class CoOp(TrainerX):
+    def build_model(self):
+        cfg = self.cfg
+        self.weight = cfg.weight
+        self.model = Net(load_clip_to_cpu(cfg))
+        self.optim = build_optimizer(self.model, cfg.OPTIM)
+        self.scaler = GradScaler() if cfg.TRAINER.COOP.PREC == "amp" else None
+        if torch.cuda.device_count() > 1:
+            self.model = nn.DataParallel(self.model)
+
+    def forward_backward(self, batch):
+        image, label = self.parse_batch_train(batch)
+        prec = self.cfg.TRAINER.COOP.PREC
+        if prec == "amp":
+            with autocast("cuda"):
+                output = self.model(image)
+                loss = nn.functional.cross_entropy(output, label) + self.weight * output.mean()
+            self.optim.zero_grad()
+            self.scaler.scale(loss).backward()  # right
+            loss.backward()  # wrong MPA202
+            self.scaler.step(self.optim)
+            self.scaler.update()
+        else:
+            self.model_backward_and_update(nn.functional.cross_entropy(self.model(image), label))
+""",
+    },
+    "a network whose switches a library sets": {
+        "train.py": """
+from fastcore.all import store_attr
+
+
+class Net(nn.Module):
+    def __init__(self, test_mode=False):
+        super().__init__()
+        store_attr()
+        self.conv = nn.Conv2d(3, 8, 3)
+
+    def forward(self, x, scale=None):
+        test_mode = self.test_mode
+        y = self.conv(x)
+        if test_mode:
+            assert(scale is not None)
+            return y * scale.cuda()
+        return y
+
+
+def train(loader):
+    model = Net().cuda()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = GradScaler("cuda")
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast("cuda"):
+            loss = model(x).mean()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)  # right
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # wrong MPA205
+        scaler.step(optimizer)
+        scaler.update()
+
+
+if __name__ == "__main__":
+    train(torch.load("x.pt"))
+""",
+    },
     "a cycle GAN of many forwards, resumed by a function that gives four or five things": {
         "train.py": """
 from build import build_model
