@@ -117,7 +117,18 @@ def _violation(trace: Trace, hit: Hit) -> Draft:
     related: tuple[tuple[Site, str], ...] = ()
     if violation.other is not None and violation.other != violation.site:
         related = ((violation.other, words.related(violation.code, violation.variant)),)
-    return Draft(violation.code, violation.site, message, remedy, confidence, related)
+    site = _on_its_path(trace, hit) if violation.code == "MPA202" else violation.site
+    return Draft(violation.code, site, message, remedy, confidence, related)
+
+
+def _on_its_path(trace: Trace, hit: Hit) -> Site:
+    """The raw backward on the path of the step: where paths through two of them have met, either may stand for both."""
+    possible = {
+        event.site for event in trace.backwards for basis in hit.bases
+        if event.basis.root == basis.root and event.scaled is None and _agree(event.basis, basis)
+    }  # fmt: skip
+    own = hit.violation.site
+    return own if own in possible or not possible else min(possible)
 
 
 def _is_constant_factor(trace: Trace, scaler: Hashable) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import suppress
 
 from ..facts import ir
-from . import classes, enclosed, functions, generators, typestate
+from . import classes, enclosed, events, functions, generators, typestate
 from .definitions import ClassInfo, FunctionInfo, ModuleInfo
 from .flow import execute
 from .frame import MAX_ALL_STEPS, MAX_STEPS, MAX_TEST_STEPS, Frame, OutOfBudget, Run, text_of
@@ -17,7 +17,7 @@ from .reach import is_live
 from .shapes import Args, Keywords
 from .state import PathState, merge
 from .trace import Trace
-from .values import Cls, Func, Ref, Sym, Tensor, Value
+from .values import NONE, Choice, Cls, Func, Ref, Sym, Tensor, Value, options
 
 MAX_AGAIN = 4
 """States of a function's end that are followed into its next call."""
@@ -225,12 +225,24 @@ def _initialised(
         state = results[0][0]
         state.guards.clear()
         state.outer_unknown = True
+        _settle_choices(run, me, state)
         for name, assigns in cls.attribute_assigns.items():
             if any(method is not init for method, _ in assigns):
                 state.heap.pop((me, name))
     made = Run(run.project, run.trace, run.root)
     made.adopt(run)
     return made, state
+
+
+def _settle_choices(run: Run, me: Ref, state: PathState) -> None:
+    """An optimizer that is made in the branches of one choice of the user's, by methods that find the object: each
+    stands for whichever it is, and where there is none nothing is trained."""
+    for name, value in list(state.heap.held(me)):
+        made = sorted({v for v in options(value) if isinstance(v, Ref) and v.kind == "optimizer"}, key=repr)
+        if not isinstance(value, Choice) or not made or not all(v in made or v == NONE for v in value.options):
+            continue
+        events.discard(run, made[1:], state)
+        state.heap[me, name] = made[0]
 
 
 def _is_big(shape: object) -> bool:

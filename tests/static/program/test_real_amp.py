@@ -12,6 +12,46 @@ from mpaudit.static.run import lint
 from tests.static.program.shapes import HEAD, reported, variant
 
 SHAPES: dict[str, dict[str, str]] = {
+    "a trainer that makes the optimizer by its name, and checks its batches": {
+        "trainer.py": """
+def init_optimizer(name, model, lr):
+    if name.lower() == "adam":
+        return torch.optim.Adam(model.parameters(), lr=lr)
+    elif name.lower() == "adamw":
+        return torch.optim.AdamW(model.parameters(), lr=lr)
+
+
+def to_device(batch, device):
+    assert all(isinstance(value, torch.Tensor) for value in batch.values())
+    return {key: value.to(device) for key, value in batch.items()}
+
+
+class Trainer:
+    def __init__(self, model, loader, name="adam", every=1, use_amp=False):
+        self.model, self.loader, self.every, self.use_amp = model, loader, every, use_amp
+        if self.use_amp:
+            self.scaler = GradScaler("cuda")
+        self.optimizer = init_optimizer(name, self.model, 0.1)
+
+    def train(self):
+        for i, batch in enumerate(self.loader):
+            if not self.use_amp:
+                loss, logits = self.model(**to_device(batch, "cuda"))
+                loss.backward()
+            else:
+                with autocast("cuda"):
+                    loss, _ = self.model(**to_device(batch, "cuda"))
+                self.scaler.scale(loss).backward()
+            if (i + 1) % self.every == 0 or i + 1 == len(self.loader):
+                if not self.use_amp:
+                    self.optimizer.step()
+                else:
+                    self.scaler.step(self.optimizer)  # right
+                    self.scaler.update()
+                    self.optimizer.step()  # wrong MPA203
+                self.optimizer.zero_grad()
+""",
+    },
     "a trainer of a framework, whose network is made by another method and wrapped": {
         "coop.py": """
 from dassl.engine import TRAINER_REGISTRY, TrainerX
