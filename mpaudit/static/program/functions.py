@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from msgspec.structs import replace
 
 from ..facts import ir
@@ -71,7 +73,7 @@ def call_function(
         if followed.gives_no_gradient(run, call):
             return [(st, Tensor(frozenset(), grad=False))]
         return [(st, _unseen(run, func, args, keywords, site, st))]
-    frame = open_frame(run, fr, func, args, keywords, st)
+    frame = open_frame(run, fr, func, args, keywords, st, site)
     outer = (st.casts, st.no_grad)
     enter_decorators(run, frame, node, st)
     run.enter(info, site)
@@ -98,15 +100,20 @@ def call_function(
     return out
 
 
-def open_frame(run: Run, fr: Frame, func: Func, args: Args, keywords: Keywords, st: PathState) -> Frame:
-    """The frame of a call from `fr`, its parameters bound; nothing is left of an earlier call that had its place."""
+def open_frame(
+    run: Run, fr: Frame, func: Func, args: Args, keywords: Keywords, st: PathState, site: Site | None = None
+) -> Frame:
+    """The frame of a call from `fr`, its parameters bound; nothing is left of an earlier call that had its place. Where
+    functions that such a call has made still look into its frame, `site` tells the next one from it."""
     info = func.info
+    own: tuple[Hashable, ...] = ("frame", repr(info), len(run.stack), func.closure)
+    if site is not None and own in st.heap.owners():
+        own = ("frame", f"{info!r} from {site}", len(run.stack), func.closure)
     frame = Frame(
-        info.module, info, ("frame", repr(info), len(run.stack), func.closure), info.first_line,
+        info.module, info, own, info.first_line,
         owned=fr.owned or is_owned(run, info.cls, st), parent=func.closure,
     )  # fmt: skip
-    st.heap.drop(frame.id)
-    own = frame.id
+    st.heap.drop(own)
     if any(len(root) > 1 and root[1] == own for root in st.asked):
         for key in [k for k in st.guards if any(r[1:2] == (frame.id,) for r in roots(k))]:
             del st.guards[key]

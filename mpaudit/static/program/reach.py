@@ -94,7 +94,22 @@ def mark_live(project: Project) -> None:
                     user.live = True
                     queue.append(user)
     names, project.acting = _those_that_reach([info for info in functions if _acts(info)], users)
-    project.acting_names |= named | names
+    made = _made_to_act(project)
+    project.acting_names |= named | names | made
+    project.live_names |= made
+
+
+def _made_to_act(project: Project) -> set[str]:
+    """`train_step = get_step_fn(True)`, of a function with one inside that reaches an event: names for that one."""
+    makers = {info.name for info in project.acting if info in info.module.around}
+    return {
+        target.id if isinstance(target, ir.Name) else target.name
+        for module in (project.modules.values() if makers else ())
+        for stmt in _assignments(module)
+        if isinstance(stmt.value, ir.Call) and isinstance(stmt.value.func, ir.Name | ir.Attr)
+        and (stmt.value.func.id if isinstance(stmt.value.func, ir.Name) else stmt.value.func.name) in makers
+        for target in stmt.targets if isinstance(target, ir.Name | ir.Attr)
+    }  # fmt: skip
 
 
 def _those_that_reach(

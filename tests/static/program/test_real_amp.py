@@ -12,6 +12,58 @@ from mpaudit.static.run import lint
 from tests.static.program.shapes import HEAD, reported, variant
 
 SHAPES: dict[str, dict[str, str]] = {
+    "a step function for training, and one for evaluation, of one maker": {
+        "losses.py": """
+def get_step_fn(train, optimize_fn, accum):
+    count = 0
+
+    def step_fn(state, batch):
+        nonlocal count
+        model = state["model"]
+        if train:
+            with autocast("cuda"):
+                loss = model(batch).mean() / accum
+            state["scaler"].scale(loss).backward()
+            count += 1
+            if count == accum:
+                count = 0
+                optimize_fn(state["optimizer"], state["scaler"], model.parameters())
+                state["optimizer"].zero_grad()
+        else:
+            with torch.no_grad():
+                loss = model(batch).mean()
+        return loss
+
+    return step_fn
+
+
+def get_optimize_fn(clip):
+    def optimize_fn(optimizer, scaler, params):
+        scaler.unscale_(optimizer)  # right
+        if clip >= 0:
+            nn.utils.clip_grad_norm_(params, max_norm=clip)  # wrong MPA205
+        scaler.step(optimizer)
+        scaler.update()
+
+    return optimize_fn
+""",
+        "train.py": """
+import losses
+
+
+def main(cfg, loader):
+    model = nn.Conv2d(3, 8, 3).cuda()
+    optimizer = torch.optim.Adam(model.parameters())
+    state = dict(optimizer=optimizer, scaler=GradScaler("cuda"), model=model)
+    optimize_fn = losses.get_optimize_fn(cfg.clip)
+    train_step_fn = losses.get_step_fn(True, optimize_fn, cfg.accum)
+    eval_step_fn = losses.get_step_fn(False, optimize_fn, cfg.accum)
+    for step, batch in enumerate(loader):
+        train_step_fn(state, batch)
+        if step % 100 == 0:
+            eval_step_fn(state, batch)
+""",
+    },
     "a trainer that makes the optimizer by its name, and checks its batches": {
         "trainer.py": """
 def init_optimizer(name, model, lr):
