@@ -93,6 +93,7 @@ def _violation(trace: Trace, hit: Hit) -> Draft:
     sound = [
         b for b in hit.bases
         if not b.exceptional and not b.inexact and is_feasible(b, trace) and is_sure(violation, b, trace)
+        and not _asks_the_scaler(b)
     ]  # fmt: skip
     share = len(hit.bases) / max(1, trace.visits.get(hit.event, 1)) if hit.event else 1.0
     if (violation.code == "MPA202" or violation.variant == "mixed") and share < 0.1:
@@ -129,6 +130,11 @@ def _on_its_path(trace: Trace, hit: Hit) -> Site:
     }  # fmt: skip
     own = hit.violation.site
     return own if own in possible or not possible else min(possible)
+
+
+def _asks_the_scaler(basis: Basis) -> bool:
+    """Whether a path has looked up in the scaler's own records what has been done for an optimizer: it knows."""
+    return any("OptState" in repr(key) or "_per_optimizer_states" in repr(key) for key, _ in basis.guards)
 
 
 def _is_constant_factor(trace: Trace, scaler: Hashable) -> bool:

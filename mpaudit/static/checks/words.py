@@ -36,13 +36,13 @@ def words(code: str, variant: str, s: str, o: str) -> tuple[str, str]:
         case "MPA202", "divided":
             return (
                 f"backward of a loss that was never scaled, but {s}.step({o}) divides its gradients by the loss scale: "
-                "with scale 65536 the update shrinks about 65,000-fold",
+                "with scale 65536 they come out 65,536 times too small",
                 f"call {s}.scale(loss).backward()",
             )
         case "MPA202", "mixed":
             return (
                 f"backward of a loss that was never scaled, but {s}.unscale_({o}) divides its gradients by the loss "
-                "scale: with scale 65536 the update shrinks about 65,000-fold",
+                "scale: with scale 65536 they come out 65,536 times too small",
                 f"call {s}.scale(loss).backward()",
             )
         case "MPA202", _:
@@ -62,8 +62,8 @@ def words(code: str, variant: str, s: str, o: str) -> tuple[str, str]:
             )
         case "MPA203", _:
             return (
-                f"{o}.step() applies gradients that are still multiplied by the loss scale: with scale 65536 the step "
-                "is 65,536 times too large, and overflowed steps are not skipped",
+                f"{o}.step() applies gradients that are still multiplied by the loss scale: with scale 65536 they are "
+                "65,536 times too large, and overflowed steps are not skipped",
                 f"call {s}.step({o}), then {s}.update()",
             )
         case "MPA204", "next-step":
@@ -80,8 +80,8 @@ def words(code: str, variant: str, s: str, o: str) -> tuple[str, str]:
             )
         case "MPA205", _:
             return (
-                f"clips gradients that are still multiplied by the loss scale of {s}: with scale 65536 the update "
-                "shrinks about 65,000-fold",
+                f"clips gradients that are still multiplied by the loss scale of {s}: with scale 65536 the limit is "
+                "65,536 times too low, every step is cut down to it, and with SGD the update shrinks as much",
                 f"call {s}.unscale_({o}) before the clip",
             )
         case "MPA206", _:

@@ -83,6 +83,8 @@ def is_protocol_node(node: object) -> bool:
             return not _STEPS.search(_last(node.func.base))
         if node.func.name == "update":
             return (not node.args and not node.keywords) or "scaler" in _last(node.func.base).lower()
+    if type(node) is ir.ExprStmt and isinstance(node.value, ir.Call):
+        return _last(node.value.func).endswith("autocast")  # made, and entered by nothing
     return False
 
 

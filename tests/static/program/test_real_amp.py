@@ -12,6 +12,44 @@ from mpaudit.static.run import lint
 from tests.static.program.shapes import HEAD, reported, variant
 
 SHAPES: dict[str, dict[str, str]] = {
+    "an autocast that is handed on, or nothing in its place": {
+        "train.py": """
+from contextlib import suppress
+from functools import partial
+
+
+def train(model, loader, use_amp):
+    amp_autocast = suppress
+    scaler = None
+    if use_amp:
+        amp_autocast, scaler = partial(autocast, "cuda"), GradScaler("cuda")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for x, y in loader:
+        with amp_autocast():
+            loss = nn.functional.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        if scaler is None:
+            loss.backward()
+            optimizer.step()
+        else:
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        measure(model, loader, amp_autocast=amp_autocast)
+
+
+def measure(model, loader, amp_autocast=suppress):
+    model.eval()
+    found = []
+    with torch.no_grad():
+        for x, y in loader:
+            with amp_autocast():  # right
+                found.append(model(x))  # right
+            amp_autocast()  # wrong MPA105
+            found.append(model(x))  # wrong
+    return found
+""",
+    },
     "a step function for training, and one for evaluation, of one maker": {
         "losses.py": """
 def get_step_fn(train, optimize_fn, accum):
