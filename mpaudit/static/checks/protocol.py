@@ -26,7 +26,7 @@ def violations(seen: Seen) -> Iterator[Draft]:
         key = (draft.code, draft.site)
         if key not in best or draft.confidence.rank > best[key].confidence.rank:
             best[key] = draft
-    yield from _last_steps(seen.trace, one_per_exit(list(best.values())))
+    yield from _last_steps(seen.trace, _first_clips(one_per_exit(list(best.values()))))
 
 
 def one_per_exit(drafts: list[Draft]) -> list[Draft]:
@@ -36,6 +36,15 @@ def one_per_exit(drafts: list[Draft]) -> list[Draft]:
         for site, _ in draft.related
     }  # fmt: skip
     return [draft for draft in drafts if draft.code != "MPA206" or draft.related or draft.site not in left]
+
+
+def _first_clips(drafts: list[Draft]) -> list[Draft]:
+    """One missing unscale_ per step: before the first of the clips, by norm or by value, it serves all of them."""
+    first: dict[object, Site] = {}
+    clips = [draft for draft in drafts if draft.code == "MPA205" and draft.confidence is not Confidence.POSSIBLE]
+    for draft in sorted(clips, key=lambda draft: draft.site):
+        first.setdefault((draft.site.path, draft.related), draft.site)
+    return [d for d in drafts if d not in clips or first[d.site.path, d.related] == d.site]
 
 
 def _last_steps(trace: Trace, drafts: list[Draft]) -> Iterator[Draft]:

@@ -12,6 +12,30 @@ from mpaudit.static.run import lint
 from tests.static.program.shapes import HEAD, reported, variant
 
 SHAPES: dict[str, dict[str, str]] = {
+    "two clips, each where it is asked for, before one step": {
+        "task.py": """
+class Task:
+    def __init__(self, model, hparams):
+        self.model = model
+        self.norm, self.value = hparams["clip_norm"], hparams.get("clip_value", 0)
+        self.optimizer = torch.optim.AdamW(model.parameters())
+        self.scaler = GradScaler("cuda")
+
+    def fit(self, loader):
+        for x in loader:
+            self.optimizer.zero_grad()
+            with autocast("cuda"):
+                loss = self.model(x).mean()
+            self.scaler.scale(loss).backward()
+            self.scaler.unscale_(self.optimizer)  # right
+            if self.norm > 0:
+                nn.utils.clip_grad_norm_(self.model.parameters(), self.norm)  # wrong MPA205
+            if self.value > 0:
+                nn.utils.clip_grad_value_(self.model.parameters(), self.value)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+""",
+    },
     "an autocast that is handed on, or nothing in its place": {
         "train.py": """
 from contextlib import suppress
