@@ -60,8 +60,8 @@ def _incomplete(seen: Seen, saved: Saved, name: str, related: tuple[tuple[Site, 
     """`on`: the scaler scales where the options are left alone."""
     return Draft(
         "MPA214", saved.site,
-        f"the checkpoint holds the optimizer's state but not that of {name}: a resumed run starts at scale 65536 "
-        "again, and skips steps or loses small gradients until it has found its scale",
+        f"the checkpoint holds the optimizer's state but not that of {name}: a resumed run starts at its first "
+        "scale again, and skips steps or loses small gradients until it has found its scale",
         f"add {name}.state_dict() to the checkpoint and load it on resume",
         Confidence.LIKELY if on and saved.site in seen.resumable else Confidence.POSSIBLE, related,
     )  # fmt: skip
@@ -82,7 +82,7 @@ def _never_saved(seen: Seen) -> Iterator[Draft]:
                 yield Draft(
                     "MPA214", saved.site,
                     f"resuming loads the state of {kept.text}, which no checkpoint holds: a resumed run raises KeyError"
-                    " or starts at scale 65536 again, and skips steps until it has found its scale",
+                    " or starts at its first scale again, and skips steps until it has found its scale",
                     f"add {kept.text}.state_dict() to the checkpoint", Confidence.LIKELY,
                     ((kept.site, "loaded here"),),
                 )  # fmt: skip
@@ -120,7 +120,7 @@ def _never_loaded(seen: Seen) -> Iterator[Draft]:
         if loads and kept.site.path in whole:
             yield Draft(
                 "MPA214", loads[0].site,
-                f"the state of {kept.text} is saved and never loaded: a resumed run starts at scale 65536 again, and "
+                f"the state of {kept.text} is saved and never loaded: a resumed run starts at its first scale again, and "
                 "skips steps or loses small gradients until it has found its scale",
                 f"load it into {kept.text} beside the optimizer's", Confidence.LIKELY, ((kept.site, "saved here"),),
             )  # fmt: skip
@@ -133,7 +133,7 @@ def _in_vain(seen: Seen) -> Iterator[Draft]:
             yield Draft(
                 "MPA214", load.site,
                 f"loads the optimizer's state and leaves {load.text} as it is, whose state is saved: a resumed run "
-                "starts at scale 65536 again, and skips steps or loses small gradients until it has found its scale",
+                "starts at its first scale again, and skips steps or loses small gradients until it has found its scale",
                 f"load it into {load.text} beside the optimizer's", Confidence.LIKELY, ((kept.site, "saved here"),),
             )  # fmt: skip
 

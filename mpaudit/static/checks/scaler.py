@@ -38,13 +38,13 @@ def remade(seen: Seen) -> Iterator[Draft]:
         every_step = any(step.loops == loops or len(step.loops) < len(loops) for step in steps)
         if every_step:
             message = (
-                f"{name} is created anew for every step: its scale starts at 65536 each time and never adapts, so "
+                f"{name} is created anew for every step: its scale starts anew each time and never adapts, so "
                 "gradients that overflow there are skipped for ever"
             )
         else:
             message = (
-                f"{name} is created anew in a loop round the training loop: its scale starts at 65536 each time, and "
-                "the first steps are skipped until it has come down again"
+                f"{name} is created anew in a loop round the training loop: its scale starts anew each time, and "
+                "steps are skipped, or small gradients lost, until it has found its scale again"
             )
         yield Draft(
             "MPA213", made.site, message, "create the scaler once, before the loops", Confidence.LIKELY,
