@@ -120,8 +120,8 @@ def _never_loaded(seen: Seen) -> Iterator[Draft]:
         if loads and kept.site.path in whole:
             yield Draft(
                 "MPA214", loads[0].site,
-                f"the state of {kept.text} is saved and never loaded: a resumed run starts at its first scale again, and "
-                "skips steps or loses small gradients until it has found its scale",
+                f"the state of {kept.text} is saved and never loaded: a resumed run starts at its first scale again, "
+                "and skips steps or loses small gradients until it has found its scale",
                 f"load it into {kept.text} beside the optimizer's", Confidence.LIKELY, ((kept.site, "saved here"),),
             )  # fmt: skip
 
@@ -133,7 +133,7 @@ def _in_vain(seen: Seen) -> Iterator[Draft]:
             yield Draft(
                 "MPA214", load.site,
                 f"loads the optimizer's state and leaves {load.text} as it is, whose state is saved: a resumed run "
-                "starts at its first scale again, and skips steps or loses small gradients until it has found its scale",
+                "starts at its first scale again, and skips steps or loses small gradients until it has found it",
                 f"load it into {load.text} beside the optimizer's", Confidence.LIKELY, ((kept.site, "saved here"),),
             )  # fmt: skip
 
