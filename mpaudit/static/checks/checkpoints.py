@@ -44,7 +44,7 @@ def _not_saved(seen: Seen) -> Iterator[Draft]:
         steps = [step for step in steps if step.basis.root == saved.basis.root] or steps
         scalers = {
             step.scaler for step in steps
-            if step.scaler is not None and step.scaler not in kept and step.scaler not in remade_too
+            if step.scaler is not None and step.scaler not in kept | remade_too | saved.fresh_scalers
             and (not saved.scalers or isinstance(step.scaler, Ref))
             and _really_enabled(trace, step.scaler) and _compatible(step.basis, saved.basis)
         }  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable
 
-from . import events
+from . import events, typestate
 from .definitions import Site
 from .frame import Run
 from .state import PathState
@@ -68,7 +68,7 @@ def save(run: Run, value: Value, site: Site, st: PathState) -> None:
     if optimizers or scalers or owned:
         run.trace.saved.append(
             Saved(place or site, frozenset(optimizers), frozenset(scalers), is_open, Basis.of(st, run.root),
-                  frozenset(st.protocol.scalers), owned)
+                  typestate.fresh_scalers(st.protocol), owned)
         )  # fmt: skip
 
 

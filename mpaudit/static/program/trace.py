@@ -149,7 +149,8 @@ class Saved(Struct, frozen=True, gc=False):
     scalers: frozenset[Hashable]
     open: bool
     basis: Basis
-    live_scalers: frozenset[Hashable]
+    fresh_scalers: frozenset[Hashable]
+    """Those that are there by then and have scaled nothing: their state is what a new one has."""
     owned: bool = False
     """It holds the state of an optimizer that a framework drives."""
 

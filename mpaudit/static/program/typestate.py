@@ -181,6 +181,11 @@ def new_scaler(p: Protocol, s: Id) -> None:
         p.pairs[s, o] = PairState(Stage.READY)
 
 
+def fresh_scalers(p: Protocol) -> frozenset[Id]:
+    """The scalers that have scaled nothing since they were made."""
+    return frozenset(s for s, state in p.scalers.items() if state.scale is Scale.UNSET)
+
+
 def new_optimizer(p: Protocol, o: Id) -> None:
     """Construction in sight: gradients empty, nothing stepped."""
     p.optimizers[o] = OptimizerState(EMPTY, Used.NO)

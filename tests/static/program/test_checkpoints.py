@@ -9,6 +9,28 @@ import pytest
 from tests.static.program.shapes import reported, variant
 
 SHAPES = {
+    "a checkpoint from before the first step, and one of each epoch": {
+        "train.py": """
+def main(args, model, loader):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = GradScaler("cuda")
+    if args.resume:
+        optimizer.load_state_dict(torch.load(args.resume)["optimizer"])
+        scaler.load_state_dict(torch.load(args.resume)["scaler"])  # right
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": -1}, "last.pt")
+    for epoch in range(10):
+        for x in loader:
+            optimizer.zero_grad()
+            with autocast("cuda"):
+                loss = model(x).mean()
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}  # wrong MPA214
+        state = {"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}  # right
+        torch.save(state, "last.pt")
+"""
+    },
     "a scaler for float16 where the option is another precision by default": {
         "train.py": """
 import argparse
