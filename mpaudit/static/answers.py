@@ -46,7 +46,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
     from .checks import CODES, Seen, Target, check
     from .program.analysis import follow
     from .program.definitions import ModuleInfo, Site
-    from .program.keeping import given_in_vain, never_loaded, never_saved, resuming_loads
+    from .program.keeping import given_in_vain, never_loaded, never_saved, resuming_loads, saved_otherwise
     from .program.kernels import kernel_files
     from .program.linker import Project
     from .program.lowering import lowering_files
@@ -131,6 +131,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
         self_checks=self_checks(project, trace),
         resumable=resumable(project, trace),
         homes={saved.site: project.function_at(saved.site) for saved in trace.saved},
+        saved_otherwise=saved_otherwise(project, trace),
         never_saved=never_saved(project) if trace.saved else (),
         never_loaded=never_loaded(project) if trace.saved else (),
         in_vain=given_in_vain(project) if any(made.kind == "scaler" for made in trace.made.values()) else (),

@@ -46,6 +46,7 @@ def _not_saved(seen: Seen) -> Iterator[Draft]:
             step.scaler for step in steps
             if step.scaler is not None and step.scaler not in kept | remade_too | saved.fresh_scalers
             and (not saved.scalers or isinstance(step.scaler, Ref))
+            and (saved.site, step.scaler) not in seen.saved_otherwise
             and _really_enabled(trace, step.scaler) and _compatible(step.basis, saved.basis)
         }  # fmt: skip
         if not scalers:

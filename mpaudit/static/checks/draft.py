@@ -104,6 +104,8 @@ class Seen(Struct, frozen=True, gc=False):
     resumable: frozenset[Site] = frozenset()
     """Checkpoints that some code of the project may resume from."""
     homes: Mapping[Site, FunctionInfo | None] = MappingProxyType({})
+    saved_otherwise: frozenset[tuple[Site, Hashable]] = frozenset()
+    """Checkpoints, and scalers of objects that have a method of their own in the place of the one that saves."""
     """Checkpoint → the function that writes it."""
     never_saved: tuple[Kept, ...] = ()
     """Scalers whose state is loaded and never saved."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 
 from ..facts import ir
@@ -13,6 +13,7 @@ from .definitions import FunctionInfo, Site
 from .frame import text_of
 from .linker import Project
 from .nodes import walk_nodes
+from .trace import Trace
 
 _SCALER = re.compile(r"(?i)scaler")
 _GRAD_SCALER = re.compile(r"(?i)^_?((grad|loss|amp|native|fp16|[a-z]{1,3})_?)?scaler$")
@@ -297,3 +298,17 @@ def _handed_over(project: Project) -> set[str]:
             elif isinstance(node, ir.Call) and _name(node.func) not in own and _KEEPS.search(text_of(node.func)):
                 found |= {_name(value) for value in (*node.args, *(value for _, value in node.keywords))}
     return found - {""}
+
+
+def saved_otherwise(project: Project, trace: Trace) -> frozenset[tuple[Site, Hashable]]:
+    """Checkpoints that a class makes, with each scaler of a class derived from it that has a method of its own in the
+    place of the one that saves."""
+    makers = {scaler: project.function_at(made.site) for scaler, made in trace.made.items() if made.kind == "scaler"}
+    homes = {saved.site: project.function_at(saved.site) for saved in trace.saved}
+    return frozenset(
+        (site, scaler)
+        for site, home in homes.items() if home is not None and home.cls is not None
+        for scaler, maker in makers.items()
+        if maker is not None and maker.cls is not None and home.name in maker.cls.methods
+        and project.derives(maker.cls, home.cls)
+    )  # fmt: skip

@@ -91,6 +91,8 @@ def call_python(
                     for slot, item in containers.held(value, st):
                         st.heap[ref, slot] = item
             return [(st, ref)]
+        case "hasattr" if _is_there(args):
+            return [(st, Const(True))]
         case (
             "isinstance"
             | "hasattr"
@@ -164,3 +166,18 @@ def _is_fixed(fr: Frame, expr: ir.Expr, st: PathState) -> bool:
 def _nth(known: tuple[Value, ...] | None, source: Value, i: int) -> Value:
     """Element `i` of a sequence that is known, or a name for it."""
     return known[i] if known is not None else Sym(("sub", operators.key_of(source), ("const", i)))
+
+
+_THERE = frozenset(
+    ("torch.amp", "torch.autocast", "torch.bfloat16", "torch.compile", "torch.cuda.amp", "torch.inference_mode",
+     "torch.amp.GradScaler", "torch.amp.autocast", "torch.cuda.amp.GradScaler", "torch.cuda.amp.autocast")
+)  # fmt: skip
+"""What a torch that is audited for has: the other arm of the question is for those before it."""
+
+
+def _is_there(args: Args) -> bool:
+    match args:
+        case (Ext(name=base), Const(value=str(name))):
+            return f"{base}.{name}" in _THERE
+        case _:
+            return False

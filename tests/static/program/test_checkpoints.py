@@ -9,6 +9,63 @@ import pytest
 from tests.static.program.shapes import reported, variant
 
 SHAPES = {
+    "a trainer whose base saves in float32": {
+        "base.py": """
+class BaseTrainer:
+    def __init__(self, model, loader):
+        self.model, self.loader = model, loader
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def save_checkpoint(self, path):
+        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}  # wrong MPA214
+        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}  # right
+        torch.save(state, path)
+
+    def load_checkpoint(self, path):
+        self.optimizer.load_state_dict(torch.load(path)["optimizer"])
+
+    def fit(self, epochs):
+        for epoch in range(epochs):
+            self.train_epoch()
+            self.save_checkpoint("last.pt")
+
+    def train_epoch(self):
+        for x in self.loader:
+            self.optimizer.zero_grad()
+            self.model(x).mean().backward()
+            self.optimizer.step()
+""",
+        "amp.py": """
+from base import BaseTrainer
+
+
+class AMPTrainer(BaseTrainer):
+    def __init__(self, model, loader):
+        super().__init__(model, loader)
+        self.scaler = GradScaler("cuda")
+
+    def train_epoch(self):
+        for x in self.loader:
+            self.optimizer.zero_grad()
+            with autocast("cuda"):
+                loss = self.model(x).mean()
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+
+    def save_checkpoint(self, path):  # right
+        torch.save({"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}, path)  # right
+
+    def load_checkpoint(self, path):
+        self.optimizer.load_state_dict(torch.load(path)["optimizer"])
+        self.scaler.load_state_dict(torch.load(path)["scaler"])  # right
+""",
+        "train.py": """
+from amp import AMPTrainer
+
+AMPTrainer(nn.Conv2d(3, 8, 3).cuda(), []).fit(10)
+""",
+    },
     "a checkpoint from before the first step, and one of each epoch": {
         "train.py": """
 def main(args, model, loader):

@@ -12,6 +12,35 @@ from mpaudit.static.program.values import Choice, Sym
 from tests.static.program.shapes import HEAD, reported
 
 SILENT = {
+    "the name of an older autocast where the newer one is missing": {
+        "train.py": """
+import torch.nn.functional as F
+from contextlib import nullcontext
+
+
+def amp_components(cfg):
+    if cfg.get("use_amp", False) and torch.cuda.is_available():
+        cast = torch.autocast if hasattr(torch, "autocast") else torch.cuda.amp.autocast
+        return cast("cuda", dtype=torch.float16), GradScaler()
+    return nullcontext(), None
+
+
+def train(cfg, model, loader):
+    optimizer = torch.optim.SGD(model.cuda().parameters(), lr=0.1)
+    context, scaler = amp_components(cfg)
+    for x, y in loader:
+        optimizer.zero_grad()
+        with context:
+            loss = F.cross_entropy(model(x.cuda()), y)
+        if scaler is None:
+            loss.backward()
+            optimizer.step()
+        else:
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+""",
+    },
     "a schedule in a class that is called an optimizer": {
         "train.py": """
 from wrapped import Optimizer
