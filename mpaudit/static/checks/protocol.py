@@ -26,7 +26,7 @@ def violations(seen: Seen) -> Iterator[Draft]:
         key = (draft.code, draft.site)
         if key not in best or draft.confidence.rank > best[key].confidence.rank:
             best[key] = draft
-    yield from _last_steps(seen.trace, _first_clips(one_per_exit(list(best.values()))))
+    yield from _last_steps(seen.trace, _first_clips(_by_their_cause(one_per_exit(list(best.values())))))
 
 
 def one_per_exit(drafts: list[Draft]) -> list[Draft]:
@@ -36,6 +36,16 @@ def one_per_exit(drafts: list[Draft]) -> list[Draft]:
         for site, _ in draft.related
     }  # fmt: skip
     return [draft for draft in drafts if draft.code != "MPA206" or draft.related or draft.site not in left]
+
+
+def _by_their_cause(drafts: list[Draft]) -> list[Draft]:
+    """Gradients that are never emptied are added to after they were unscaled, and over an update of the scale: one
+    missing zero_grad, by the step that applies them."""
+    summed = {
+        site for draft in drafts if draft.code == "MPA228" and draft.confidence is not Confidence.POSSIBLE
+        for site, _ in draft.related
+    }  # fmt: skip
+    return [d for d in drafts if d.code not in ("MPA210", "MPA212") or not any(s in summed for s, _ in d.related)]
 
 
 def _first_clips(drafts: list[Draft]) -> list[Draft]:

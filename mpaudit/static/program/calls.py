@@ -201,6 +201,11 @@ def _call_choice(
         joined = join_tensors([_as_tensor(value) for value in receivers])
         events.backward(run, fr, joined, fr.site(expr.span), text_of(expr.func.base), st)
         return [(st, NONE)]
+    if last == "zero_grad" and any(isinstance(v, Ref) and v.kind != "optimizer" for v in receivers):
+        parts = {events.identity(_receiver(value)) for value in known}
+        whose = None if None in parts else frozenset(part for part in parts if part is not None)
+        events.zero_modules(run, whose, fr.site(expr.span), st)
+        return [(st, NONE)]
     if last in ("parameters", "named_parameters"):
         owners = {events.identity(_receiver(value)) for value in known}
         return [(st, Params(None if None in owners else frozenset(o for o in owners if o is not None)))]
