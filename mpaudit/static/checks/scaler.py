@@ -10,7 +10,7 @@ from mpaudit.model import Confidence, Severity
 from ..program.definitions import Site
 from ..program.dtype_choice import by_default
 from ..program.state import PathState
-from ..program.trace import Scaled, Step, Trace, is_feasible
+from ..program.trace import Scaled, Step, Trace, is_feasible, is_mode
 from ..program.values import Cast, Const, Key, Ref, Sym, Tensor, roots
 from .draft import Draft, Seen, is_test_file, name_of
 
@@ -257,7 +257,7 @@ def fp16_without_scaler(seen: Seen) -> Iterator[Draft]:
         backward = _backward_of(step, trace)
         if cast is None or backward in done or backward in seen.rehearsals:
             continue
-        if scaled_elsewhere and _in_two_ways(step.loss):
+        if scaled_elsewhere and _in_two_ways(step.loss) and not _is_of_this_arm(cast, step, trace):
             continue  # with a flag that the scaler hangs on, and without: which of them is scaled is not known here
         name = name_of(trace, step.optimizer, "the optimizer")
         # where a scaler scales the loss or steps the optimizer too, the raw arm is most likely the one without autocast
@@ -274,6 +274,12 @@ def fp16_without_scaler(seen: Seen) -> Iterator[Draft]:
             Severity.WARNING if _is_left_out(cast, step, defaults) else None,
         )  # fmt: skip
     yield from done.values()
+
+
+def _is_of_this_arm(cast: Cast, step: Step, trace: Trace) -> bool:
+    """Whether a switch is on where the autocast is entered, and on the path of the step."""
+    under = trace.entered_under.get((step.basis.root, cast.site), set())
+    return any(is_mode(key) for key, _ in under & set(step.basis.guards))
 
 
 def _backward_of(step: Step, trace: Trace) -> Site:

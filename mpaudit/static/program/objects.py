@@ -234,6 +234,7 @@ def lazy_attribute(run: Run, base: Ref, cls: ClassInfo, name: str, st: PathState
                 break
         else:
             return _class_attribute(run, _NO_FRAME, cls, name, st)
+        values = [inner for value in values for inner in _one_by_one(value)]
         useful = [v for v in values if v != NONE] or values
         if len(useful) > 1 and all(isinstance(v, Ref) and v.kind == "optimizer" for v in useful):
             # made in the branches of one choice of the user's: each stands for whichever it is
@@ -248,6 +249,13 @@ def lazy_attribute(run: Run, base: Ref, cls: ClassInfo, name: str, st: PathState
         run.resolving.discard(place)
     st.heap[place] = value
     return value
+
+
+def _one_by_one(value: Value) -> tuple[Value, ...]:
+    """Optimizers, or none, that are one by some choice."""
+    found = options(value)
+    plain = all(v == NONE or (isinstance(v, Ref) and v.kind == "optimizer") for v in found)
+    return tuple(sorted(set(found), key=repr)) if plain else (value,)
 
 
 _NO_FRAME: Frame = None  # type: ignore[assignment]

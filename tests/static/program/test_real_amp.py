@@ -12,6 +12,59 @@ from mpaudit.static.run import lint
 from tests.static.program.shapes import HEAD, reported, variant
 
 SHAPES: dict[str, dict[str, str]] = {
+    "an optimizer of one of many names, made by a method that nothing calls": {
+        "engine.py": """
+def build_optimizer(model, cfg):
+    if cfg.NAME == "adam":
+        optimizer = torch.optim.Adam(model.parameters(), lr=cfg.LR)
+    elif cfg.NAME == "amsgrad":
+        optimizer = torch.optim.Adam(model.parameters(), lr=cfg.LR, amsgrad=True)
+    elif cfg.NAME == "sgd":
+        optimizer = torch.optim.SGD(model.parameters(), lr=cfg.LR)
+    elif cfg.NAME == "rmsprop":
+        optimizer = torch.optim.RMSprop(model.parameters(), lr=cfg.LR)
+    elif cfg.NAME == "adamw":
+        optimizer = torch.optim.AdamW(model.parameters(), lr=cfg.LR)
+    else:
+        raise NotImplementedError(cfg.NAME)
+    return optimizer
+
+
+class TrainerX:
+    def __init__(self, cfg):
+        self.cfg = cfg
+        self.build_model()
+
+    def build_model(self):
+        raise NotImplementedError
+
+    def run_epoch(self):
+        for self.batch_idx, batch in enumerate(self.loader):
+            self.forward_backward(batch)
+""",
+        "coop.py": """
+from engine import TrainerX, build_optimizer
+
+
+@register
+class CoOp(TrainerX):
+    def build_model(self):
+        self.model = nn.Linear(8, 8).cuda()
+        self.optim = build_optimizer(self.model, self.cfg.OPTIM)
+        self.scaler = GradScaler("cuda") if self.cfg.PREC == "amp" else None
+
+    def forward_backward(self, batch):
+        image, label = batch
+        if self.cfg.PREC == "amp":
+            with autocast("cuda"):
+                loss = nn.functional.cross_entropy(self.model(image), label)
+            self.optim.zero_grad()
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optim)  # right
+            self.optim.step()  # wrong MPA203
+            self.scaler.update()
+""",
+    },
     "two clips, each where it is asked for, before one step": {
         "task.py": """
 class Task:
