@@ -215,7 +215,7 @@ def _call_choice(
         tensor = join_tensors([value for value in receivers if isinstance(value, Tensor)])
         return torch_methods.tensor_method(run, fr, expr, tensor, last, args, keywords, st)
     refs = [v for v in known if isinstance(v, Ref | Func) or (isinstance(v, Ext) and v.name in _CONTEXTS)]
-    if len(refs) == len(known) <= 3:
+    if len(refs) == len(known) <= MAX_WAYS:
         out: Results = []
         for i, option in enumerate(known):
             path = st if i == len(known) - 1 else st.clone()
@@ -224,6 +224,10 @@ def _call_choice(
     methods = [v for v in known if isinstance(v, Method) and isinstance(v.base, Ref)]
     events.havoc(run, [v.base for v in methods], st)
     return unknown.opaque(run, fr, expr, callee, args, keywords, st)
+
+
+MAX_WAYS = 4
+"""That a call is followed where it calls one of several things: `get_autocast(precision)()` enters one of four."""
 
 
 _CONTEXTS = torch_api.NULL_CONTEXT | torch_api.AUTOCAST.keys()

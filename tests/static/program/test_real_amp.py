@@ -12,6 +12,43 @@ from mpaudit.static.run import lint
 from tests.static.program.shapes import HEAD, reported, variant
 
 SHAPES: dict[str, dict[str, str]] = {
+    "an autocast by the name of a precision, of one device or another": {
+        "precision.py": """
+from contextlib import suppress
+
+
+def get_autocast(precision):
+    if precision == "amp":
+        return torch.cuda.amp.autocast if torch.cuda.is_available() else torch.cpu.amp.autocast
+    elif precision == "amp_bf16":
+        cast = torch.cuda.amp.autocast if torch.cuda.is_available() else torch.cpu.amp.autocast
+        return lambda: cast(dtype=torch.bfloat16)
+    else:
+        return suppress
+""",
+        "train.py": """
+from precision import get_autocast
+
+
+def train(model, loader, args):
+    optimizer = torch.optim.AdamW(model.parameters())
+    autocast = get_autocast(args.precision)
+    scaler = GradScaler("cuda") if args.precision == "amp" else None
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast():  # right
+            loss = model(x).mean()  # right
+        autocast()  # wrong MPA105
+        loss = model(x).mean()  # wrong
+        if scaler is None:
+            loss.backward()
+            optimizer.step()
+        else:
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+""",
+    },
     "an optimizer of one of many names, made by a method that nothing calls": {
         "engine.py": """
 def build_optimizer(model, cfg):
