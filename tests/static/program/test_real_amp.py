@@ -19,10 +19,11 @@ from contextlib import suppress
 
 def get_autocast(precision):
     if precision == "amp":
-        return torch.cuda.amp.autocast if torch.cuda.is_available() else torch.cpu.amp.autocast
+        return lambda: autocast("cuda")
+    elif precision == "amp_cpu":
+        return lambda: autocast("cpu")
     elif precision == "amp_bf16":
-        cast = torch.cuda.amp.autocast if torch.cuda.is_available() else torch.cpu.amp.autocast
-        return lambda: cast(dtype=torch.bfloat16)
+        return lambda: autocast("cuda", dtype=torch.bfloat16)
     else:
         return suppress
 """,
