@@ -12,44 +12,6 @@ from mpaudit.static.run import lint
 from tests.static.program.shapes import HEAD, reported, variant
 
 SHAPES: dict[str, dict[str, str]] = {
-    "an autocast by the name of a precision, of one device or another": {
-        "precision.py": """
-from contextlib import suppress
-
-
-def get_autocast(precision):
-    if precision == "amp":
-        return lambda: autocast("cuda")
-    elif precision == "amp_cpu":
-        return lambda: autocast("cpu")
-    elif precision == "amp_bf16":
-        return lambda: autocast("cuda", dtype=torch.bfloat16)
-    else:
-        return suppress
-""",
-        "train.py": """
-from precision import get_autocast
-
-
-def train(model, loader, args):
-    optimizer = torch.optim.AdamW(model.parameters())
-    autocast = get_autocast(args.precision)
-    scaler = GradScaler("cuda") if args.precision == "amp" else None
-    for x in loader:
-        optimizer.zero_grad()
-        with autocast():  # right
-            loss = model(x).mean()  # right
-        autocast()  # wrong MPA105
-        loss = model(x).mean()  # wrong
-        if scaler is None:
-            loss.backward()
-            optimizer.step()
-        else:
-            scaler.scale(loss).backward()
-            scaler.step(optimizer)
-            scaler.update()
-""",
-    },
     "an optimizer of one of many names, made by a method that nothing calls": {
         "engine.py": """
 def build_optimizer(model, cfg):
@@ -843,3 +805,41 @@ def test_a_suite_of_tests_trains_nothing(tmp_path: Path, path: str, codes: list[
     (tmp_path / path).write_text(HEAD + RAW, encoding="utf-8")
     settings = Settings(root=str(tmp_path), codes=tuple(rulebook.headers()))
     assert [f.code for f in lint(["."], settings, cwd=tmp_path, jobs=1, use_cache=False).findings] == codes
+
+
+FOUR = {
+    "precision.py": HEAD
+    + """
+from contextlib import suppress
+
+
+def get_autocast(precision):
+    if precision == "amp":
+        return torch.cuda.amp.autocast if torch.cuda.is_available() else torch.cpu.amp.autocast
+    elif precision == "amp_bf16":
+        cast = torch.cuda.amp.autocast if torch.cuda.is_available() else torch.cpu.amp.autocast
+        return lambda: cast(dtype=torch.bfloat16)
+    else:
+        return suppress
+""",
+    "train.py": HEAD
+    + """
+from precision import get_autocast
+
+
+def train(model, loader, args):
+    optimizer = torch.optim.AdamW(model.parameters())
+    autocast = get_autocast(args.precision)
+    for x in loader:
+        optimizer.zero_grad()
+        autocast()
+        loss = model(x).mean()
+        loss.backward()
+        optimizer.step()
+""",
+}
+
+
+def test_one_of_four_autocasts_that_nothing_enters(tmp_path: Path) -> None:
+    line = FOUR["train.py"].splitlines().index("        autocast()") + 1
+    assert ("train.py", line, "MPA105") in reported(tmp_path, FOUR)
