@@ -44,7 +44,8 @@ def _not_saved(seen: Seen) -> Iterator[Draft]:
         steps = [step for step in steps if step.basis.root == saved.basis.root] or steps
         scalers = {
             step.scaler for step in steps
-            if step.scaler is not None and step.scaler not in kept | remade_too | saved.fresh_scalers
+            if step.scaler is not None and step.scaler not in kept | remade_too
+            and not _is_new(step, saved, trace)
             and (not saved.scalers or isinstance(step.scaler, Ref))
             and (saved.site, step.scaler) not in seen.saved_otherwise
             and _really_enabled(trace, step.scaler) and _compatible(step.basis, saved.basis)
@@ -55,6 +56,12 @@ def _not_saved(seen: Seen) -> Iterator[Draft]:
         missing = sorted(scalers - off or scalers, key=repr)[:1]
         related = tuple((trace.made[s].site, "the scaler") for s in missing if s in trace.made)
         yield _incomplete(seen, saved, name_of(trace, missing[0], "the scaler"), related, on=off != scalers)
+
+
+def _is_new(step: Step, saved: Saved, trace: Trace) -> bool:
+    """Whether the scaler of a run that trains has scaled nothing yet where the checkpoint is written."""
+    written = [s for s in trace.saved if s.site == saved.site and s.basis.root == step.basis.root]
+    return bool(written) and all(step.scaler in s.fresh_scalers for s in written)
 
 
 def _incomplete(seen: Seen, saved: Saved, name: str, related: tuple[tuple[Site, str], ...], on: bool = True) -> Draft:
