@@ -843,3 +843,30 @@ def train(model, loader, args):
 def test_one_of_four_autocasts_that_nothing_enters(tmp_path: Path) -> None:
     line = FOUR["train.py"].splitlines().index("        autocast()") + 1
     assert ("train.py", line, "MPA105") in reported(tmp_path, FOUR)
+
+
+SUMMED = (
+    HEAD
+    + """
+class Trainer:
+    def __init__(self, model, norm, use_amp):
+        self.model, self.norm = model, norm
+        self.optimizer = torch.optim.AdamW(model.parameters())
+        self.scaler = GradScaler("cuda", enabled=use_amp)
+
+    def train(self, loader):
+        for i, x in enumerate(loader):
+            with autocast("cuda"):
+                loss = self.model(x).mean()
+            self.scaler.scale(loss).backward()
+            if self.norm is not None and self.norm > 0:
+                self.scaler.unscale_(self.optimizer)
+                nn.utils.clip_grad_norm_(self.model.parameters(), self.norm)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+"""
+)
+
+
+def test_a_missing_zero_grad_is_told_once(tmp_path: Path) -> None:
+    assert [code for _, _, code in reported(tmp_path, {"train.py": SUMMED})] == ["MPA228"]

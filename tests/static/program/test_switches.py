@@ -106,6 +106,102 @@ class Trainer:
             if self.step % self.every == 0:
                 self.optimizer.zero_grad()
 """,
+    "a scaler, or none, that is asked for under another switch too": """
+class BaseTrainer:
+    def __init__(self, config, amp, cpu, model):
+        self.config, self.cpu, self.model = config, cpu, model
+        self.clip = config["optim"].get("clip")
+        self.scaler = GradScaler("cuda") if amp and not self.cpu else None
+        self.optimizer = torch.optim.AdamW(model.parameters())
+
+    def _backward(self, loss):
+        self.optimizer.zero_grad()
+        loss.backward()
+        if self.clip:
+            if self.scaler:
+                self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), max_norm=self.clip)
+        if self.scaler:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        else:
+            self.optimizer.step()
+
+
+class Trainer(BaseTrainer):
+    def train(self, loader):
+        for batch in loader:
+            with autocast("cuda", enabled=self.scaler is not None):
+                loss = self.model(batch).mean()
+            loss = self.scaler.scale(loss) if self.scaler else loss
+            self._backward(loss)
+""",
+    "a scaler that is asked what it has done": """
+from torch.amp.grad_scaler import OptState
+
+
+class Trainer:
+    def __init__(self, model, loader, clip_norm, clip_value):
+        self.model, self.loader, self.norm, self.value = model, loader, clip_norm, clip_value
+        self.optimizer = torch.optim.AdamW(model.parameters())
+        self.scaler = GradScaler("cuda")
+
+    def clip_values(self):
+        if self.value is not None:
+            state = self.scaler._per_optimizer_states[id(self.optimizer)]
+            if state["stage"] is not OptState.UNSCALED:
+                self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_value_(self.model.parameters(), self.value)
+
+    def train(self):
+        for x in self.loader:
+            self.optimizer.zero_grad()
+            with autocast("cuda"):
+                loss = self.model(x).mean()
+            self.scaler.scale(loss).backward()
+            if self.norm is not None:
+                self.scaler.unscale_(self.optimizer)
+                nn.utils.clip_grad_norm_(self.model.parameters(), self.norm)
+            self.clip_values()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+""",
+    "a raw backward in the arm without autocast, where paths of many kinds have met": """
+def train(model, teacher, loader, optimizer, loss_scaler, criterion, use_amp, args):
+    for x, y in loader:
+        if use_amp:
+            with autocast("cuda"):
+                if args.kind != "none":
+                    taught = teacher(x)
+                output = model(x)
+                if args.kind == "a":
+                    loss = criterion(output, y, taught)
+                elif args.kind == "b":
+                    loss = criterion(output, taught)
+                elif args.kind == "none":
+                    loss = criterion(output, y)
+                else:
+                    assert False
+        else:
+            if args.kind != "none":
+                taught = teacher(x)
+            output = model(x)
+            if args.kind == "a":
+                loss = criterion(output, y, taught)
+            elif args.kind == "b":
+                loss = criterion(output, taught)
+            elif args.kind == "none":
+                loss = criterion(output, y)
+            else:
+                assert False
+        if use_amp:
+            loss_scaler(loss, optimizer, parameters=model.parameters())
+            optimizer.zero_grad()
+        else:
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+""",
     "a switch of the module, by the version of torch": """
 from packaging import version
 
