@@ -91,7 +91,7 @@ def call_python(
                     for slot, item in containers.held(value, st):
                         st.heap[ref, slot] = item
             return [(st, ref)]
-        case "hasattr" if _is_there(args):
+        case "hasattr" if _torch_has(args):
             return [(st, Const(True))]
         case (
             "isinstance"
@@ -168,16 +168,16 @@ def _nth(known: tuple[Value, ...] | None, source: Value, i: int) -> Value:
     return known[i] if known is not None else Sym(("sub", operators.key_of(source), ("const", i)))
 
 
-_THERE = frozenset(
+_NAMES_OF_TORCH = frozenset(
     ("torch.amp", "torch.autocast", "torch.bfloat16", "torch.compile", "torch.cuda.amp", "torch.inference_mode",
      "torch.amp.GradScaler", "torch.amp.autocast", "torch.cuda.amp.GradScaler", "torch.cuda.amp.autocast")
 )  # fmt: skip
 """What a torch that is audited for has: the other arm of the question is for those before it."""
 
 
-def _is_there(args: Args) -> bool:
+def _torch_has(args: Args) -> bool:
     match args:
         case (Ext(name=base), Const(value=str(name))):
-            return f"{base}.{name}" in _THERE
+            return f"{base}.{name}" in _NAMES_OF_TORCH
         case _:
             return False
