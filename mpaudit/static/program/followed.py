@@ -8,7 +8,7 @@ from . import calls
 from .frame import Run
 from .shapes import Args, Results
 from .state import PathState
-from .values import Const, Func, Ref, Sym, Tensor, Tup, Value, options
+from .values import Choice, Const, Func, Phi, Ref, Sym, Tensor, Tup, Value, options
 from .vocabulary import EVENT_WORDS
 
 INERT = 2
@@ -85,7 +85,7 @@ def remember(run: Run, call: Following, results: Results) -> None:
         run.shapes.add(call.shape)
     if call.alone and _trained_with_its_own(results):
         project.closed.add(call.switches)
-    if _happened(run) == call.before and all(isinstance(value, Sym | Const | Tensor | Tup) for value in values):
+    if _happened(run) == call.before and all(map(_is_data, values)):
         used = not call.no_grad and any(tensor.uses for tensor in calls.tensors_in(values))
         twice = used or call.func.info.name == "__init__"  # which has filled the attributes of one object only
         project.inert[call.outline] = project.inert.get(call.outline, 0) + (1 if twice else INERT)
@@ -93,6 +93,13 @@ def remember(run: Run, call: Following, results: Results) -> None:
             isinstance(value, Tensor) and value.uses == frozenset() and not value.grad for value in values
         ):
             project.cuts.add(call.outline)
+
+
+def _is_data(value: Value) -> bool:
+    """Data, whichever way it came about. What a decision makes of constants is a switch, not data."""
+    if isinstance(value, Phi | Choice):
+        return all(isinstance(option, Sym | Tensor | Tup) for option in options(value))
+    return isinstance(value, Sym | Const | Tensor | Tup)
 
 
 def _happened(run: Run) -> tuple[int, int, int]:
