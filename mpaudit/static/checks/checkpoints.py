@@ -12,7 +12,7 @@ from ..program.keeping import Kept
 from ..program.trace import Basis, Saved, Step, Trace, is_mode
 from ..program.values import Ref
 from .draft import Draft, Seen, name_of
-from .scaler import remade
+from .scaler import forgets, remade
 
 
 def state_not_kept(seen: Seen) -> Iterator[Draft]:
@@ -31,14 +31,19 @@ def _not_saved(seen: Seen) -> Iterator[Draft]:
     stepped = {step.scaler for step in trace.steps}
     with_state = {saved.site for saved in trace.saved if saved.open or saved.scalers - stepped}
     again = {draft.site for draft in remade(seen)}
-    remade_too = {  # each epoch forgets it anyway; that it is made again was not seen where there was no end to a run
+    remade_too: set[Hashable] = {  # each epoch forgets it anyway; not seen where there was no end to a run
         scaler for scaler, made in trace.made.items()
-        if made.site in again or (made.root in trace.unfinished and any(trace.made_in.get(scaler, ())))
+        if made.site in again or (made.root in trace.unfinished and forgets(trace, scaler))
     }  # fmt: skip
+    anew = {step.site for step in trace.steps if step.scaler in remade_too}
+    remade_too |= {step.scaler for step in trace.steps if step.site in anew}  # or what the other branch has made
     for saved in trace.saved:
         if saved.site in with_state or saved.basis.exceptional:
             continue
-        kept = {scaler for other in trace.saved for scaler in other.scalers if not _is_sibling(other, saved)}
+        kept = {
+            scaler for other in trace.saved for scaler in other.scalers
+            if not _is_sibling(other, saved) and not _is_of_another_script(other, saved, trace)
+        }  # fmt: skip
         steps = [step for step in trace.steps if _holds(trace, saved, step)]
         # an optimizer that several scripts get from one function: what steps it where it is saved is what counts
         steps = [step for step in steps if step.basis.root == saved.basis.root] or steps
@@ -78,6 +83,12 @@ def _incomplete(seen: Seen, saved: Saved, name: str, related: tuple[tuple[Site, 
 def _is_sibling(other: Saved, saved: Saved) -> bool:
     """Another checkpoint of the same optimizer, whole by itself: who resumes from this one does not read that."""
     return other.site != saved.site and bool(saved.optimizers) and saved.optimizers <= other.optimizers
+
+
+def _is_of_another_script(other: Saved, saved: Saved, trace: Trace) -> bool:
+    """What two scripts get from one function are two scalers."""
+    roots = {other.basis.root, saved.basis.root}
+    return len(roots) == 2 and not roots & trace.entries.keys()
 
 
 def _never_saved(seen: Seen) -> Iterator[Draft]:

@@ -17,9 +17,10 @@ from .draft import Draft, Seen, is_test_file, name_of
 
 def created_in_loop(seen: Seen) -> Iterator[Draft]:
     """MPA213: a scaler that starts again at scale 65536 every iteration or epoch; not in a file with one that bfloat16
-    has no need of, whose scale overflows nothing."""
+    has no need of, nor one of losses in float32: their scale overflows nothing."""
     needless = {draft.site.path for draft in with_bf16(seen)}
-    return (draft for draft in remade(seen) if draft.site.path not in needless)
+    in_float32 = {draft.site for draft in without_low_precision(seen)}
+    return (draft for draft in remade(seen) if draft.site.path not in needless and draft.site not in in_float32)
 
 
 def remade(seen: Seen) -> Iterator[Draft]:
@@ -50,6 +51,13 @@ def remade(seen: Seen) -> Iterator[Draft]:
             "MPA213", made.site, message, "create the scaler once, before the loops", Confidence.LIKELY,
             ((steps[0].site, "stepped here"),), Severity.ERROR if every_step else Severity.WARNING,
         )  # fmt: skip
+
+
+def forgets(trace: Trace, scaler: Hashable) -> bool:
+    """Whether a scaler is created in a loop, and what it steps is not."""
+    optimizers = {step.optimizer for step in trace.steps if step.scaler == scaler}
+    around = [loops for loops in trace.made_in.get(scaler, ()) if loops]
+    return any(not any(_fresh_run(trace, optimizer, loops) for optimizer in optimizers) for loops in around)
 
 
 def _fed_in(trace: Trace, scaler: Hashable, loops: tuple[Hashable, ...]) -> tuple[Hashable, ...]:

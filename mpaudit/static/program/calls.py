@@ -347,7 +347,7 @@ def call_method(
         case Const():
             if callee.name == "format" and operators.is_cuda_text(base):
                 return [(st, operators.CUDA_BY_INDEX)]
-            return [(st, Sym(("op", callee.name, operators.key_of(base), *(operators.key_of(a) for a in args))))]
+            return [(st, operators.text_method(callee.name, base, args))]
         case Params():
             if callee.name in ("to", "float", "half", "detach", "clone", "double", "cuda", "requires_grad_", "data"):
                 return [(st, base)]

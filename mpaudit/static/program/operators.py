@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from . import arrays
@@ -99,6 +99,27 @@ CUDA_BY_INDEX = Device("cuda:str", True)
 
 def is_cuda_text(value: Value) -> bool:
     return isinstance(value, Const) and isinstance(value.value, str) and value.value.startswith("cuda:")
+
+
+def text_method(name: str, base: Const, args: Sequence[Value]) -> Value:
+    """What a method of a constant gives: `"cuda:0".startswith("cuda")`."""
+    given = [arg.value for arg in args if isinstance(arg, Const) and isinstance(arg.value, str)]
+    text = base.value
+    if isinstance(text, str) and len(given) == len(args) < 2:
+        match name, given:
+            case "startswith", [part]:
+                return Const(text.startswith(part))
+            case "endswith", [part]:
+                return Const(text.endswith(part))
+            case "lower", []:
+                return Const(text.lower())
+            case "upper", []:
+                return Const(text.upper())
+            case "strip", []:
+                return Const(text.strip())
+            case _:
+                pass
+    return Sym(("op", name, key_of(base), *map(key_of, args)))
 
 
 def may_be_scale(value: Value) -> bool:

@@ -34,7 +34,8 @@ def scaler_method(
             return [(st, NONE)]
         out: Results = []
         text = text_of(expr.args[0]) if expr.args else "optimizer"
-        for s, option in calls.split(st, target):
+        for s, found in calls.split(st, target):
+            option = _wrapped(run, found, s)
             if isinstance(option, Owned):
                 events.havoc(run, [scaler], s)
                 out.append((s, NONE))
@@ -75,6 +76,15 @@ def scaler_method(
 
 _TELLS = re.compile(r"_?(get|set|check|found)_|__")
 """What GradScaler has that neither scales nor steps."""
+
+
+def _wrapped(run: Run, value: Value, st: PathState) -> Value:
+    """The optimizer in an object of a class of the project's own that has a `step` and nothing else to step."""
+    cls = run.classes.get(value) if isinstance(value, Ref) and value.kind == "instance" else None
+    if cls is None or "step" not in cls.methods:
+        return value
+    inside = {v for _, v in st.heap.held(value) if isinstance(v, Ref) and v.kind == "optimizer"}
+    return inside.pop() if len(inside) == 1 else value
 
 
 def is_one_of_many(value: Value) -> bool:

@@ -84,6 +84,10 @@ def mark_live(project: Project) -> None:
         if info.cls is not None and not info.cls.live:
             info.cls.live = True
             reached.append(info.cls.name)
+            init = info.cls.methods.get("__init__")
+            if init is not None and not init.live:  # what it sets is what the method works on
+                init.live = True
+                queue.append(init)
         if info.parent is not None and not info.parent.live:
             info.parent.live = True
             queue.append(info.parent)

@@ -12,6 +12,7 @@ from .frame import text_of
 from .keeping import loop_names
 from .linker import Project
 from .nodes import walk_nodes
+from .processes import together
 from .trace import Saved, Trace
 
 
@@ -19,6 +20,7 @@ from .trace import Saved, Trace
 class Load:
     """`optimizer.load_state_dict(...)`, and how the code there holds that optimizer."""
 
+    path: str
     function: FunctionInfo | None
     """None for top-level code."""
     held: str
@@ -35,8 +37,11 @@ def resumable(project: Project, trace: Trace) -> frozenset[Site]:
     if not trace.saved:
         return frozenset()
     loads = tuple(_loads(project))
+    near = {load.path: together(project, [load.path]) for load in loads}
     return frozenset(
-        saved.site for saved in trace.saved if any(_is_about(load, saved, project, trace) for load in loads)
+        saved.site
+        for saved in trace.saved
+        if any(saved.site.path in near[load.path] and _is_about(load, saved, project, trace) for load in loads)
     )
 
 
@@ -47,7 +52,7 @@ def _loads(project: Project) -> Iterator[Load]:
         many = loop_names(code.nodes)
         for node in code.nodes:
             if _loads_optimizer(node, many):
-                yield Load(code.function, "given" if code.function is None else _held(node, code.function))
+                yield Load(code.path, code.function, "given" if code.function is None else _held(node, code.function))
 
 
 def _loads_optimizer(node: object, many: set[str]) -> bool:

@@ -188,7 +188,7 @@ class PathState:
     asked: frozenset[Key] = frozenset()
     """What the decisions in `guards` depend on, and perhaps more."""
     either: bool = False
-    """Whether one of the decisions in `guards` may be that one of several holds."""
+    """Whether one of the decisions in `guards` may be that one of several holds, or does not."""
 
     def clone(self) -> PathState:
         return PathState(
@@ -201,20 +201,37 @@ class PathState:
 
     def assume(self, key: Key, truth: bool) -> None:
         """Takes a decision; what it implies is taken with it."""
+        self._take(key, truth)
+        for part in self._left_over() if self.either else ():
+            self._take(*part)
+
+    def _take(self, key: Key, truth: bool) -> None:
         head = key[0]
         if head == "not":
-            self.assume(key[1], not truth)
+            self._take(key[1], not truth)
         elif (head == "and" and truth) or (head == "or" and not truth):
             for part in key[1:]:
-                self.assume(part, truth)
+                self._take(part, truth)
         else:
             self.record(key, truth)
+
+    def _left_over(self) -> list[tuple[Key, bool]]:
+        """What must be so because one of several things is, and all the others are not: of `if a and b: … elif b: …`
+        the second branch is without `a`."""
+        found = []
+        for key, truth in self.guards.items():
+            if not _is_of_several(key, truth):
+                continue
+            known = [self.decided(part) for part in key[1:]]
+            if truth not in known and known.count(None) == 1:
+                found.append((key[1 + known.index(None)], truth))
+        return found
 
     def record(self, key: Key, truth: bool) -> None:
         """Notes a decision by itself."""
         self.guards[key] = truth
         self.asked |= roots(key)
-        if truth and key[0] == "or":
+        if _is_of_several(key, truth):
             self.either = True
         if len(self.guards) > MAX_GUARDS:
             del self.guards[next(filter(_is_passing, self.guards), next(iter(self.guards)))]
@@ -258,7 +275,7 @@ class PathState:
     def contradicts_itself(self) -> bool:
         """Whether paths that have met had decided for one of several things, and this one is past all of them."""
         return self.either and any(
-            truth and key[0] == "or" and all(self.decided(part) is False for part in key[1:])
+            _is_of_several(key, truth) and all(self.decided(part) is (not truth) for part in key[1:])
             for key, truth in self.guards.items()
         )
 
@@ -303,6 +320,12 @@ class PathState:
 def _is_symbolic(ident: object) -> bool:
     """Whether an identity is a key: that of something unknown. A Site is none."""
     return type(ident) is tuple
+
+
+def _is_of_several(key: Key, truth: bool) -> bool:
+    """Whether a decision is that one of several things holds, or that one of them does not."""
+    head: object = key[0]
+    return head == ("or" if truth else "and")
 
 
 def _is_passing(key: Key) -> bool:
@@ -482,7 +505,7 @@ def _excludes_more(heap: Heap, a: PathState, b: PathState) -> bool:
     else z» a path that has decided for x and one that has for y exclude z."""
     tracked = {*a.protocol.optimizers, *a.protocol.scalers, *b.protocol.optimizers, *b.protocol.scalers}
     for place, value in heap.one_of_several(tracked):
-        if a.heap.get(place) is value and b.heap.get(place) is value:
+        if a.heap.get(place) == value == b.heap.get(place):
             ours, theirs = _reachable(value, heap, a), _reachable(value, heap, b)
             if len(ours | theirs) < len(_reachable(value, heap, PathState())):
                 return True

@@ -217,6 +217,10 @@ def _is_clip(fr: Frame, expr: ir.Call) -> bool:
     return expr.func.base.id == "self" and cls is not None and expr.func.name in cls.attribute_assigns
 
 
+_SETS_OR_TELLS = re.compile(r"(?i)(^|[._])(\w*sched(uler)?s?|lr|ema|logger|writer|meters?)$")
+"""`scheduler.step(step, optimizer)` sets rates, `logger.log(optimizer)` tells of them."""
+
+
 def opaque(run: Run, fr: Frame, expr: ir.Call, callee: Value, args: Args, keywords: Keywords, st: PathState) -> Results:
     """A call that cannot be followed."""
     site = fr.site(expr.span)
@@ -226,7 +230,8 @@ def opaque(run: Run, fr: Frame, expr: ir.Call, callee: Value, args: Args, keywor
     if _is_clip(fr, expr) and any(isinstance(v, Params) for v in everything) and not _has_scaler(run, everything):
         events.clip(run, next(v for v in everything if isinstance(v, Params)), site, st)
         return [(st, functions.fresh(site, st))]
-    if not torch_api.is_harmless(last) or (torch_api.is_step(last) and _has_scaler(run, everything)):
+    harmless = torch_api.is_harmless(last) or _SETS_OR_TELLS.search(name.rpartition(".")[0])
+    if not harmless or (torch_api.is_step(last) and _has_scaler(run, everything)):
         events.havoc(run, everything, st)
     tensors = calls.tensors_deep(everything, st)
     if isinstance(callee, Method) and isinstance(callee.base, Tensor):
