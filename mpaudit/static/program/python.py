@@ -74,6 +74,8 @@ def call_python(
         case "getattr":
             if len(args) > 1 and isinstance(args[1], Const) and isinstance(args[1].value, str):
                 return [(st, st.settle(objects.attribute(run, fr, args[0], args[1].value, st)))]
+            if args and args[0] == Ext("torch.optim"):
+                return [(st, Ext("torch.optim.Optimizer"))]  # whichever is named
             return None
         case "setattr":
             if len(args) > 2 and isinstance(args[1], Const) and isinstance(args[1].value, str):
