@@ -552,9 +552,12 @@ def _on(value: Value, heap: Heap, st: PathState) -> tuple[bool, ...]:
 
 
 def _alone(a: PathState, b: PathState) -> Key:
-    """What `a` has decided and `b` has not, or otherwise."""
-    own = [key if truth else ("not", key) for key, truth in a.guards.items() if b.guards.get(key) != truth]
-    return own[0] if len(own) == 1 else ("and", *own)
+    """What `a` has decided and `b` has not, or otherwise; of that what holds beyond an iteration, if anything does."""
+    own = [(key, truth) for key, truth in a.guards.items() if b.guards.get(key) != truth]
+    if not any(mentions(key, "%") for key, _ in own):
+        own = [(key, truth) for key, truth in own if not varies(key)] or own
+    parts = [key if truth else ("not", key) for key, truth in own]
+    return parts[0] if len(parts) == 1 else ("and", *parts)
 
 
 def _changed(ours: _Owners, theirs: _Owners) -> list[tuple[Hashable, dict[str, Value]]]:

@@ -253,6 +253,46 @@ def main(args, model, loader):
 if __name__ == "__main__":
     main(torch.load("args.pt"), nn.Linear(8, 8), torch.load("data.pt"))
 """,
+    "a scaler that is on, off or not there, in one branch, and what is left in the other": """
+class Trainer:
+    def __init__(self, model, config, loader):
+        self.model, self.config, self.loader = model.to(config.device), config, loader
+        self.optimizer = torch.optim.AdamW(self.model.parameters())
+        on_cuda = config.device.startswith("cuda")
+        self.scaler = GradScaler("cuda", enabled=config.fp16 and on_cuda) if on_cuda else None
+
+    def train(self):
+        for step, x in enumerate(self.loader):
+            with autocast("cuda", enabled=(self.scaler is not None)):
+                loss = self.model(x).mean()
+            if self.scaler is not None and not torch.isnan(loss):
+                self.scaler.scale(loss).backward()
+            elif not torch.isnan(loss):
+                loss.backward()
+            else:
+                raise ValueError(step)
+            if (step + 1) % self.config.every == 0:
+                if self.scaler is not None:
+                    self.scaler.unscale_(self.optimizer)
+                    nn.utils.clip_grad_norm_(self.model.parameters(), 0.1)
+                    self.scaler.step(self.optimizer)
+                    self.scaler.update()
+                else:
+                    nn.utils.clip_grad_norm_(self.model.parameters(), 0.1)
+                    self.optimizer.step()
+                self.optimizer.zero_grad()
+
+
+class Config:
+    def __init__(self, **kwargs):
+        self.device = kwargs.get("device", "cuda" if torch.cuda.is_available() else "cpu")
+        self.fp16 = kwargs.get("fp16", False)
+        self.every = kwargs.get("every", 1)
+
+
+if __name__ == "__main__":
+    Trainer(nn.Linear(8, 8), Config(every=2), torch.load("data.pt")).train()
+""",
 }
 
 
