@@ -117,6 +117,158 @@ parser.add_argument("--mixed-precision", default="fp16", choices=["bf16", "fp16"
 main(parser.parse_args(), None, None)
 """
     },
+    "a checkpointer that keeps what it gets in its constructor": {
+        "keeper.py": """
+class Checkpointer:
+    def __init__(self, model, optimizer=None, scaler=None, save_dir=""):
+        self.model = model
+        self.optimizer = optimizer
+        self.scaler = scaler
+        self.save_dir = save_dir
+
+    def save(self, name):
+        data = {"model": self.model.state_dict()}  # wrong MPA214
+        data = {"model": self.model.state_dict()}  # right
+        if self.optimizer is not None:
+            data["optimizer"] = self.optimizer.state_dict()
+        if self.scaler is not None:  # right
+            data["scaler"] = self.scaler.state_dict()  # right
+        torch.save(data, f"{self.save_dir}/{name}.pth")
+
+    def load(self, path):
+        data = torch.load(path)
+        self.model.load_state_dict(data["model"])
+        self.optimizer.load_state_dict(data["optimizer"])
+        if self.scaler is not None and "scaler" in data:
+            self.scaler.load_state_dict(data["scaler"])
+""",
+        "train.py": """
+from keeper import Checkpointer
+
+
+def train(args, loader):
+    model = nn.Linear(8, 8).cuda()
+    optimizer = torch.optim.AdamW(model.parameters())
+    scaler = GradScaler("cuda")
+    keeper = Checkpointer(model, optimizer=optimizer, scaler=scaler, save_dir=args.out)
+    for epoch in range(10):
+        for x in loader:
+            with autocast("cuda"):
+                loss = model(x).mean()
+            optimizer.zero_grad()
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        keeper.save(epoch)
+""",
+    },
+    "one function that two scripts save by, one of which has a second": {
+        "util.py": """
+class Scaler:
+    def __init__(self):
+        self._scaler = GradScaler("cuda")
+
+    def __call__(self, loss, optimizer):
+        self._scaler.scale(loss).backward()
+        self._scaler.step(optimizer)
+        self._scaler.update()
+
+    def state_dict(self):
+        return self._scaler.state_dict()
+
+    def load_state_dict(self, state):
+        self._scaler.load_state_dict(state)
+
+
+def save_last(model, optimizer, scaler):
+    state = {"optimizer": optimizer.state_dict()}  # wrong MPA214
+    state = {"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}  # right
+    torch.save(state, "last.pth")
+
+
+def save_best(model, optimizer, scaler):
+    torch.save({"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}, "best.pth")
+
+
+def load(path, optimizer, scaler):
+    state = torch.load(path)
+    optimizer.load_state_dict(state["optimizer"])
+    if "scaler" in state:
+        scaler.load_state_dict(state["scaler"])
+
+
+def epoch(model, loader, optimizer, scaler):
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast("cuda"):
+            loss = model(x).mean()
+        scaler(loss, optimizer)
+""",
+        "pretrain.py": """
+import util
+
+
+def main(args, loader):
+    model = nn.Linear(8, 8).cuda()
+    optimizer = torch.optim.AdamW(model.parameters())
+    scaler = util.Scaler()
+    util.load(args.resume, optimizer, scaler)
+    for _ in range(10):
+        util.epoch(model, loader, optimizer, scaler)
+        util.save_last(model, optimizer, scaler)
+
+
+main(None, None)
+""",
+        "finetune.py": """
+import util
+
+
+def main(args, loader):
+    model = nn.Linear(8, 8).cuda()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = util.Scaler()
+    util.load(args.resume, optimizer, scaler)
+    for _ in range(10):
+        util.epoch(model, loader, optimizer, scaler)
+        util.save_best(model, optimizer, scaler)
+
+
+main(None, None)
+""",
+    },
+    "what another program resumes": {
+        "train.py": """
+from keep import save
+
+
+def train(loader):
+    model = nn.Linear(8, 8).cuda()
+    optimizer = torch.optim.AdamW(model.parameters())
+    scaler = GradScaler("cuda")
+    for epoch in range(10):
+        for x in loader:
+            with autocast("cuda"):
+                loss = model(x).mean()
+            optimizer.zero_grad()
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        save(model, optimizer)
+""",
+        "keep.py": """
+def save(model, optimizer):
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, "last.pt")  # MPA214
+
+
+def resume(optimizer, path):  # wrong
+    optimizer.load_state_dict(torch.load(path)["optimizer"])  # wrong
+""",
+        "other/play.py": """
+def play(optimizer, path):
+    optimizer.load_state_dict(torch.load(path)["optimizer"])
+""",
+    },
 }
 
 

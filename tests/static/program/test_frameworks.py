@@ -450,6 +450,12 @@ def main(model, loader):
         ("from monai.utils import set_determinism", "set_determinism(1) or nn.MSELoss()"),
         ("from ultralytics.utils import TQDM", "nn.MSELoss(TQDM(3))"),
         ("from ultralytics.data.converter import classes", "nn.MSELoss(classes())"),
+        ("from monai.apps import DecathlonDataset", "nn.MSELoss(DecathlonDataset('.', task='Task01_BrainTumour'))"),
+        ("from mmcv import Config", "nn.MSELoss(Config.fromfile('settings.py').loss)"),
+        ("from mmcv.runner import get_dist_info", "nn.MSELoss(get_dist_info()[0])"),
+        ("from accelerate.utils import set_seed", "set_seed(1) or nn.MSELoss()"),
+        ("from pytorch_lightning import seed_everything", "nn.MSELoss(seed_everything(1))"),
+        ("from detectron2.structures import ImageList", "nn.MSELoss(ImageList(None, []))"),
     ],
 )
 def test_losses_and_data_of_a_framework_drive_nothing(imports: str, criterion: str, tmp_path: Path) -> None:
