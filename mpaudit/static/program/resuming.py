@@ -51,7 +51,7 @@ def _loads(project: Project) -> Iterator[Load]:
             continue
         many = loop_names(code.nodes)
         for node in code.nodes:
-            if _loads_optimizer(node, many):
+            if _loads_optimizer(node, many) and not _hands_on(node, code.function):
                 yield Load(code.path, code.function, "given" if code.function is None else _held(node, code.function))
 
 
@@ -59,10 +59,20 @@ def _loads_optimizer(node: object, many: set[str]) -> bool:
     """`optimizer.load_state_dict(...)`, `x.load_state_dict(state["optimizer"])`, or a load of one object of many."""
     if not (isinstance(node, ir.Call) and isinstance(node.func, ir.Attr) and node.func.name == "load_state_dict"):
         return False
+    if any(isinstance(given, ir.Call) and text_of(given.func).endswith(".state_dict") for given in node.args):
+        return False  # from one object to another
     texts = [text_of(node.func.base), *map(text_of, node.args)]
     base = node.func.base
     one_of_many = isinstance(base, ir.Sub) or (isinstance(base, ir.Name) and base.id in many)
     return one_of_many or any(word in text.lower() for text in texts for word in ("opt", "scal"))
+
+
+def _hands_on(node: object, info: FunctionInfo | None) -> bool:
+    """`self.scaler.load_state_dict(state)` in the method of this name of a class round it: who calls that loads."""
+    if info is None or info.name != "load_state_dict" or info.node is None or not isinstance(node, ir.Call):
+        return False
+    names = {param.name for param in info.node.params}
+    return all(isinstance(given, ir.Name) and given.id in names for given in node.args)
 
 
 def _held(node: object, info: FunctionInfo) -> str:
