@@ -132,21 +132,20 @@ class Heap:
 
     def decided(self) -> list[tuple[Place, Phi]]:
         """What depends on a decision."""
-        return [
-            ((owner, name), value)
-            for owner in self._undecided
-            for name, value in self._owners.get(owner, _NOTHING).items()
-            if type(value) is Phi
-        ]
+        return list(self._phis(self._undecided))
 
     def one_of_several(self, tracked: Collection[Hashable]) -> list[tuple[Place, Phi]]:
         """Optimizers and scalers that depend on more than one decision, whether they are on included."""
-        return [
-            ((owner, name), value)
-            for owner in self._several
-            for name, value in self._owners.get(owner, _NOTHING).items()
-            if type(value) is Phi and self._is_one_of_several(value, tracked)
-        ]
+        return [(place, value) for place, value in self._phis(self._several) if self._is_one_of_several(value, tracked)]
+
+    def _phis(self, owners: set[Hashable]) -> Iterator[tuple[Place, Phi]]:
+        """Owners that hold none any more are forgotten on the way."""
+        for owner in list(owners):
+            found = [(n, value) for n, value in self._owners.get(owner, _NOTHING).items() if type(value) is Phi]
+            if not found:
+                owners.discard(owner)
+            for name, value in found:
+                yield (owner, name), value
 
     def _is_one_of_several(self, value: Phi, tracked: Collection[Hashable]) -> bool:
         nested = type(value.yes) is Phi or type(value.no) is Phi
@@ -220,7 +219,7 @@ class PathState:
         the second branch is without `a`."""
         found = []
         for key, truth in self.guards.items():
-            if not _is_of_several(key, truth):
+            if key[0] != ("or" if truth else "and"):  # as `_is_of_several`, without the call
                 continue
             known = [self.decided(part) for part in key[1:]]
             if truth not in known and known.count(None) == 1:
@@ -275,7 +274,7 @@ class PathState:
     def contradicts_itself(self) -> bool:
         """Whether paths that have met had decided for one of several things, and this one is past all of them."""
         return self.either and any(
-            _is_of_several(key, truth) and all(self.decided(part) is (not truth) for part in key[1:])
+            key[0] == ("or" if truth else "and") and all(self.decided(part) is (not truth) for part in key[1:])
             for key, truth in self.guards.items()
         )
 
@@ -504,7 +503,7 @@ def _excludes_more(heap: Heap, a: PathState, b: PathState) -> bool:
     """Whether what is common to the decisions of two paths would leave open what neither of them does: of «x, else y,
     else z» a path that has decided for x and one that has for y exclude z."""
     tracked = {*a.protocol.optimizers, *a.protocol.scalers, *b.protocol.optimizers, *b.protocol.scalers}
-    for place, value in heap.one_of_several(tracked):
+    for place, value in heap.one_of_several(tracked) if tracked else ():
         if a.heap.get(place) == value == b.heap.get(place):
             ours, theirs = _reachable(value, heap, a), _reachable(value, heap, b)
             if len(ours | theirs) < len(_reachable(value, heap, PathState())):
