@@ -503,7 +503,7 @@ def _excludes_more(heap: Heap, a: PathState, b: PathState) -> bool:
     """Whether what is common to the decisions of two paths would leave open what neither of them does: of «x, else y,
     else z» a path that has decided for x and one that has for y exclude z."""
     tracked = {*a.protocol.optimizers, *a.protocol.scalers, *b.protocol.optimizers, *b.protocol.scalers}
-    for place, value in heap.one_of_several(tracked) if tracked else ():
+    for place, value in heap.one_of_several(tracked):
         if a.heap.get(place) == value == b.heap.get(place):
             ours, theirs = _reachable(value, heap, a), _reachable(value, heap, b)
             if len(ours | theirs) < len(_reachable(value, heap, PathState())):
