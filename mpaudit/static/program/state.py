@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterator
 from dataclasses import dataclass, field
-from itertools import compress
+from itertools import chain, compress
 from operator import eq, is_not
 
 from . import typestate
@@ -233,7 +233,10 @@ class PathState:
         if _is_of_several(key, truth):
             self.either = True
         if len(self.guards) > MAX_GUARDS:
-            del self.guards[next(filter(_is_passing, self.guards), next(iter(self.guards)))]
+            # which paths have met is of less use than what was decided for a whole run
+            del self.guards[
+                next(chain(*(filter(kind, self.guards) for kind in (_is_passing, _is_of_met)), self.guards))
+            ]
 
     def ask(self, key: Key) -> bool | None:
         """What is known of a decision that is to be taken; what is asked again and again is forgotten last."""
@@ -325,6 +328,12 @@ def _is_of_several(key: Key, truth: bool) -> bool:
     """Whether a decision is that one of several things holds, or that one of them does not."""
     head: object = key[0]
     return head == ("or" if truth else "and")
+
+
+def _is_of_met(key: Key) -> bool:
+    """A decision that paths had made in different ways before they met; or one of the user's own of that form."""
+    head: object = key[0]
+    return head == "or"
 
 
 def _is_passing(key: Key) -> bool:
