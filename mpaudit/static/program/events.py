@@ -292,6 +292,14 @@ def zero_params(run: Run, params: Params, st: PathState, site: Site | None) -> N
         zero_modules(run, params.modules, site, st)
 
 
+def fill(run: Run, st: PathState) -> None:
+    """`p.grad = summed[p]`: where there were no gradients there are some now, of which nothing is known. What was
+    computed of those that were there is taken to be still as they were."""
+    for optimizer, state in [] if run.lazy else list(st.protocol.optimizers.items()):
+        if state.grad.kind is typestate.Kind.EMPTY:
+            typestate.forget_optimizer(st.protocol, optimizer)
+
+
 # ------------------------------------------------------------------ scaler
 
 

@@ -275,6 +275,8 @@ def store_attribute(
                     and value.kind in ("module", "instance")
                 ):
                     run.contains.setdefault(option, set()).add(value)
+            case Sym() | Params() if name == "grad" and value != NONE:
+                events.fill(run, st)
             case Sym():
                 st.heap[option.key, name] = value
             case Ext():
