@@ -21,7 +21,7 @@ def violations(seen: Seen) -> Iterator[Draft]:
         draft = _violation(seen.trace, hit)
         if draft.code == "MPA228" and (not _uses_scaler(seen.trace, hit) or _in_rehearsal(seen, hit)):
             continue
-        if draft.code == "MPA208" and _steps_later(seen.trace, hit):
+        if draft.code == "MPA208" and hit.violation.variant != "unscale" and _steps_later(seen.trace, hit):
             continue
         key = (draft.code, draft.site)
         if key not in best or draft.confidence.rank > best[key].confidence.rank:

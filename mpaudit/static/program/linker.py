@@ -185,6 +185,11 @@ class Project:
         own = self._families.get(cls.name, frozenset())
         return cls is not base and cls.name != base.name and base.name in own
 
+    def bases_of(self, cls: ClassInfo) -> Iterator[ClassInfo]:
+        """The bases of a class in the project, and theirs, by names."""
+        classes = (other for module in self.modules.values() for other in module.classes.values())
+        return (other for other in classes if self.derives(cls, other))
+
     @cached_property
     def _families(self) -> dict[str, frozenset[str]]:
         """For each class its name and those of all its bases in the project."""

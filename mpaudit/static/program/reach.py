@@ -88,6 +88,9 @@ def mark_live(project: Project) -> None:
             if init is not None and not init.live:  # what it sets is what the method works on
                 init.live = True
                 queue.append(init)
+            for base in project.bases_of(info.cls):
+                if "__init__" in base.methods:
+                    base.methods["__init__"].live = True
         if info.parent is not None and not info.parent.live:
             info.parent.live = True
             queue.append(info.parent)

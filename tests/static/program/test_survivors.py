@@ -432,6 +432,38 @@ class NativeScaler:
         self._scaler.step(optimizer)
         self._scaler.update()
 """,
+    "gradients unscaled after the step of one branch, before that of the other": """
+class Experiment:
+    def __init__(self, args):
+        self.args = args
+        self.model = self.build().cuda()
+
+    def train(self, loader):
+        optimizer = torch.optim.Adam(self.model.parameters(), lr=self.args.rate)
+        if self.args.use_amp:
+            scaler = GradScaler("cuda")
+        for epoch in range(self.args.epochs):
+            for x, y in loader:
+                optimizer.zero_grad()
+                if self.args.use_amp:
+                    with autocast("cuda"):
+                        loss = nn.functional.mse_loss(self.model(x), y)
+                else:
+                    loss = nn.functional.mse_loss(self.model(x), y)
+                if self.args.use_amp:
+                    scaler.scale(loss).backward()
+                    scaler.unscale_(optimizer)  # right
+                    scaler.step(optimizer)
+                    scaler.unscale_(optimizer)  # wrong MPA208
+                    scaler.update()
+                else:
+                    loss.backward()
+                    optimizer.step()
+
+
+def main(args):
+    Experiment(args).train(args.loader)
+""",
 }
 
 SHAPES = {name: files if isinstance(files, dict) else {"train.py": files} for name, files in SURVIVORS.items()}

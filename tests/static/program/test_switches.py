@@ -293,6 +293,42 @@ class Config:
 if __name__ == "__main__":
     Trainer(nn.Linear(8, 8), Config(every=2), torch.load("data.pt")).train()
 """,
+    "an option that a base class keeps": """
+class Base:
+    def __init__(self, args):
+        self.args = args
+        self.device = torch.device("cuda" if args.use_gpu else "cpu")
+
+    def train(self):
+        pass
+
+
+class Experiment(Base):
+    def __init__(self, args):
+        super().__init__(args)
+
+    def train(self, model, loader, scaler):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for x in loader:
+            optimizer.zero_grad()
+            with autocast("cuda", enabled=self.args.use_amp):
+                loss = model(x).mean()
+            scaler.scale(loss).backward()
+            if self.args.use_amp:
+                scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            scaler.step(optimizer)
+            scaler.update()
+
+
+def main(args):
+    scaler = GradScaler("cuda", enabled=args.use_amp)
+    Experiment(args).train(nn.Linear(8, 8), args.loader, scaler)
+
+
+if __name__ == "__main__":
+    main(torch.load("args.pt"))
+""",
 }
 
 
