@@ -297,33 +297,45 @@ if __name__ == "__main__":
 class Base:
     def __init__(self, args):
         self.args = args
-        self.device = torch.device("cuda" if args.use_gpu else "cpu")
+        self.device = self.choose_device()
+        self.model = self.build_model().to(self.device)
+        self.epoch = 0
+        self.best = None
+        self.losses = []
+        self.folder = args.folder
+        print(self.folder)
 
-    def train(self):
-        pass
+    def build_model(self):
+        raise NotImplementedError
+
+    def choose_device(self):
+        return torch.device("cuda" if self.args.use_gpu else "cpu")
 
 
 class Experiment(Base):
     def __init__(self, args):
         super().__init__(args)
 
-    def train(self, model, loader, scaler):
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    def build_model(self):
+        return nn.Linear(8, 8)
+
+    def train(self, loader, scaler):
+        optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
         for x in loader:
             optimizer.zero_grad()
             with autocast("cuda", enabled=self.args.use_amp):
-                loss = model(x).mean()
+                loss = self.model(x).mean()
             scaler.scale(loss).backward()
             if self.args.use_amp:
                 scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             scaler.step(optimizer)
             scaler.update()
 
 
 def main(args):
     scaler = GradScaler("cuda", enabled=args.use_amp)
-    Experiment(args).train(nn.Linear(8, 8), args.loader, scaler)
+    Experiment(args).train(args.loader, scaler)
 
 
 if __name__ == "__main__":
