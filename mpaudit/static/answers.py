@@ -83,6 +83,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
         version_shims,
         volume_files,
     )
+    from .program.unset import unset_scalers
 
     def place(site: Site) -> Location:
         return Location(site.path, site.line, site.column, site.end_line, site.end_column)
@@ -132,6 +133,7 @@ def answer(question: Question) -> tuple[Stored, ...]:
         resumable=resumable(project, trace),
         homes={saved.site: project.function_at(saved.site) for saved in trace.saved},
         saved_otherwise=saved_otherwise(project, trace),
+        unset=unset_scalers(project, trace) if trace.saved else frozenset(),
         never_saved=never_saved(project) if trace.saved else (),
         never_loaded=never_loaded(project) if trace.saved else (),
         in_vain=given_in_vain(project) if any(made.kind == "scaler" for made in trace.made.values()) else (),

@@ -49,7 +49,7 @@ def _not_saved(seen: Seen) -> Iterator[Draft]:
         steps = [step for step in steps if step.basis.root == saved.basis.root] or steps
         scalers = {
             step.scaler for step in steps
-            if step.scaler is not None and step.scaler not in kept | remade_too
+            if step.scaler is not None and step.scaler not in kept | remade_too | seen.unset
             and not _is_new(step, saved, trace)
             and (not saved.scalers or isinstance(step.scaler, Ref))
             and (saved.site, step.scaler) not in seen.saved_otherwise

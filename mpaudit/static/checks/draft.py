@@ -107,6 +107,8 @@ class Seen(Struct, frozen=True, gc=False):
     saved_otherwise: frozenset[tuple[Site, Hashable]] = frozenset()
     """Checkpoints, and scalers of objects that have a method of their own in the place of the one that saves."""
     """Checkpoint → the function that writes it."""
+    unset: frozenset[Hashable] = frozenset()
+    """Scalers that are read from an attribute which nothing sets."""
     never_saved: tuple[Kept, ...] = ()
     """Scalers whose state is loaded and never saved."""
     never_loaded: tuple[Kept, ...] = ()

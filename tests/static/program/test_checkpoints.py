@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.static.program.shapes import reported, variant
+from tests.static.program.shapes import HEAD, reported, variant
 
 SHAPES = {
     "a trainer whose base saves in float32": {
@@ -283,3 +283,42 @@ def test_the_wrong_program_is_reported_where_it_is_wrong(tmp_path: Path, shape: 
 def test_the_right_program_is_silent(tmp_path: Path, shape: str) -> None:
     sources, _ = variant(SHAPES[shape], "right")
     assert reported(tmp_path, sources) == []
+
+
+@pytest.mark.parametrize(("set_as", "codes"), [("scaler_s", ["MPA214"]), ("scaler", [])])
+def test_a_scaler_that_nothing_sets_has_no_state_to_be_saved(tmp_path: Path, set_as: str, codes: list[str]) -> None:
+    """The first step raises AttributeError, before anything is saved."""
+    program = f"""
+from contextlib import nullcontext
+from functools import partial
+
+
+def train(args, model, optimizer, loader):
+    for x in loader:
+        with args.autocast():
+            loss = model(x).mean()
+        optimizer.zero_grad()
+        if args.fp16:
+            args.scaler_s.scale(loss).backward()
+            args.scaler_s.step(optimizer)
+            args.scaler_s.update()
+        else:
+            loss.backward()
+            optimizer.step()
+
+
+def worker(gpu, args):
+    args.autocast = nullcontext
+    if args.fp16:
+        args.{set_as} = GradScaler("cuda")
+        args.autocast = partial(autocast, "cuda")
+    model = nn.Linear(8, 8).cuda(gpu)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    if args.resume:
+        optimizer.load_state_dict(torch.load(args.resume)["optimizer"])
+    for _ in range(10):
+        train(args, model, optimizer, args.loader)
+        torch.save({{"model": model.state_dict(), "optimizer": optimizer.state_dict()}}, "last.pt")
+"""
+    found = [code for _, _, code in reported(tmp_path, {"train.py": HEAD + program})]
+    assert found == codes
