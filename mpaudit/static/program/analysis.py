@@ -11,11 +11,12 @@ from .definitions import ClassInfo, FunctionInfo, ModuleInfo
 from .flow import execute
 from .frame import MAX_ALL_STEPS, MAX_STEPS, MAX_TEST_STEPS, Frame, OutOfBudget, Run, text_of
 from .linker import Project
+from .merging import merge
 from .nodes import names_among, walk_nodes
 from .objects import find_method
 from .reach import is_live
 from .shapes import Args, Keywords
-from .state import PathState, merge
+from .state import PathState
 from .trace import Trace
 from .values import NONE, Choice, Cls, Func, Ref, Sym, Tensor, Value, options
 

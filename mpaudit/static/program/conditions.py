@@ -5,9 +5,10 @@ from __future__ import annotations
 from ..facts import ir
 from . import expressions, operators
 from .frame import Frame, Run, text_of
+from .merging import merge
 from .nodes import walk_nodes
 from .shapes import Results
-from .state import PathState, decision, gates_of, merge, truth_of
+from .state import PathState, decision, gates_of, truth_of
 from .values import NONE, Choice, Key, Phi, Ref, Sym, Value, choice
 
 

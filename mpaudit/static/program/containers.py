@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from ..facts import ir
 from . import classes, expressions, objects, operators, scopes
 from .frame import Frame, Run, text_of
+from .merging import merge
 from .nodes import walk_nodes
 from .shapes import Results
-from .state import PathState, merge
+from .state import PathState
 from .values import (
     MAX_NESTED,
     NONE,

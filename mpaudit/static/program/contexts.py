@@ -8,9 +8,10 @@ from ..facts import ir
 from . import containers, events, expressions, flow, functions, generators, objects, torch_api
 from .definitions import Site
 from .frame import Frame, Run, text_of
+from .merging import merge
 from .nodes import walk_nodes
 from .shapes import Results
-from .state import PathState, merge
+from .state import PathState
 from .trace import ApiCall
 from .values import NONE, Cast, Choice, Const, Ext, Func, Owned, Phi, Ref, Sym, Value, options
 

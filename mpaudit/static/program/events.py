@@ -11,8 +11,9 @@ from . import again, generators, halving, typestate, usages
 from .definitions import ClassInfo, Site
 from .feeding import all_params, covers, fed_by, may_own, module_ids, parameter_modules, related, trains
 from .frame import Frame, Run
+from .heap import ENABLED
 from .losses import scaled_of_unknown
-from .state import ENABLED, PathState, is_counter, varies
+from .state import PathState, is_counter, varies
 from .trace import Backward, Basis, Frozen, Made, Scaled, Step, is_mode
 from .typestate import Sure
 from .values import (

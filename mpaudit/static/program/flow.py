@@ -23,8 +23,9 @@ from . import (
 from .definitions import Site
 from .frame import Frame, Run, text_of
 from .liveness import Lives, lives
+from .merging import merge
 from .nodes import walk_statements
-from .state import Decision, PathState, is_counter, merge
+from .state import Decision, PathState, is_counter
 from .trace import CastMade
 from .values import (
     GRADIENT_NORM,

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 from . import flow, functions, typestate
 from .frame import MAX_DEPTH, Frame, Run
+from .merging import merge
 from .shapes import Args, Keywords
-from .state import PathState, merge
+from .state import PathState
 from .values import Func, Ref, Value
 
 Block = Callable[[PathState, Value], list[PathState]]

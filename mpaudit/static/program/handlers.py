@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from . import typestate
-from .state import PathState, one_object, under_names
+from .merging import one_object, under_names
+from .state import PathState
 from .values import Choice, Phi, Ref, Value
 
 

@@ -19,9 +19,10 @@ from . import (
     unknown,
 )
 from .frame import Frame, Run, text_of
+from .merging import merge
 from .nodes import walk_nodes, walk_statements
 from .sameness import same
-from .state import PathState, merge
+from .state import PathState
 from .values import Choice, Cls, Func, Key, Owned, Params, Ref, Sym, Tensor, Tup, Value, mentions, options
 
 MAX_PASSES = 8

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .state import Heap, PathState
+from .heap import Heap
+from .state import PathState
 from .values import Choice, Const, Phi, Sym, Tup, Value, options
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpaudit.static.program.state import Heap, PathState, Place, _changed, merge
+from mpaudit.static.program.heap import Heap, Place
+from mpaudit.static.program.merging import _changed, merge
+from mpaudit.static.program.state import PathState
 from mpaudit.static.program.values import Const, Phi, Value
 
 VALUES: list[Value] = [Const(1), Const(2), Phi(("truth", ("param", "f", "x")), Const(1), Const(2))]

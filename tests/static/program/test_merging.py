@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mpaudit.static.program.calls import split
-from mpaudit.static.program.state import PathState, merge
+from mpaudit.static.program.merging import merge
+from mpaudit.static.program.state import PathState
 from mpaudit.static.program.values import Phi, Ref, Value
 from tests.static.program.shapes import reported, variant
 
