@@ -37,11 +37,17 @@ def resumable(project: Project, trace: Trace) -> frozenset[Site]:
     if not trace.saved:
         return frozenset()
     loads = tuple(_loads(project))
+    called = {load for load in loads if _is_named(load, project)}
     near = {load.path: together(project, [load.path]) for load in loads}
     return frozenset(
         saved.site
         for saved in trace.saved
-        if any(saved.site.path in near[load.path] and _is_about(load, saved, project, trace) for load in loads)
+        if any(
+            saved.site.path in near[load.path]
+            and (load in called or load.path == saved.site.path)
+            and _is_about(load, saved, project, trace)
+            for load in loads
+        )
     )
 
 
@@ -65,6 +71,14 @@ def _loads_optimizer(node: object, many: set[str]) -> bool:
     base = node.func.base
     one_of_many = isinstance(base, ir.Sub) or (isinstance(base, ir.Name) and base.id in many)
     return one_of_many or any(word in text.lower() for text in texts for word in ("opt", "scal"))
+
+
+def _is_named(load: Load, project: Project) -> bool:
+    """Whether anything calls the function that loads, by name, as far as there is a name to call it by."""
+    info = load.function
+    if info is None or info.name.startswith("__") or info.parent is not None:
+        return True
+    return any(info.name in code.names for code in code_of(project) if code.function is not info)
 
 
 def _hands_on(node: object, info: FunctionInfo | None) -> bool:

@@ -322,3 +322,39 @@ def worker(gpu, args):
 """
     found = [code for _, _, code in reported(tmp_path, {"train.py": HEAD + program})]
     assert found == codes
+
+
+@pytest.mark.parametrize(("called", "codes"), [("load_best()", ["MPA214"]), ("other()", [])])
+def test_what_nothing_calls_resumes_nothing(tmp_path: Path, called: str, codes: list[str]) -> None:
+    """Of another file: beside the code that saves it may be meant for whoever imports both."""
+    keeper = """
+class Keeper:
+    def __init__(self, optimizer):
+        self.optimizer = optimizer
+
+    def other(self):
+        print(self.optimizer)
+
+    def load_best(self):
+        self.optimizer.load_state_dict(torch.load("best.pt")["optimizer"])
+"""
+    program = f"""
+from keeper import Keeper
+
+
+def main(loader):
+    model = nn.Linear(8, 8).cuda()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    Keeper(optimizer).{called}
+    scaler = GradScaler("cuda")
+    for x in loader:
+        with autocast("cuda"):
+            loss = model(x).mean()
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    torch.save({{"model": model.state_dict(), "optimizer": optimizer.state_dict()}}, "last.pt")
+"""
+    found = [code for _, _, code in reported(tmp_path, {"train.py": HEAD + program, "keeper.py": HEAD + keeper})]
+    assert found == codes
