@@ -30,13 +30,13 @@ def _not_saved(seen: Seen) -> Iterator[Draft]:
     trace = seen.trace
     stepped = {step.scaler for step in trace.steps}
     with_state = {saved.site for saved in trace.saved if saved.open or saved.scalers - stepped}
-    again = {draft.site for draft in (*remade(seen), *without_low_precision(seen))}  # or its scale does not matter
-    remade_too: set[Hashable] = {  # each epoch forgets it anyway; not seen where there was no end to a run
+    needless = {draft.site for draft in (*remade(seen), *without_low_precision(seen))}  # or its scale does not matter
+    forgotten: set[Hashable] = {  # each epoch forgets it anyway; not seen where there was no end to a run
         scaler for scaler, made in trace.made.items()
-        if made.site in again or (made.root in trace.unfinished and forgets(trace, scaler))
+        if made.site in needless or (made.root in trace.unfinished and forgets(trace, scaler))
     }  # fmt: skip
-    anew = {step.site for step in trace.steps if step.scaler in remade_too}
-    remade_too |= {step.scaler for step in trace.steps if step.site in anew}  # or what the other branch has made
+    anew = {step.site for step in trace.steps if step.scaler in forgotten}
+    forgotten |= {step.scaler for step in trace.steps if step.site in anew}  # or what the other branch has made
     for saved in trace.saved:
         if saved.site in with_state or saved.basis.exceptional:
             continue
@@ -49,7 +49,7 @@ def _not_saved(seen: Seen) -> Iterator[Draft]:
         steps = [step for step in steps if step.basis.root == saved.basis.root] or steps
         scalers = {
             step.scaler for step in steps
-            if step.scaler is not None and step.scaler not in kept | remade_too | seen.unset
+            if step.scaler is not None and step.scaler not in kept | forgotten | seen.unset
             and not _is_new(step, saved, trace)
             and (not saved.scalers or isinstance(step.scaler, Ref))
             and (saved.site, step.scaler) not in seen.saved_otherwise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from .definitions import ModuleInfo
 from .linker import Project
@@ -15,12 +15,17 @@ _LOADERS = frozenset(("imp", "importlib", "pkgutil", "runpy"))
 def together(project: Project, paths: Iterable[str]) -> frozenset[str]:
     """The files that may run in one process with one of `paths`; all of them where anything is imported by a computed
     name."""
-    wanted = set(paths)
-    if not wanted:
-        return frozenset()
+    [found] = together_with_each(project, [frozenset(paths)])
+    return found
+
+
+def together_with_each(project: Project, groups: Sequence[frozenset[str]]) -> list[frozenset[str]]:
+    """As `together`, of several groups of paths."""
+    if not any(groups):
+        return [frozenset() for _ in groups]
     modules = project.modules.values()
     if any(map(_imports_by_name, modules)):
-        return frozenset(project.modules)
+        return [frozenset(project.modules) if wanted else frozenset() for wanted in groups]
     stems: dict[str, set[str]] = {}
     for module in modules:
         stems.setdefault(module.parts[-1] if module.parts else "", set()).add(module.path)
@@ -29,8 +34,8 @@ def together(project: Project, paths: Iterable[str]) -> frozenset[str]:
     for path, needed in imports.items():
         for other in needed:
             importers.setdefault(other, set()).add(path)
-    above = _closure(wanted, lambda path: importers.get(path, set()))
-    return frozenset(_closure(above, lambda path: imports[path]))
+    above = [_closure(set(wanted), lambda path: importers.get(path, set())) for wanted in groups]
+    return [frozenset(_closure(found, lambda path: imports[path])) for found in above]
 
 
 def _imports_by_name(module: ModuleInfo) -> bool:

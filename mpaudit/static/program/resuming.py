@@ -12,7 +12,7 @@ from .frame import text_of
 from .keeping import loop_names
 from .linker import Project
 from .nodes import walk_nodes
-from .processes import together
+from .processes import together_with_each
 from .trace import Saved, Trace
 
 
@@ -38,7 +38,8 @@ def resumable(project: Project, trace: Trace) -> frozenset[Site]:
         return frozenset()
     loads = tuple(_loads(project))
     called = {load for load in loads if _is_named(load, project)}
-    near = {load.path: together(project, [load.path]) for load in loads}
+    paths = sorted({load.path for load in loads})
+    near = dict(zip(paths, together_with_each(project, [frozenset((path,)) for path in paths]), strict=True))
     return frozenset(
         saved.site
         for saved in trace.saved
