@@ -89,6 +89,8 @@ def call_function(
         s.casts, s.no_grad = outer
     for s in frame.raises:
         s.casts, s.no_grad = outer
+        if not _captured(frame, s):
+            s.heap.drop(frame.id)
         fr.raises.append(s)
     followed.remember(run, call, results)
     results = conditions.join_results(results, ("return", frame.id, site))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterator
 
-from .values import Phi, Ref, Sym, Value, options
+from .values import Key, Phi, Ref, Sym, Value, options, roots
 
 ENABLED = "(enabled)"
 """Slot of a scaler: the decision under which it is on, where there is one."""
@@ -83,6 +83,12 @@ class Heap:
         """Forgets all that an owner holds."""
         self._owners.pop(owner, None)
         self._exclusive.discard(owner)
+
+    def leave_behind(self, root: Key) -> None:
+        """Forgets what was stored in something unknown that is another one from now on: the target of a
+        loop."""
+        for owner in [o for o in self._owners if type(o) is tuple and root in roots(o)]:
+            self.drop(owner)
 
     def held(self, owner: Hashable) -> list[tuple[str, Value]]:
         return list(self._owners.get(owner, {}).items())

@@ -276,6 +276,7 @@ def _fixed_point(run, fr, stmt, st, enter, root) -> list[PathState]:  # type: ig
     unentered: list[PathState] = []
     ends: list[PathState] = []
     known = flow.lives_of(run, fr)
+    lasting = run.project.may_act(stmt)  # else an iteration leaves the protocol as it was: one shows what each does
     run.loops.append(root)
     try:
         for number in range(MAX_PASSES + 1):
@@ -298,12 +299,15 @@ def _fixed_point(run, fr, stmt, st, enter, root) -> list[PathState]:  # type: ig
                     leaving += out
                 else:
                     unentered += out
+            if number and not lasting:
+                break
             continues, fr.continues = fr.continues, []
             done = flow.execute(run, fr, stmt.body, inside) if inside else []
             after = done + fr.continues
             fr.continues = continues
             for state in after:
                 state.forget(root)
+                state.heap.leave_behind(root)
                 state.cross_back_edge()
             frontier = merge(after, (*node, "back"))
             ends = merge([*ends, *(state.clone() for state in frontier)], (*node, "end"))

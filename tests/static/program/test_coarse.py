@@ -10,7 +10,7 @@ import pytest
 from mpaudit.static.program import analysis
 from tests.static.program.shapes import reported, variant
 
-DRAWING = "\n".join(f"        images.append(pipe(model, {n}) if n > {n} else blank(images, {n}))" for n in range(40))
+DRAWING = "\n".join(f"        images.append(pipe(model, {n}) if n > {n} else blank(images, {n}))" for n in range(150))
 SHAPE = {
     "train.py": """
 from drawing import draw
