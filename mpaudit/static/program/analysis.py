@@ -262,7 +262,8 @@ def _done_with(run: Run) -> set[FunctionInfo]:
     training = [info for info, _ in run.exhausted if info.node is not None and run.project.trains(info)]
     run.project.exhausting |= exhausted
     unscaled = ((run.completed - exhausted) | short) & run.may_scale - run.scaling
-    return (run.completed | exhausted) - (short & set(training[-1:])) - unscaled
+    innermost = set(training[-1:]) - run.completed  # an earlier call of it was followed to its end
+    return (run.completed | exhausted) - (short & innermost) - unscaled
 
 
 def _limit(project: Project, module: ModuleInfo) -> int:

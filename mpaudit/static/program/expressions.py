@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..facts import ir
-from . import calls, conditions, containers, events, functions, generators, objects, operators, scopes
+from . import calls, conditions, containers, events, functions, generators, objects, operators, plain, scopes
 from .frame import Frame, Run
 from .shapes import Results
 from .state import PathState, truth_of
@@ -27,10 +27,13 @@ def _name(run: Run, fr: Frame, expr: ir.Name, st: PathState) -> Results:
 
 
 def _attribute(run: Run, fr: Frame, expr: ir.Attr, st: PathState) -> Results:
-    return [
-        (s, s.settle(objects.attribute(run, fr, base, expr.name, s, expr)))
-        for s, base in evaluate(run, fr, expr.base, st)
-    ]
+    out: Results = []
+    for s, base in evaluate(run, fr, expr.base, st):
+        if plain.lacks(run, base, expr.name):
+            fr.raises.append(s)
+        else:
+            out.append((s, s.settle(objects.attribute(run, fr, base, expr.name, s, expr))))
+    return out
 
 
 def _subscript(run: Run, fr: Frame, expr: ir.Sub, st: PathState) -> Results:

@@ -54,6 +54,8 @@ class Run:
     """An object is being reconstructed out of order: its typestate is unknown."""
     tensors: set[Key] = field(default_factory=set)
     """Unknown values that a factory of torch made."""
+    plain: set[Key] = field(default_factory=set)
+    """Unknown values that a parser of YAML or JSON gave."""
     classes: dict[Hashable, ClassInfo] = field(default_factory=dict)
     enabled: dict[Hashable, bool | Key] = field(default_factory=dict)
     """Scaler → whether it is enabled."""
@@ -107,6 +109,7 @@ class Run:
         self.choices = {optimizer: set(modules) for optimizer, modules in other.choices.items()}
         self.contains = {module: set(parts) for module, parts in other.contains.items()}
         self.filtered = set(other.filtered)
+        self.plain = set(other.plain)
         self.in_train_mode = set(other.in_train_mode)
         self.cuda, self.maybe_cuda = other.cuda, other.maybe_cuda
 

@@ -16,6 +16,7 @@ from . import (
     halving,
     makers,
     operators,
+    plain,
     python,
     saving,
     torch_api,
@@ -221,6 +222,7 @@ def _call_plain(
     everything = (*args, *(v for _, v in keywords))
     tensors = calls.tensors_in(everything)
     value = join_tensors(tensors) if tensors else _structural(run, name, everything, fr.site(expr.span), st)
+    plain.note(run, name, args, keywords, value)
     return [(st, value)]
 
 
