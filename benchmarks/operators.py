@@ -692,6 +692,8 @@ def bce_under_autocast(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit]
 def scaler_left_out_of_the_checkpoint(tree: Tree) -> Iterator[tuple[Source, ast.AST, list[Edit]]]:
     for source in tree.sources:
         for call in tree.scaler_calls(source, "state_dict"):
+            if isinstance(source.parents[call], ast.Subscript):
+                continue  # `scaler.state_dict()["scale"]` is there to be logged
             holder = next((n for n in source.above(call) if isinstance(n, ast.Dict | ast.keyword | ast.stmt)), None)
             around = source.function(call)
             saves = [(source, c) for c in source.calls(around) if "save" in _last(c.func).lower()]

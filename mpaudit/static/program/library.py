@@ -339,5 +339,5 @@ def _items(values: Iterable[Value]) -> Iterator[Value]:
 
 def _leaves_precision(fr: Frame, keywords: Keywords) -> bool:
     """Whether it is told nothing of precision beside a scaler of one's own: what it prepares is used by hand."""
-    told = {keyword for keyword, _ in keywords} & {"mixed_precision", "fp16", "deepspeed_plugin", "fsdp_plugin", ""}
+    told = {keyword for keyword, _ in keywords} & {"mixed_precision", "fp16", ""}
     return not told and "GradScaler" in fr.module.names

@@ -230,11 +230,11 @@ def varies(key: Key) -> bool:
 
 
 def is_counter(key: Key) -> bool:
-    """A condition on how far the loop has come: `(i + 1) % k == 0`, `step == last`; what sort of thing it brings is
-    another matter."""
+    """A condition on how far the loop has come: `(i + 1) % k == 0`, `step == last`; what sort of thing it brings, or
+    something in a comprehension, is another matter."""
     if mentions(key, "%"):
         return True
-    return mentions(key, "iter") and not any(mentions(key, word) for word in ("ucall", "call", "isinstance"))
+    return mentions(key, "iter") and not any(mentions(key, word) for word in ("ucall", "call", "isinstance", "comp"))
 
 
 def _depends_on(value: Value, void: Callable[[Key], bool]) -> bool:

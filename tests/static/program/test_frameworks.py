@@ -362,6 +362,35 @@ class Trainer:
     assert found(tmp_path, files) == marks(files)
 
 
+@pytest.mark.parametrize("told", ["", "deepspeed_plugin=plugin", "kwargs_handlers=handlers, fsdp_plugin=plugin"])
+def test_a_scaler_beside_accelerate_is_held_to_the_protocol(tmp_path: Path, told: str) -> None:
+    text = f"""
+from accelerate import Accelerator
+
+
+def main(model, loader, use_amp, plugin, handlers):
+    accelerator = Accelerator({told})
+    optimizer = torch.optim.Adam(model.parameters())
+    loader, model, optimizer = accelerator.prepare(loader, model, optimizer)
+    if use_amp:
+        scaler = GradScaler("cuda")
+    for batch, target in loader:
+        optimizer.zero_grad()
+        if use_amp:
+            with autocast("cuda"):
+                loss = nn.functional.cross_entropy(model(batch), target)
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.step(optimizer)  # MPA209
+            scaler.update()
+        else:
+            accelerator.backward(nn.functional.cross_entropy(model(batch), target))
+            optimizer.step()
+"""
+    files = {"train.py": HEAD + text}
+    assert found(tmp_path, files) == marks(files)
+
+
 @pytest.mark.parametrize(("told", "mark"), [("precision=args.precision", ""), ("devices=1", "  # MPA105")])
 def test_an_autocast_that_is_not_entered_matters_less_where_lightning_is_told_a_precision(
     told: str, mark: str, tmp_path: Path

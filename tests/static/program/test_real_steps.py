@@ -186,6 +186,28 @@ def main(model, loader):
         scaler.update()
 """,
     },
+    "a check of options that goes through their names": {
+        "train.py": """
+def build(options):
+    assert all(name == "dropout" for name in options)
+    return nn.Linear(2, options.get("width", 2)).cuda()
+
+
+def main(loader, options, every, fp16):
+    model = build(options)
+    optimizer = torch.optim.AdamW(model.parameters())
+    scaler = GradScaler("cuda", enabled=fp16)
+    for step, x in enumerate(loader):
+        with autocast("cuda", enabled=fp16):
+            loss = model(x).mean() / every
+        scaler.scale(loss).backward()
+        if (step + 1) % every == 0:
+            scaler.step(optimizer)
+            scaler.step(optimizer)  # wrong MPA209
+            scaler.update()
+            optimizer.zero_grad()
+"""
+    },
     "a clip that the configuration names": {
         "train.py": """
 class Solver:
