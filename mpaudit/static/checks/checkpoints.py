@@ -185,7 +185,10 @@ def _really_enabled(trace: Trace, scaler: Hashable) -> bool:
 
 
 def _is_off_by_default(seen: Seen, scaler: Hashable, saved: Saved) -> bool:
-    """Whether the option that turns the scaler on names another precision by default: no state has to be kept then."""
+    """Whether the option that turns the scaler on names another precision by default, or the GPUs of these days do: no
+    state has to be kept then."""
+    if scaler in seen.trace.for_old_hardware:
+        return True
     made = seen.trace.made.get(scaler)
     defaults = seen.defaults.get(seen.trace.scripts.get(saved.basis.root, ""), {})
     return made is not None and not isinstance(made.enabled, bool) and by_default(made.enabled, defaults) is False

@@ -150,7 +150,7 @@ def without_low_precision(seen: Seen) -> Iterator[Draft]:
         in_sight = made is not None or seen.names_grad_scaler
         yield Draft(
             "MPA216", made.site if made is not None else events[0].site,
-            f"{name} scales losses that are computed in float32: no autocast is entered round the forward, so the "
+            f"{name} scales losses that are computed in float32: no autocast is on round the forward, so the "
             "scaler costs a check of all gradients per step and nothing runs in low precision",
             "run the forward and the loss under torch.autocast, or drop the scaler",
             Confidence.LIKELY if in_sight else Confidence.POSSIBLE,

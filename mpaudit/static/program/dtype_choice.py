@@ -50,6 +50,17 @@ def _where_asked(table: Ref, asked: Key, unnamed: Key, st: PathState) -> bool | 
     return unnamed if len(keys) < len(names) else keys[0] if len(keys) == 1 else ("or", *keys)
 
 
+_BOTH = frozenset((("const", "bfloat16"), ("const", HALF))), frozenset((("name", "bfloat16"), ("name", HALF)))
+
+
+def is_of_hardware(key: Key) -> bool:
+    """Whether a decision asks which of float16 and bfloat16 something has become that no option has told: the one that
+    the hardware has."""
+    if key[0] == "any":
+        return frozenset(key[1:]) in _BOTH
+    return any(isinstance(part, tuple) and part != () and is_of_hardware(part) for part in key)
+
+
 def by_default(key: Key, defaults: Mapping[str, str]) -> bool | None:
     """What a decision on options is where they are left alone; None where their defaults are not known."""
     match key:

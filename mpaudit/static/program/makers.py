@@ -88,6 +88,8 @@ def make_autocast(
         on = classes.truth_key(st.settle(enabled))
     elif unknown:
         on = ("truth", ("call", site))
+    if named in _FULL:
+        on = False  # torch warns that it is disabled
     if on is not False:
         run.trace.cast_dtypes.add(named)
     run.trace.casts_made.setdefault(site, CastMade(site, text, False))
@@ -96,6 +98,8 @@ def make_autocast(
     return Ref("autocast", Cast(device, named, on, site, half))
 
 
+_FULL = frozenset(("float32", "float64"))
+"""Dtypes that no autocast can have."""
 _ASKS_DEVICE = frozenset(("is_bf16_supported", "is_bfloat16_supported", "get_device_capability"))
 
 
@@ -172,6 +176,9 @@ def make_scaler(
     on = classes.truth_key(st.settle(enabled)) if enabled is not None else True
     if on is False and any(key == "enabled" and isinstance(given, ir.Const) for key, given in expr.keywords):
         run.trace.off_for_good[ref] = site
+    told = "exec" in run.project.modules[site.path].names  # by a file of options that is run, as in nanoGPT
+    if not isinstance(on, bool) and not told and dtype_choice.is_of_hardware(on):
+        run.trace.for_old_hardware.add(ref)
     events.make_scaler(run, ref, site, on, text, st)
     return ref
 

@@ -31,8 +31,8 @@ def resumable(project: Project, trace: Trace) -> frozenset[Site]:
     """Where the checkpoints are written that some load of an optimizer's state can be about.
 
     A class that loads into an attribute of its own resumes what its own object has saved, so what that class, a base or
-    a subclass saves. A function that loads into a variable of its own does not resume what another function saves of
-    an optimizer that it has made itself.
+    a subclass saves, or of what they have made. A function that loads into a variable of its own does not resume what
+    another function saves of an optimizer that it has made itself.
     """
     if not trace.saved:
         return frozenset()
@@ -112,9 +112,15 @@ def _is_about(load: Load, saved: Saved, project: Project, trace: Trace) -> bool:
         return True
     if load.held == "self":
         mine = all(trace.names.get(optimizer, "").startswith("self.") for optimizer in saved.optimizers)
-        if not mine or home.cls is None or load.function.cls is None:
+        if home.cls is None or load.function.cls is None:
             return True
-        return project.related(home.cls, load.function.cls)
+        if mine:
+            return project.related(home.cls, load.function.cls)
+        makers = [project.function_at(trace.made[o].site) for o in saved.optimizers if o in trace.made]
+        classes = [maker.cls for maker in makers if maker is not None and maker.cls is not None]
+        if not classes or len(classes) < len(saved.optimizers):
+            return True
+        return any(project.related(cls, load.function.cls) for cls in classes)
     made = [trace.made[optimizer].site for optimizer in saved.optimizers if optimizer in trace.made]
     own = len(made) == len(saved.optimizers) and all(project.function_at(site) is home for site in made)
     return not own or home is load.function

@@ -241,6 +241,8 @@ class Trace:
     updated: set[Hashable] = field(default_factory=set)
     """Scalers whose update is called."""
     clip_arms: dict[Key, dict[bool, bool]] = field(default_factory=dict)
+    for_old_hardware: set[Hashable] = field(default_factory=set)
+    """Scalers that are on where the hardware has no bfloat16."""
     off_for_good: dict[Hashable, Site] = field(default_factory=dict)
     """Scalers that are made with `enabled=False`, in so many words, and where."""
     on_by_default: set[Key] = field(default_factory=set)

@@ -358,3 +358,68 @@ def main(loader):
 """
     found = [code for _, _, code in reported(tmp_path, {"train.py": HEAD + program, "keeper.py": HEAD + keeper})]
     assert found == codes
+
+
+BY_HARDWARE = """
+dtype = "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float16"
+{told}
+
+def main(loader, path):
+    model = nn.Linear(2, 2).cuda()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = GradScaler("cuda", enabled=(dtype == "float16"))
+    optimizer.load_state_dict(torch.load(path)["optimizer"])
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast("cuda", dtype=torch.float16 if dtype == "float16" else torch.bfloat16):
+            loss = model(x).mean()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, path)
+"""
+
+
+@pytest.mark.parametrize(("told", "codes"), [("", []), ('exec(open("configurator.py").read())', ["MPA214"])])
+def test_a_scaler_that_only_old_gpus_need_has_little_state_to_keep(tmp_path: Path, told: str, codes: list[str]) -> None:
+    sources, _ = variant({"train.py": BY_HARDWARE.replace("{told}", told)}, "right")
+    assert [code for _, _, code in reported(tmp_path, sources)] == codes
+
+
+TWO_TRAINERS = {
+    "finetune.py": """
+class FineTuner:
+    def fit(self, model, loader, path):
+        optimizer = torch.optim.AdamW(model.parameters())
+        scaler = GradScaler("cuda")
+        for x in loader:
+            optimizer.zero_grad()
+            with autocast("cuda"):
+                loss = model(x).mean()
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        self.save(model, optimizer, path)
+
+    def save(self, model, optimizer, path):
+        torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, path)
+""",
+    "train.py": """
+from {home} import FineTuner
+
+
+class Trainer{base}:
+    def __init__(self, model, path):
+        self.optimizer = torch.optim.AdamW(model.parameters())
+        self.optimizer.load_state_dict(torch.load(path)["optimizer"])
+""",
+}
+
+
+@pytest.mark.parametrize(("base", "codes"), [("", []), ("(FineTuner)", ["MPA214"])])
+def test_what_another_trainer_loads_into_its_own_is_another_checkpoint(
+    tmp_path: Path, base: str, codes: list[str]
+) -> None:
+    files = {name: text.replace("{base}", base).replace("{home}", "finetune") for name, text in TWO_TRAINERS.items()}
+    sources, _ = variant(files, "right")
+    assert [code for _, _, code in reported(tmp_path, sources)] == codes

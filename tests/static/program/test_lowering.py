@@ -355,3 +355,10 @@ def test_an_autocast_that_is_made_and_never_entered(tmp_path: Path, where: str, 
     text = "from contextlib import nullcontext\nfrom tools import weigh\n" + NET + "\n\nctx = autocast('cuda')\n" + loop
     sources, _ = variant({"train.py": text}, "right")
     assert [code for _, _, code in reported(tmp_path, sources, all_codes=True)] == codes
+
+
+@pytest.mark.parametrize(("dtype", "codes"), [("torch.float32", ["MPA216"]), ("torch.float16", [])])
+def test_an_autocast_to_float32_is_none(tmp_path: Path, dtype: str, codes: list[str]) -> None:
+    around = f"        with autocast('cuda', dtype={dtype}):\n            loss = model"
+    sources, _ = variant({"train.py": NET + LOOP.replace("        loss = model", around)}, "right")
+    assert [code for _, _, code in reported(tmp_path, sources, all_codes=True)] == codes
