@@ -198,12 +198,16 @@ def audit_mutants(
             report.results.append(_judged(mutant, by_path, audited, before, tree.name, sample))
 
 
+_LEFT_OUT = frozenset((".git", ".ipynb_checkpoints"))
+"""Folders of what is no source: `lint` does not look into them either."""
+
+
 def _copied(tree: Path, copy: Path) -> list[Source]:
     """Copies the Python files, which become a project of their own, and parses those that can hold a site."""
     sources = []
     for file in sorted(tree.rglob("*.py")):
         path = file.relative_to(tree)
-        if file.is_symlink() or not file.is_file() or ".git" in path.parts:
+        if file.is_symlink() or not file.is_file() or not _LEFT_OUT.isdisjoint(path.parts):
             continue
         target = copy / path
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -54,6 +54,7 @@ class Project:
         self._active: dict[int, bool] = {}
         self._acting: dict[int, bool] = {}
         self._found: dict[tuple[str, str], ModuleInfo | None] = {}
+        self._starred: dict[tuple[str, str], ModuleInfo | None] = {}
         self.instances: dict[ClassInfo, Any] = {}
         """An object of each class as methods that nothing calls find it; see analysis."""
         self.lives: dict[tuple[FunctionInfo, bool], Any] = {}
@@ -121,6 +122,29 @@ class Project:
                 for node in walk_nodes(part)
             )
         return known
+
+    def behind_stars(self, module: ModuleInfo, name: str) -> ModuleInfo | None:
+        """The module of the project whose name `from … import *` brings, through further ones too; the last one has
+        it."""
+        if "*" not in module.imports:
+            return None
+        place = (module.path, name)
+        if place not in self._starred:
+            self._starred[place] = self._search_stars(module, name, {module.path})
+        return self._starred[place]
+
+    def _search_stars(self, module: ModuleInfo, name: str, seen: set[str]) -> ModuleInfo | None:
+        for source, _ in reversed(module.imports.get("*", ())):
+            target = self.find(module, source)
+            if target is None or target.path in seen:
+                continue
+            seen.add(target.path)
+            if any(name in names for names in (target.functions, target.classes, target.assigns, target.imports)):
+                return target
+            further = self._search_stars(target, name, seen)
+            if further is not None:
+                return further
+        return None
 
     def lambda_in(
         self, module: ModuleInfo, parent: FunctionInfo | None, node: ir.Lambda, first_line: int

@@ -149,10 +149,10 @@ def _separator(a: PathState, b: PathState) -> tuple[Key, bool] | None:
     for key, truth in a.guards.items():
         if b.guards.get(key, truth) != truth:
             return key, truth
-    for one, other, first in ((a, b, True), (b, a, False)):
-        for key in one.guards:
-            if key[0] == "or" and other.decided(key) is False:
-                return key, first
+    for one, other in ((a, b), (b, a)):
+        for key, truth in one.guards.items():
+            if key[0] in ("or", "and") and other.decided(key) is (not truth):
+                return key, truth is (one is a)
     return None
 
 
@@ -238,4 +238,22 @@ def _join_values(ours: Value, theirs: Value, separator: tuple[Key, bool] | None,
     if separator is not None and depth(ours) < MAX_PHI_DEPTH and depth(theirs) < MAX_PHI_DEPTH:
         key, first = separator
         return Phi(key, ours, theirs) if first else Phi(key, theirs, ours)
-    return choice([ours, theirs], ("phi", *map(str, name)))
+    otherwise: Key = ("phi", *map(str, name))
+    if separator is not None and not _at_head(name[0]) and _is_trained(ours, theirs):
+        key, first = separator  # of an optimizer or a scaler the last decision tells the most: whether there is one
+        ours, theirs = (_flat(value, otherwise) for value in (ours, theirs))
+        return Phi(key, ours, theirs) if first else Phi(key, theirs, ours)
+    return choice([ours, theirs], otherwise)
+
+
+def _at_head(node: Hashable) -> bool:
+    """Where a loop begins again: what grows there on and on has no fixed point."""
+    return isinstance(node, tuple) and node[-1:] == ("head",)
+
+
+def _is_trained(*values: Value) -> bool:
+    return any(isinstance(v, Ref) and v.kind in ("optimizer", "scaler") for value in values for v in options(value))
+
+
+def _flat(value: Value, otherwise: Key) -> Value:
+    return choice(list(options(value)), otherwise) if depth(value) >= MAX_PHI_DEPTH else value

@@ -86,13 +86,13 @@ def global_value(run: Run, module: ModuleInfo, name: str, st: PathState) -> Valu
         return found[0] if len(found) == 1 else Choice(frozenset(found))
     if name in module.assigns:
         return _assigned_global(run, module, name, st)
-    for source, attr in module.imports.get("*", ()):
-        target = run.project.find(module, source)
-        if target is not None and target is not module:
-            known = name in target.functions or name in target.classes or name in target.assigns
-            if known or name in target.imports:
-                return global_value(run, target, name, st)
-        elif source.startswith(("torch", "apex")) and attr == "*":
+    home = run.project.behind_stars(module, name)
+    if home is not None:
+        return global_value(run, home, name, st)
+    for source, _ in module.imports.get("*", ()):
+        if name in _BUILTINS and source != "torch":
+            continue
+        if source.startswith(("torch", "apex")) and (source != "torch.optim" or name in torch_api.OPTIMIZERS):
             return Ext(f"{source}.{name}")
     return Ext(f"builtins.{name}") if name in _BUILTINS else Sym(("global", module.path, name))
 

@@ -233,8 +233,16 @@ def is_counter(key: Key) -> bool:
     """A condition on how far the loop has come: `(i + 1) % k == 0`, `step == last`; what sort of thing it brings, or
     something in a comprehension, is another matter."""
     if mentions(key, "%"):
-        return True
+        return not _is_of_a_length(key)
     return mentions(key, "iter") and not any(mentions(key, word) for word in ("ucall", "call", "isinstance", "comp"))
+
+
+def _is_of_a_length(key: Key) -> bool:
+    """`len(loader) % k == 0`: the same in every iteration."""
+    if key[:2] == ("op", "%"):
+        return bool(key[2][:2] == ("pcall", "len"))
+    parts = [part for part in key if isinstance(part, tuple) and part and mentions(part, "%")]
+    return bool(parts) and all(map(_is_of_a_length, parts))
 
 
 def _depends_on(value: Value, void: Callable[[Key], bool]) -> bool:

@@ -128,6 +128,11 @@ is_optimizer = _names(
     r"^(torch\.optim\.(?!lr_scheduler|swa_utils)(\w+\.)*[A-Z]\w*|.*\.(Fused)?(Adam\w*|SGD\w*|RMSprop\w*|Adagrad|Adafactor|Lion|LAMB|Lamb|LARS|Lars|Ranger|RAdam|NAdam|Muon|Shampoo|Adan|AdaBelief|MADGRAD|Novograd)(8bit|32bit)?"
     r"|timm\.optim\.(\w+\.)*create_optimizer(_v2)?|[\w.]*\boptim\w*\.(?!lr_scheduler|swa_utils)(\w+\.)*[A-Z]\w*)$"
 )
+OPTIMIZERS = frozenset(
+    ("ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "LBFGS", "Muon", "NAdam", "Optimizer",
+     "RAdam", "RMSprop", "Rprop", "SGD", "SparseAdam", "lr_scheduler", "swa_utils")
+)  # fmt: skip
+"""What `from torch.optim import *` gives, in torch 2.13."""
 BCE = frozenset({"torch.nn.functional.binary_cross_entropy", "torch.binary_cross_entropy"})
 BCE_MODULES = frozenset({"torch.nn.BCELoss", "torch.nn.modules.loss.BCELoss"})
 NONLINEAR = frozenset(

@@ -331,6 +331,8 @@ def is_feasible(basis: Basis, trace: Trace) -> bool:
     for key, taken in counters | {(d.key, d.taken) for d in basis.trail}:
         plain, truth = _unnegated(key, taken)
         asked.setdefault(plain, set()).add(truth)
+    if len(frozenset().union(*map(_of_counters, asked))) < 2:
+        return True  # however it is combined with others: what contradicts itself was not followed
     whole = {key: truths for key, truths in asked.items() if not any(_is_part(other, key) for other in asked)}
     questions = {_question(key, truths) for key, truths in whole.items()}
     if len(questions) < 2 or len(_without_order(questions)) < 2:
@@ -346,6 +348,13 @@ def _common_places(basis: Basis, keys: set[Key]) -> set[Hashable]:
         if plain in places:
             places[plain].add(decision.node)
     return set.intersection(*places.values())
+
+
+def _of_counters(key: Key) -> frozenset[Key]:
+    """The conditions on a counter that a condition is made of."""
+    if key[0] == "not" or _is_compound(key):
+        return frozenset().union(*(_of_counters(part) for part in key[1:]))
+    return frozenset((key,)) if is_counter(key) else frozenset()
 
 
 def _unnegated(key: Key, taken: bool = True) -> tuple[Key, bool]:

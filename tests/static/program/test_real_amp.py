@@ -12,6 +12,46 @@ from mpaudit.static.run import lint
 from tests.static.program.shapes import HEAD, reported, variant
 
 SHAPES: dict[str, dict[str, str]] = {
+    "names that come out of several stars": {
+        "train.py": """
+from torch.optim import *
+from torch.optim.lr_scheduler import *
+from tools import *
+
+
+def main(loader, tests):
+    model = nn.Linear(2, 2).cuda()
+    optimizer, scaler = Adam(model.parameters()), GradScaler("cuda")
+    stopper = EarlyStopping(patience=3)
+    for epoch in range(10):
+        if stopper.stop or len(tests) == 0:
+            break
+        for x in loader:
+            optimizer.zero_grad()
+            with autocast("cuda"):
+                loss = model(x).mean()
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)  # right
+            scaler.step(optimizer)  # wrong MPA204
+            scaler.update()  # right
+        stopper.step(measure(model, tests))
+
+
+main([], [])
+""",
+        "tools.py": """
+from stopping import *
+""",
+        "stopping.py": """
+class EarlyStopping:
+    def __init__(self, patience):
+        self.patience, self.bad, self.stop = patience, 0, False
+
+    def step(self, metric):
+        self.bad += 1
+        self.stop = self.bad > self.patience
+""",
+    },
     "an autocast that is handed on, or nothing in its place": {
         "train.py": """
 from contextlib import suppress

@@ -208,6 +208,33 @@ def main(loader, options, every, fp16):
             optimizer.zero_grad()
 """
     },
+    "an accumulation that tells the synchronisation of gradients too": {
+        "train.py": """
+from contextlib import nullcontext
+
+
+def main(model, loader, every, distributed):
+    assert len(loader) % every == 0
+    optimizer = torch.optim.AdamW(model.parameters())
+    scaler = GradScaler("cuda")
+    for number, x in enumerate(loader):
+        if distributed and not (number % every == every - 1):
+            quiet = model.no_sync()
+        else:
+            quiet = nullcontext()
+        with quiet:
+            with autocast("cuda"):
+                loss = model(x).mean() / every
+            scaler.scale(loss).backward()
+            if number % every == every - 1:
+                scaler.unscale_(optimizer)
+                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                scaler.step(optimizer)
+                scaler.step(optimizer)  # wrong MPA209
+                scaler.update()
+                optimizer.zero_grad()
+"""
+    },
     "a clip that the configuration names": {
         "train.py": """
 class Solver:
