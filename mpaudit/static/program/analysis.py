@@ -18,7 +18,7 @@ from .reach import is_live
 from .shapes import Args, Keywords
 from .state import PathState
 from .trace import Trace
-from .values import NONE, Choice, Cls, Func, Ref, Sym, Tensor, Value, options
+from .values import NONE, Choice, Cls, Const, Func, Ref, Sym, Tensor, Value, options
 
 MAX_AGAIN = 4
 """States of a function's end that are followed into its next call."""
@@ -230,9 +230,20 @@ def _initialised(
         for name, assigns in cls.attribute_assigns.items():
             if any(method is not init for method, _ in assigns):
                 state.heap.pop((me, name))
+        for name in _told_by_heirs(run.project, cls):
+            if isinstance(state.heap.get((me, name)), Const):
+                state.heap[me, name] = Sym(("attr", ("obj", me), name))
     made = Run(run.project, run.trace, run.root)
     made.adopt(run)
     return made, state
+
+
+def _told_by_heirs(project: Project, cls: ClassInfo) -> Iterator[str]:
+    """Attributes that subclasses set: of a flag or a None nothing is known in a method that they inherit."""
+    for module in project.modules.values():
+        for other in module.classes.values():
+            if other is not cls and project.derives(other, cls):
+                yield from other.attribute_assigns
 
 
 def _settle_choices(run: Run, me: Ref, state: PathState) -> None:

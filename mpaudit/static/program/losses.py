@@ -38,6 +38,11 @@ def _is_computed(key: Key) -> bool:
         return key[-1] is True
     if key[0] == "sub":
         return isinstance(key[1], tuple) and _is_computed(key[1])
+    if key[0] in ("if", "any"):
+        ways = key[2:] if key[0] == "if" else key[1:]
+        return all(_is_computed(way) for way in ways if way[:1] != ("const",))
+    if key[:2] == ("op", "/") and not operators.may_be_scale(Sym(key[3])):
+        return _is_computed(key[2])
     if key[0] == "op":
         parts = [part for part in key[2:] if isinstance(part, tuple) and part[:1] != ("const",)]
         return bool(parts) and all(_is_computed(part) for part in parts)

@@ -12,6 +12,86 @@ from mpaudit.static.run import lint
 from tests.static.program.shapes import HEAD, reported, variant
 
 SHAPES: dict[str, dict[str, str]] = {
+    "a flag that only subclasses set": {
+        "agents.py": """
+class Agent:
+    def __init__(self, config):
+        self.config = config
+        self.ready = False
+
+    def train(self, model, loader):
+        assert self.ready
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        scaler = GradScaler("cuda")
+        for x in loader:
+            optimizer.zero_grad()
+            with autocast("cuda"):
+                loss = model(x).mean()
+            loss.backward()  # wrong MPA202
+            scaler.scale(loss).backward()  # right
+            scaler.step(optimizer)
+            scaler.update()
+""",
+        "atari.py": """
+from agents import Agent
+
+
+class AtariAgent(Agent):
+    def update_config(self):
+        self.ready = True
+""",
+    },
+    "a loss that a penalty is added to where there is one, in a manager of precision": {
+        "train.py": """
+class Manager:
+    def __init__(self, activated):
+        self.activated = activated
+        if self.activated:
+            self.scaler = GradScaler("cuda")
+
+    def backward(self, loss):
+        if self.activated:
+            loss.backward(retain_graph=True)  # wrong
+            self.scaler.scale(loss).backward()  # wrong MPA224
+            self.scaler.scale(loss).backward()  # right
+        else:
+            loss.backward()
+
+    def step(self, optimizer):
+        if self.activated:
+            self.scaler.step(optimizer)
+            self.scaler.update()
+        else:
+            optimizer.step()
+        optimizer.zero_grad()
+
+
+class Trainer:
+    def __init__(self, config, forward, measure, parameters):
+        self.config, self.forward, self.measure = config, forward, measure
+        self.penalty = config["penalty"] if "penalty" in config else None
+        self.optimizer = torch.optim.AdamW(parameters)
+
+    def train(self, loader):
+        manager = Manager(self.config["fp16"])
+        for number, x in enumerate(loader):
+            loss = self.measure(self.forward(x)).mean()
+            if self.penalty is not None:
+                if "train" in self.penalty:
+                    loss += sum(self.penalty["train"](x))
+            loss = loss / self.config.every
+            manager.backward(loss)
+            if number % self.config.every == 0:
+                manager.step(self.optimizer)
+
+
+def main(config, forward, measure, parameters, loader):
+    Trainer(config, forward, measure, parameters).train(loader)
+
+
+main(None, None, None, None, None)
+"""
+    },
     "names that come out of several stars": {
         "train.py": """
 from torch.optim import *
