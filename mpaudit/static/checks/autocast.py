@@ -27,7 +27,7 @@ def backward_under_autocast(seen: Seen) -> Iterator[Draft]:
             continue
         if event.owned and cast.site not in trace.casts_owned:
             continue
-        if event.site in seen.rehearsals:
+        if event.site in seen.rehearsals | seen.trials:
             continue  # a measurement of speed: nobody uses what it trains
         if event.site in trace.discarded - applied:
             continue  # its gradients are looked at and thrown away: no step applies them
@@ -55,7 +55,7 @@ def backward_under_autocast(seen: Seen) -> Iterator[Draft]:
             continue
         if step.basis.exceptional or step.basis.inexact or (step.backward and ("MPA103", step.backward) in done):
             continue
-        if step.backward in seen.rehearsals:
+        if step.backward in seen.rehearsals | seen.trials:
             continue
         done.add(("MPA104", step.site))
         if step.backward in stale:

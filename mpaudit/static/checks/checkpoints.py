@@ -12,7 +12,7 @@ from ..program.keeping import Kept
 from ..program.trace import Basis, Saved, Step, Trace, is_mode
 from ..program.values import Ref
 from .draft import Draft, Seen, name_of
-from .scaler import forgets, remade, without_low_precision
+from .scaler import forgets, remade, with_bf16, without_low_precision
 
 
 def state_not_kept(seen: Seen) -> Iterator[Draft]:
@@ -30,7 +30,8 @@ def _not_saved(seen: Seen) -> Iterator[Draft]:
     trace = seen.trace
     stepped = {step.scaler for step in trace.steps}
     with_state = {saved.site for saved in trace.saved if saved.open or saved.scalers - stepped}
-    needless = {draft.site for draft in (*remade(seen), *without_low_precision(seen))}  # or its scale does not matter
+    # or its scale does not matter
+    needless = {draft.site for draft in (*remade(seen), *without_low_precision(seen), *with_bf16(seen))}
     forgotten: set[Hashable] = {  # each epoch forgets it anyway; not seen where there was no end to a run
         scaler for scaler, made in trace.made.items()
         if made.site in needless or (made.root in trace.unfinished and forgets(trace, scaler))

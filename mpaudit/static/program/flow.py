@@ -198,7 +198,7 @@ def _assign(run: Run, fr: Frame, stmt: ir.Assign, st: PathState) -> list[PathSta
         run.renewing = made
     results = expressions.evaluate(run, fr, stmt.value, st)
     for s, value in [(s, value) for s, value in results if _can_be_unpacked(value, stmt.targets)] or results:
-        value = _with_lists(stmt.value, value, fr.site(stmt.span), s)
+        value = _with_lists(stmt.value, _of_that_form(value, stmt.targets), fr.site(stmt.span), s)
         if isinstance(value, Ref) and isinstance(value.id, Cast) and isinstance(stmt.value, ir.Call):
             if all(isinstance(t, ir.Name) and _never_read(fr, t.id) for t in stmt.targets):
                 contexts.let_go(run, fr, value.id.site)
@@ -222,6 +222,20 @@ def _can_be_unpacked(value: Value, targets: tuple[ir.Expr, ...]) -> bool:
         and not any(isinstance(item, ir.Star) for item in target.items)
         for target in targets
     )
+
+
+def _of_that_form(value: Value, targets: tuple[ir.Expr, ...]) -> Value:
+    """What `model = load(model, path)` gets of a function that gives a model, or a model and more."""
+    if not isinstance(value, Choice):
+        return value
+    wanted = [len(target.items) for target in targets if isinstance(target, ir.Seq)]
+    alone = [option for option in value.options if isinstance(option, Ref | Sym)]
+    fitting = [
+        option for option in value.options
+        if not isinstance(option, Tup)
+        or (len(option.items) == wanted[0] if wanted else not any(one in option.items for one in alone))
+    ]  # fmt: skip
+    return choice(fitting, ("phi", "of that form")) if fitting else value
 
 
 def _first_call(expr: ir.Expr) -> ir.Call | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass, field
 from itertools import chain
@@ -262,9 +263,27 @@ def truth_of(value: Value) -> bool | None:
         return None if value.kind in ("list", "dict") else True
     if isinstance(value, Method) and isinstance(value.base, Ref) and value.base.kind == "module":
         return None  # an attribute that nothing in sight has set: a part of the network, or a switch
-    if isinstance(value, Ext | Func | Cls | Mod | Device | Dtype | Method):
-        return True
-    return None
+    if isinstance(value, Ext):
+        return None if _may_be_setting(value.name) else True
+    return True if isinstance(value, Func | Cls | Mod | Device | Dtype | Method) else None
+
+
+def _may_be_setting(name: str) -> bool:
+    """`settings.cfg.use_amp`, of a module that is not in sight: what is no class, and of no package that is known."""
+    top, *rest = name.split(".")
+    if not rest or top in _PACKAGES:
+        return False
+    return rest[-1].isupper() or not rest[-1][:1].isupper()
+
+
+_PACKAGES = frozenset(sys.stdlib_module_names) | frozenset(
+    ("PIL", "accelerate", "apex", "colossalai", "cv2", "deepspeed", "diffusers", "fairscale", "flash_attn",
+     "habana_frameworks", "horovod", "intel_extension_for_pytorch", "jax", "kornia", "lightning", "megatron", "monai",
+     "numpy", "pandas", "peft", "pytorch_lightning", "ray", "scipy", "sklearn", "tensorboard", "tensorboardX", "timm",
+     "torch", "torch_npu", "torch_xla", "torchaudio", "torchvision", "tqdm", "transformer_engine", "transformers",
+     "wandb", "xformers")
+)  # fmt: skip
+"""Packages of which an imported name is a function, a class or a module."""
 
 
 def decision(key: Key) -> Key:

@@ -547,7 +547,7 @@ def _renamed(state: OptimizerState, names: Mapping[Any, Any]) -> OptimizerState:
 
 def agree(a: Protocol, b: Protocol) -> bool:
     """As equal keys, but an object that one of the paths has not met is no disagreement, unless the other path is
-    between its unscale_ or step and the update."""
+    between its unscale_ or step and the update, or between its step and zero_grad."""
     if a.unseen != b.unseen:
         return False
     if a.scalers == b.scalers and a.pairs == b.pairs and a.optimizers == b.optimizers:  # nearly always
@@ -556,8 +556,14 @@ def agree(a: Protocol, b: Protocol) -> bool:
         all(b.scalers.get(k, v) == v for k, v in a.scalers.items())
         and all(_same_stage(pair, b.pairs.get(k)) for k, pair in a.pairs.items())
         and all(_same_stage(pair, a.pairs.get(k)) for k, pair in b.pairs.items())
-        and all(b.optimizers.get(k, v) == v for k, v in a.optimizers.items())
+        and all(_same_gradients(o, b.optimizers.get(k)) for k, o in a.optimizers.items())
+        and all(_same_gradients(o, a.optimizers.get(k)) for k, o in b.optimizers.items())
     )
+
+
+def _same_gradients(ours: OptimizerState, theirs: OptimizerState | None) -> bool:
+    """Gradients that a step has applied already are no matter of a path that has not met the optimizer yet."""
+    return ours.used is not Used.YES if theirs is None else ours == theirs
 
 
 def _same_stage(ours: PairState, theirs: PairState | None) -> bool:

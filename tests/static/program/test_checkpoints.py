@@ -423,3 +423,23 @@ def test_what_another_trainer_loads_into_its_own_is_another_checkpoint(
     files = {name: text.replace("{base}", base).replace("{home}", "finetune") for name, text in TWO_TRAINERS.items()}
     sources, _ = variant(files, "right")
     assert [code for _, _, code in reported(tmp_path, sources)] == codes
+
+
+@pytest.mark.parametrize(("dtype", "codes"), [("bfloat16", ["MPA215"]), ("float16", ["MPA214"])])
+def test_the_scale_of_bfloat16_losses_need_not_be_kept(tmp_path: Path, dtype: str, codes: list[str]) -> None:
+    program = f"""
+def main(loader, path):
+    model = nn.Linear(2, 2).cuda()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = GradScaler("cuda")
+    optimizer.load_state_dict(torch.load(path)["optimizer"])
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast("cuda", dtype=torch.{dtype}):
+            loss = model(x).mean()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    torch.save({{"model": model.state_dict(), "optimizer": optimizer.state_dict()}}, path)
+"""
+    assert [code for _, _, code in reported(tmp_path, {"train.py": HEAD + program})] == codes

@@ -12,6 +12,41 @@ from mpaudit.static.run import lint
 from tests.static.program.shapes import HEAD, reported, variant
 
 SHAPES: dict[str, dict[str, str]] = {
+    "a loader of weights that gives a model, or a model and more": {
+        "train.py": """
+from settings import build, settings
+
+
+def load(model, path, optimizer=None, mode=None):
+    model.load_state_dict(torch.load(path)["model"])
+    if mode == "resume":
+        optimizer.load_state_dict(torch.load(path)["optimizer"])
+        return model, 1, optimizer
+    else:
+        return model
+
+
+def main(loader):
+    model, ema = build()
+    optimizer = torch.optim.Adam(model.parameters())
+    if settings.pretrained:
+        model = load(model, settings.pretrained)
+    if settings.resume:
+        model, start, optimizer = load(model, settings.pretrained, optimizer, "resume")
+    scaler = GradScaler("cuda")
+    for x in loader:
+        model.zero_grad(set_to_none=True)
+        with autocast("cuda"):
+            loss = model(x).mean()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.step(optimizer)  # wrong MPA209
+        scaler.update()
+
+
+main([])
+"""
+    },
     "a flag that only subclasses set": {
         "agents.py": """
 class Agent:

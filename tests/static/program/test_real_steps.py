@@ -235,6 +235,43 @@ def main(model, loader, every, distributed):
                 optimizer.zero_grad()
 """
     },
+    "an optimizer that only the loop meets, in two arms of one flag": {
+        "trainer.py": """
+class Trainer:
+    def __init__(self, exp, args):
+        self.exp, self.fp16 = exp, args.fp16
+        self.scaler = GradScaler("cuda", enabled=args.fp16)
+
+    def train(self):
+        self.optimizer = self.exp.get_optimizer(self.exp.batch)
+        self.model = self.exp.get_model()
+        for self.iter in range(self.exp.max_iter):
+            self.train_one_iter()
+
+    def train_one_iter(self):
+        x, y = self.exp.next()
+        with autocast("cuda", enabled=self.fp16):
+            loss = self.model(x, y)["loss"]
+        if not self.exp.use_grad_acc:
+            self.optimizer.zero_grad()
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optimizer)
+            self.scaler.step(self.optimizer)  # wrong MPA209
+            self.scaler.update()
+        else:
+            self.scaler.scale(loss).backward()
+            if (self.iter + 1) % self.exp.every == 0:
+                self.scaler.step(self.optimizer)
+                self.scaler.update()
+                self.optimizer.zero_grad()
+""",
+        "train.py": """
+from settings import args, exp
+from trainer import Trainer
+
+Trainer(exp, args).train()
+""",
+    },
     "a clip that the configuration names": {
         "train.py": """
 class Solver:
