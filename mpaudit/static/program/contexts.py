@@ -13,7 +13,7 @@ from .nodes import walk_nodes
 from .shapes import Results
 from .state import PathState
 from .trace import ApiCall
-from .values import NONE, Cast, Choice, Const, Ext, Func, Owned, Phi, Ref, Sym, Value, options
+from .values import NONE, Cast, Choice, Const, Ext, Func, Key, Owned, Phi, Ref, Sym, Value, options
 
 
 def execute_with(run: Run, fr: Frame, stmt: ir.With, st: PathState) -> list[PathState]:
@@ -180,32 +180,68 @@ def enter_context(run: Run, fr: Frame, context: Value, expr: ir.Expr, st: PathSt
         return context
     if isinstance(context, Choice):
         casts = [o for o in context.options if isinstance(o, Ref) and o.kind == "autocast"]
-        only = casts[0].id if len(casts) == 1 and all(map(_is_known, context.options)) else None
-        if isinstance(only, Cast):
+        known = all(_is_known(run, fr, option, st) for option in context.options)
+        several = [cast.id for cast in casts if isinstance(cast.id, Cast)]
+        only = _whichever(several) if known else None
+        if only is not None:
+            run.trace.casts_entered |= {cast.site for cast in several}
             events.enter(run, replace(only, enabled=only.enabled and ("truth", ("call", only.site))), st)
             return context
         for cast in casts:
             if isinstance(cast.id, Cast):
                 run.trace.casts_entered.add(cast.id.site)
-        if casts or any(isinstance(o, Sym) for o in context.options):
+        if casts or (any(isinstance(o, Sym) for o in context.options) and not _only_synchronises(expr)):
             st.casts = (*st.casts, None)
         return context
     if isinstance(context, Owned):
         st.casts = (*st.casts, None)
         return context
     if isinstance(context, Sym) and context.key not in run.cold and _maybe_autocast(text_of(expr)):
+        if _only_synchronises(expr):
+            return context
         st.casts = (*st.casts, None)
     return Sym(("call", fr.id, "as", text_of(expr))) if not isinstance(context, Sym) else context
 
 
-def _is_known(context: Value) -> bool:
+def _whichever(casts: list[Cast]) -> Cast | None:
+    """One of several autocasts of one device, as `{"fp16": autocast(…), "bf16": autocast(…)}[precision]` gives it."""
+    casts = sorted(casts, key=lambda cast: cast.site)
+    if not casts or len({cast.device for cast in casts}) > 1:
+        return None
+    if len(casts) == 1:
+        return casts[0]
+    names = {cast.dtype for cast in casts}
+    half: Key = ("truth", ("call", casts[0].site, "float16"))
+    return replace(
+        casts[0],
+        dtype=casts[0].dtype if len(names) == 1 else "",
+        enabled=any(cast.enabled for cast in casts),
+        half=half if "float16" in names and len(names) > 1 else casts[0].half,
+    )
+
+
+def _is_known(run: Run, fr: Frame, context: Value, st: PathState) -> bool:
     """An autocast, or what stands in its place where there is none."""
-    return isinstance(context, Ref) and context.kind in ("autocast", "null")
+    if isinstance(context, Sym):
+        return context.key in run.cold
+    if not isinstance(context, Ref) or context.kind != "instance":
+        return isinstance(context, Ref) and context.kind in ("autocast", "null")
+    enter = objects.attribute(run, fr, context, "__enter__", st)
+    if isinstance(enter, Func):
+        return not enter.info.live and not _mentions_autocast(enter)
+    cls = run.classes.get(context)  # in which the triage found nothing
+    return cls is not None and not _maybe_autocast(cls.name.lower().replace("context", ""))
 
 
 def _mentions_autocast(func: Func) -> bool:
     return any(isinstance(n, ir.Attr | ir.Name) and "cast" in (n.name if isinstance(n, ir.Attr) else n.id).lower()
                for n in walk_nodes(func.info.node))  # fmt: skip
+
+
+def _only_synchronises(expr: ir.Expr) -> bool:
+    """`model.no_sync() if not last else nullcontext()`"""
+    names = {n.name if isinstance(n, ir.Attr) else n.id for n in walk_nodes(expr) if isinstance(n, ir.Attr | ir.Name)}
+    return "no_sync" in names and not any(map(_maybe_autocast, names - {"contextlib", "nullcontext"}))
 
 
 def _maybe_autocast(text: str) -> bool:

@@ -10,7 +10,7 @@ from . import calls, conditions, containers, events, functions, generators, obje
 from .frame import Frame, Run
 from .shapes import Results
 from .state import PathState, truth_of
-from .values import NONE, Const, Params, Ref, Sym, Tensor, Value
+from .values import NONE, Const, Params, Ref, Sym, Tensor, Value, choice
 
 
 def evaluate(run: Run, fr: Frame, expr: ir.Expr, st: PathState) -> Results:
@@ -144,8 +144,11 @@ def value_of(run: Run, fr: Frame, expr: ir.Expr, st: PathState) -> Value:
 
 def _picked(run: Run, choices: Ref, value: Value, st: PathState) -> Value:
     """`{"adam": Adam(…), "sgd": SGD(…)}[name]`: nothing holds the optimizers that are not chosen, and where the name is
-    not known, one of them stands for whichever it is."""
-    made = [v for _, v in containers.held(choices, st) if isinstance(v, Ref) and v.kind == "optimizer"]
+    not known, one of them stands for whichever it is. Of autocasts it may be each."""
+    all_ = [v for _, v in containers.held(choices, st)]
+    if isinstance(value, Sym) and any(isinstance(v, Ref) and v.kind == "autocast" for v in all_):
+        return choice(all_, value.key)
+    made = [v for v in all_ if isinstance(v, Ref) and v.kind == "optimizer"]
     if value not in made and made and not isinstance(value, Ref):
         value = made[0]
     events.discard(run, {optimizer for optimizer in made if optimizer != value}, st)

@@ -121,11 +121,16 @@ def device_name(value: Value | None, st: PathState) -> str:
             names.add(option.value.split(":")[0])
         elif isinstance(option, Device):
             names.add(option.type.split(":")[0])
+        elif isinstance(option, Sym) and (told := [n for n in _DEVICES if st.decided(("eq", option.key, n))]):
+            names.add(told[0])  # `autocast(d.type) if d.type == "cuda" else nullcontext()`
         else:
             return ""
     if len(names) == 1:
         return names.pop()
     return "cuda" if "cuda" in names and names <= {"cuda", "cpu", "mps"} else ""
+
+
+_DEVICES = ("cuda", "cpu", "mps", "xpu")
 
 
 def make_device(value: Value) -> Value:

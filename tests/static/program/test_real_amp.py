@@ -12,6 +12,66 @@ from mpaudit.static.run import lint
 from tests.static.program.shapes import HEAD, reported, variant
 
 SHAPES: dict[str, dict[str, str]] = {
+    "an autocast for CUDA, or a context of the user's own": {
+        "trainer.py": """
+from contexts import dummy_context
+
+
+class Trainer:
+    def __init__(self, model, device: torch.device = torch.device("cuda")):
+        self.device = device
+        if self.device.type == "cuda":
+            self.device = torch.device(type="cuda", index=0)
+        self.model = model.to(self.device)
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        self.scaler = GradScaler("cuda") if self.device.type == "cuda" else None
+
+    def train_step(self, x, y):
+        self.optimizer.zero_grad(set_to_none=True)
+        with autocast(self.device.type, enabled=True) if self.device.type == "cuda" else dummy_context():
+            loss = nn.functional.cross_entropy(self.model(x), y)
+            loss.backward()  # wrong MPA103
+        if self.scaler is not None:  # right
+            self.scaler.scale(loss).backward()  # right
+            self.scaler.step(self.optimizer)  # right
+            self.scaler.update()  # right
+        else:  # right
+            loss.backward()  # right
+            self.optimizer.step()  # right
+        self.optimizer.step()  # wrong
+""",
+        "contexts.py": """
+class dummy_context(object):
+    def __enter__(self):
+        pass
+
+    def __exit__(self, *args):
+        pass
+""",
+    },
+    "an autocast out of a table, and a context that only tells the synchronisation": {
+        "train.py": """
+import contextlib
+
+
+def main(args, model, loader, sharded):
+    model = model.cuda()
+    optimizer = torch.optim.AdamW(model.parameters())
+    for number, x in enumerate(loader):
+        optimizer.zero_grad()
+        with {
+            "bf16": autocast("cuda", dtype=torch.bfloat16),
+            "mixed": autocast("cuda", dtype=torch.bfloat16),
+            "fp32": contextlib.nullcontext(),
+        }[args.precision]:
+            loss = model(x)["loss"].sum()
+            with model.no_sync() if sharded and number % 2 else contextlib.nullcontext():  # wrong
+                loss.backward()  # wrong MPA103
+        with model.no_sync() if sharded and number % 2 else contextlib.nullcontext():  # right
+            loss.backward()  # right
+        optimizer.step()
+"""
+    },
     "a loader of weights that gives a model, or a model and more": {
         "train.py": """
 from settings import build, settings
