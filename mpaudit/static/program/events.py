@@ -335,7 +335,7 @@ def unscale(run: Run, scaler: Id, optimizer: Id | None, site: Site, st: PathStat
                 typestate.doubt_record(s.protocol, scaler)  # a path without a backward: in the run there is one
             note(run, s)
             run.trace.unscaled.add(scaler)
-            run.unscaled_under.setdefault(site, set(s.guards)).intersection_update(s.guards)
+            run.unscaled_under.setdefault(site, set()).update(s.guards)
             for key, taken in s.guards.items():
                 run.trace.unscale_arms.setdefault(key, {})[taken] = True
         out.append(s)

@@ -89,7 +89,7 @@ class Run:
     in_train_mode: set[Hashable] = field(default_factory=set)
     """Modules that were told to train: one that is frozen is told to evaluate."""
     unscaled_under: dict[Site | None, set[Key]] = field(default_factory=dict)
-    """unscale_ → the decisions that were taken before it on every path."""
+    """unscale_ → the decisions that were taken before it, on one path or another."""
     again: bool = False
     """The root is being followed for the second time, as the next iteration of a loop that is not in sight."""
     events: int = 0

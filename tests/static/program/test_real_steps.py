@@ -272,6 +272,32 @@ from trainer import Trainer
 Trainer(exp, args).train()
 """,
     },
+    "options that some paths have asked before unscale_": {
+        "train.py": """
+def build(cfg, parameters):
+    if cfg["ZERO"]:
+        return torch.optim.SGD(parameters, lr=0.1)
+    else:
+        return torch.optim.Adam(parameters)
+
+
+def main(cfg, model, head, loader):
+    if cfg["SIZE"] == [112, 112]:
+        head = nn.Linear(2, 2)
+    optimizer = build(cfg, model.parameters())
+    scaler = GradScaler("cuda", enabled=cfg["AMP"])
+    for x in loader:
+        with autocast("cuda", enabled=cfg["AMP"]):
+            loss = head(model(x)).mean()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(model.parameters(), 5)
+        optimizer.step()  # wrong MPA203
+        scaler.step(optimizer)  # right
+        scaler.update()
+        optimizer.zero_grad()
+"""
+    },
     "a clip that the configuration names": {
         "train.py": """
 class Solver:
