@@ -22,6 +22,8 @@ def where_float16(dtype: Value, site: Site, st: PathState) -> Key | None:
 def _where(dtype: Value, unnamed: Key, st: PathState) -> bool | Key:
     match dtype:
         case Phi():
+            if _is_for_cuda(dtype.key):
+                return _where(dtype.yes, unnamed, st)  # what another device gets is another matter
             yes, no = _where(dtype.yes, unnamed, st), _where(dtype.no, unnamed, st)
             if yes == no:
                 return yes
@@ -34,6 +36,17 @@ def _where(dtype: Value, unnamed: Key, st: PathState) -> bool | Key:
             return _where_asked(table, asked, unnamed, st)
         case _:
             return dtype == Dtype(HALF)
+
+
+def _is_for_cuda(key: Key) -> bool:
+    """`device.type == "cuda"`, `device.type in ["cuda", "cpu"]`"""
+    match key:
+        case ("eq", _, "cuda") | ("truth", ("pcall", "torch.cuda.is_available")):
+            return True
+        case ("truth", ("cmp", "in", _, ("tuple", *devices))):
+            return ("const", "cuda") in devices
+        case _:
+            return False
 
 
 def _both(key: Key, inner: bool | Key) -> bool | Key:

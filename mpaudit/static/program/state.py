@@ -218,7 +218,10 @@ def _is_of_met(key: Key) -> bool:
 
 def _is_passing(key: Key) -> bool:
     """A decision on what this iteration or this call brought: the first to be forgotten. Switches that hold for a run,
-    attributes of what a function has read among them, are asked again and again."""
+    attributes of what a function has read among them, are asked again and again, and so is whether it is time to
+    step."""
+    if mentions(key, "%"):
+        return False
     brought = {root[0] for root in roots(key)}
     if not brought.isdisjoint(("iter", "aug", "phi", "except")) or varies(key):
         return True

@@ -232,3 +232,26 @@ MODE: Key = ("truth", ("attr", ARGS, "precision"))
 )
 def test_what_a_decision_on_options_is_by_default(key: Key, known: bool | None) -> None:
     assert by_default(key, {"dtype": "float16", "precision": ""}) is known
+
+
+@pytest.mark.parametrize(
+    ("asked", "codes"),
+    [('device.type in ["cuda", "cpu"]', []), ('device.type == "cuda"', []), ("args.bf16", ["MPA201"])],
+)
+def test_a_dtype_for_devices_other_than_cuda(tmp_path: Path, asked: str, codes: list[str]) -> None:
+    text = f"""
+from options import args
+
+
+def main(model, loader):
+    device = torch.device("cuda" if torch.cuda.is_available() else "mps")
+    model = model.to(device)
+    optimizer = torch.optim.AdamW(model.parameters())
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast(device_type=device.type, dtype=torch.bfloat16 if {asked} else torch.float16):
+            loss = model(x.to(device)).mean()
+        loss.backward()
+        optimizer.step()
+"""
+    assert [code for _, _, code in reported(tmp_path, {"train.py": HEAD + text})] == codes

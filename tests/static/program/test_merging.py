@@ -8,8 +8,8 @@ import pytest
 
 from mpaudit.static.program.calls import split
 from mpaudit.static.program.merging import merge
-from mpaudit.static.program.state import PathState
-from mpaudit.static.program.values import Phi, Ref, Value
+from mpaudit.static.program.state import MAX_GUARDS, PathState
+from mpaudit.static.program.values import Key, Phi, Ref, Value
 from tests.static.program.shapes import reported, variant
 
 SHAPES = {
@@ -223,3 +223,13 @@ def test_what_neither_path_can_hold_is_not_met_when_they_go_on() -> None:
     assert [option for _, option in split(met, value)] == [adam, sgd]
     [met] = merge([one, other, last], "node")
     assert [option for _, option in split(met, value)] == [adam, sgd, lamb]
+
+
+def test_whether_it_is_time_to_step_is_forgotten_after_what_an_iteration_brought() -> None:
+    state = PathState()
+    due: Key = ("truth", ("op", "%", ("iter", "loop", 1), ("attr", ("param", "main", "args"), "every")))
+    state.assume(due, False)
+    for number in range(2 * MAX_GUARDS):
+        state.assume(("truth", ("sub", ("iter", "loop", 1), ("const", number))), True)
+    assert state.decided(due) is False
+    assert len(state.guards) == MAX_GUARDS
