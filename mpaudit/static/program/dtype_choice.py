@@ -7,9 +7,29 @@ from collections.abc import Mapping
 from . import containers
 from .definitions import Site
 from .state import PathState
-from .values import Choice, Dtype, Key, Phi, Ref, Sym, Value, options
+from .values import Choice, Dtype, Key, Phi, Ref, Sym, Value, options, phi
 
 HALF = "float16"
+
+
+def on_cuda(dtype: Value) -> Value:
+    """What a dtype is on CUDA; what another device gets is another matter."""
+    if not isinstance(dtype, Phi):
+        return dtype
+    if _is_for_cuda(dtype.key):
+        return on_cuda(dtype.yes)
+    return phi(dtype.key, on_cuda(dtype.yes), on_cuda(dtype.no))
+
+
+def _is_for_cuda(key: Key) -> bool:
+    """`device.type == "cuda"`, `device.type in ["cuda", "cpu"]`"""
+    match key:
+        case ("eq", _, "cuda") | ("truth", ("pcall", "torch.cuda.is_available")):
+            return True
+        case ("truth", ("cmp", "in", _, ("tuple", *devices))):
+            return ("const", "cuda") in devices
+        case _:
+            return False
 
 
 def where_float16(dtype: Value, site: Site, st: PathState) -> Key | None:
@@ -22,8 +42,6 @@ def where_float16(dtype: Value, site: Site, st: PathState) -> Key | None:
 def _where(dtype: Value, unnamed: Key, st: PathState) -> bool | Key:
     match dtype:
         case Phi():
-            if _is_for_cuda(dtype.key):
-                return _where(dtype.yes, unnamed, st)  # what another device gets is another matter
             yes, no = _where(dtype.yes, unnamed, st), _where(dtype.no, unnamed, st)
             if yes == no:
                 return yes
@@ -36,17 +54,6 @@ def _where(dtype: Value, unnamed: Key, st: PathState) -> bool | Key:
             return _where_asked(table, asked, unnamed, st)
         case _:
             return dtype == Dtype(HALF)
-
-
-def _is_for_cuda(key: Key) -> bool:
-    """`device.type == "cuda"`, `device.type in ["cuda", "cpu"]`"""
-    match key:
-        case ("eq", _, "cuda") | ("truth", ("pcall", "torch.cuda.is_available")):
-            return True
-        case ("truth", ("cmp", "in", _, ("tuple", *devices))):
-            return ("const", "cuda") in devices
-        case _:
-            return False
 
 
 def _both(key: Key, inner: bool | Key) -> bool | Key:

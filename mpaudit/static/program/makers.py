@@ -80,7 +80,8 @@ def make_autocast(
     elif dtype is None or dtype == NONE:
         named = torch_api.DEFAULT_AUTOCAST_DTYPE.get(device, "")
     else:
-        named = _dtype_name(st.settle(dtype), fr)
+        dtype = dtype_choice.on_cuda(st.settle(dtype))
+        named = _dtype_name(dtype, fr)
         if "|" not in named:
             half = dtype_choice.where_float16(dtype, site, st)
     on: bool | Key = True

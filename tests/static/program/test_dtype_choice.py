@@ -236,8 +236,11 @@ def test_what_a_decision_on_options_is_by_default(key: Key, known: bool | None) 
 
 @pytest.mark.parametrize(
     ("asked", "codes"),
-    [('device.type in ["cuda", "cpu"]', []), ('device.type == "cuda"', []), ("args.bf16", ["MPA201"])],
-)
+    [
+        ('device.type in ["cuda", "cpu"]', []), ('device.type == "cuda"', []), ("args.bf16", ["MPA201"]),
+        ("not torch.cuda.is_available()", ["MPA201"]),
+    ],
+)  # fmt: skip
 def test_a_dtype_for_devices_other_than_cuda(tmp_path: Path, asked: str, codes: list[str]) -> None:
     text = f"""
 from options import args
