@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterator
 from itertools import takewhile
 
@@ -10,7 +11,7 @@ from mpaudit.model import Confidence, Severity
 from ..program import torch_api
 from ..program.definitions import Site
 from ..program.trace import ApiCall, Backward, Step, Trace, is_feasible
-from ..program.values import NONE, Cast, Const, Device, Dtype, Key, Sym, Value, options
+from ..program.values import NONE, Cast, Const, Device, Dtype, Key, Owned, Sym, Value, options
 from .draft import Draft, Seen, name_of
 from .scaler import flag_like
 
@@ -165,6 +166,8 @@ def invalid_device(seen: Seen) -> Iterator[Draft]:
     done: set[Site] = set()
     rejects_index = seen.target.torch is not None and seen.target.torch < (2, 10)
     for call, given in _devices(seen):
+        if isinstance(given, Owned) and call.arg_texts[:1] and call.arg_texts[0].endswith(".device"):
+            given = Device("")  # that of accelerate
         problems = [p for p in (_device_problem(v, rejects_index) for v in options(given)) if p]
         if not problems or call.site in done:
             continue
@@ -173,6 +176,22 @@ def invalid_device(seen: Seen) -> Iterator[Draft]:
         yield Draft(
             "MPA106", call.site, problems[0][0], problems[0][1], Confidence.DEFINITE if sure else Confidence.LIKELY
         )
+
+
+_HOLDER = re.compile(
+    r"(?i)(^|_)(accel(erator)?|fabric|model|net(work)?|unet|vae|(text_|image_)?encoder|decoder|pipe(line)?|module|images?"
+    r"|inputs?|latents|tensor|x)$"
+)
+"""What has a torch.device for its device, by name; options have a text."""
+
+
+def _is_of_object(key: Key) -> bool:
+    """`accelerator.device`, `self.pipe.device`"""
+    match key:
+        case ("attr", (*_, str(name)), "device"):
+            return _HOLDER.search(name) is not None
+        case _:
+            return False
 
 
 def _device_problem(value: Value, rejects_index: bool) -> tuple[str, str] | None:
@@ -187,6 +206,11 @@ def _device_problem(value: Value, rejects_index: bool) -> tuple[str, str] | None
         return (
             "device_type is a torch.device and raises ValueError («Expected device_type of type str, got: <class "
             "'torch.device'>»)", "pass its type: device.type",
+        )  # fmt: skip
+    if isinstance(value, Sym) and _is_of_object(value.key):  # that of a tensor or a device is known to be one
+        return (
+            "device_type is the device of something, a torch.device, and raises ValueError («Expected device_type of "
+            "type str, got: <class 'torch.device'>»)", "pass its type: .device.type",
         )  # fmt: skip
     if isinstance(value, Const):
         if value.value is None:
