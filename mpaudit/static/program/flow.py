@@ -117,6 +117,7 @@ def execute_one(run: Run, fr: Frame, stmt: ir.Stmt, st: PathState) -> list[PathS
             return []
         case ir.Break():
             typestate.leave_iteration(st.protocol, fr.site(stmt.span))
+            typestate.leave_loop(st.protocol)
             fr.breaks.append(st)
             return []
         case ir.Continue():

@@ -515,6 +515,13 @@ def leave_iteration(p: Protocol, site: Site) -> None:
             p.pairs[key] = replace(pair, left=site)
 
 
+def leave_loop(p: Protocol) -> None:
+    """A path breaks off a loop: whether what follows goes on with the gradients of its last step is not known. `if lr
+    == 0: break` between step and zero_grad ends a training."""
+    for o in [o for o, state in p.optimizers.items() if state.used is Used.YES]:
+        forget_gradients(p, o)
+
+
 def stay_in_iteration(p: Protocol) -> None:
     """Takes `leave_iteration` back."""
     for key, pair in p.pairs.items():

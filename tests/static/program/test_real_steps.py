@@ -298,6 +298,32 @@ def main(cfg, model, head, loader):
         optimizer.zero_grad()
 """
     },
+    "a break at the end of a schedule, between step and zero_grad": {
+        "train.py": """
+from settings import args
+
+
+def train(model, loader, optimizer, scheduler, scaler):
+    for epoch in range(10):
+        for number, x in enumerate(loader):
+            with autocast("cuda"):
+                loss = model(x).mean() / args.every
+            scaler.scale(loss).backward()
+            if (number + 1) % args.every == 0:
+                scaler.step(optimizer)
+                scaler.step(optimizer)  # wrong MPA209
+                scaler.update()
+                scheduler.step()
+                if scheduler.get_last_lr()[0] == 0:
+                    break
+                optimizer.zero_grad()
+
+
+model = nn.Linear(2, 2).cuda()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+train(model, args.loader, optimizer, args.scheduler(optimizer), GradScaler("cuda"))
+"""
+    },
     "a clip that the configuration names": {
         "train.py": """
 class Solver:
