@@ -113,7 +113,7 @@ def open_frame(
         own = ("frame", f"{info!r} from {site}", len(run.stack), func.closure)
     frame = Frame(
         info.module, info, own, info.first_line,
-        owned=fr.owned or is_owned(run, info.cls, st), parent=func.closure,
+        owned=fr.owned or _is_of_framework(run, info, st), parent=func.closure,
     )  # fmt: skip
     st.heap.drop(own)
     if any(len(root) > 1 and root[1] == own for root in st.asked):
@@ -309,6 +309,16 @@ def decorator_seen(run: Run, fr: Frame, expr: ir.Expr, span: ir.Span, st: PathSt
         run.trace.calls[ApiCall(value.name, fr.site(span), (), (), "bare", text_of(expr), run.root)] = None
     elif isinstance(value, Ref) and value.kind == "autocast" and isinstance(value.id, Cast):
         run.trace.casts_entered.add(value.id.site)
+
+
+def _is_of_framework(run: Run, info: FunctionInfo, st: PathState) -> bool:
+    """Not an iteration that a trainer writes anew, with a scaler of its own: `run_step` of detectron2."""
+    if not is_owned(run, info.cls, st):
+        return False
+    assert info.cls is not None
+    owners = {torch_api.owner(base) for base in objects.external_bases(run, info.cls, st)} - {""}
+    own = all(info.name in torch_api.STEPS_OF_THEIR_OWN.get(owner, ()) for owner in owners)
+    return not own or "super" in info.names
 
 
 def is_owned(run: Run, cls: ClassInfo | None, st: PathState) -> bool:

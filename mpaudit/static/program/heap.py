@@ -90,6 +90,11 @@ class Heap:
         for owner in [o for o in self._owners if type(o) is tuple and root in roots(o)]:
             self.drop(owner)
 
+    def forget_below(self, key: Key) -> None:
+        """Forgets the attributes of something unknown, and those of its attributes."""
+        for owner in [o for o in self._owners if type(o) is tuple and _is_below(o, key)]:
+            self.drop(owner)
+
     def held(self, owner: Hashable) -> list[tuple[str, Value]]:
         return list(self._owners.get(owner, {}).items())
 
@@ -124,6 +129,12 @@ class Heap:
         for owner, names in self._owners.items():
             for name, value in names.items():
                 yield (owner, name), value
+
+
+def _is_below(owner: Key, key: Key) -> bool:
+    while owner != key and owner[:1] == ("attr",):
+        owner = owner[1]
+    return owner == key
 
 
 def _may_be_tracked(value: Value) -> bool:

@@ -34,6 +34,8 @@ def lowering_files(project: Project) -> frozenset[str]:
 def _lowers(module: ModuleInfo) -> bool:
     if module.imported_roots & _OTHER_PACKAGES or _imports_apex_amp(module):
         return True
+    if "detectron2" in module.imported_roots and "build_model" in module.names:
+        return True  # of what a registry holds
     if module.imported_roots & _KERNELS and _says(module) & _NAMES_OF_16_BITS:
         return True
     return bool(module.names & _OTHER_WAYS) or ("half" in module.names and _halves(module))

@@ -187,11 +187,14 @@ _drives_nothing = _names(
     r"|monai\.apps\.(\w+\.)*(\w*Dataset|CrossValidation|download\w*|extract\w*|check_hash)$"
     r"|(mmcv|mmengine)\.(Config|ConfigDict|DictAction|ProgressBar|Timer|mkdir_or_exist|im\w+|is_\w+|dump|load)(\.|$)"
     r"|mmcv\.runner\.(get_dist_info|init_dist|load_\w+|set_random_seed)$"
+    r"|detectron2\.(checkpoint|export|model_zoo|modeling|solver)\.|detectron2\.engine\.(\w+\.)*(default_\w+|launch)$"
     r"|(pytorch_)?lightning\.(\w+\.)*seed_everything$|deepspeed\.(init_distributed|add_config_arguments)$"
     r"|\w+\.(\w+\.)?(accelerator|cnn|comm|config|data|datasets|evaluation|file_?io|layers|logging|loggers|losses"
     r"|metrics|modules|ops|profiling|registry|structures|transforms|util(itie)?s|visuali[sz](ation|er))\.)"
 )
 """What else these hold: losses, data, metrics, settings, layers."""
+STEPS_OF_THEIR_OWN = {"detectron2": frozenset(("run_step",))}
+"""Methods of a framework's trainers that are an iteration with all its protocol, for a subclass to write anew."""
 is_owner_class = _names(r"^(transformers\.(\w+\.)*\w*Trainer|torchrl\..*Trainer)$")
 
 is_module = _names(r"^(torch\.nn\.(?!utils|functional|init|parameter|Parameter$)|monai\.losses\.)(\w+\.)*[A-Z]\w*$")

@@ -170,6 +170,8 @@ def call_unknown(
             return [(st, base)]
         path = text_of(expr.func.base)
         name = key[2]
+        if name.startswith("merge_from_"):  # what yacs is told by a file or by hand outweighs what was set before
+            st.heap.forget_below(key[1])
         role = role_of(run, fr, key[1], path)
         made = role == "module" and name == "parameters" and key[1][0] == "call"
         if made or (role == "scaler" and name in SCALER_METHODS):
