@@ -118,7 +118,14 @@ def _followed(run: Run, follow: Callable[[Run], None]) -> set[FunctionInfo]:
         _finish(run)
         return _done_with(run)
     _finish(run)
+    if _is_test(run.trace.scripts[run.root]):  # which may leave mixed precision off where others turn it on
+        return run.reached - (run.may_scale - run.scaling)
     return run.reached
+
+
+def _is_test(path: str) -> bool:
+    parts = path.removesuffix(".py").split("/")
+    return any(part in ("tests", "test", "testing") or part.startswith("test_") for part in parts)
 
 
 def _coarsely(run: Run, follow: Callable[[Run], None]) -> None:
@@ -278,8 +285,7 @@ def _done_with(run: Run) -> set[FunctionInfo]:
 
 
 def _limit(project: Project, module: ModuleInfo) -> int:
-    tests = any(part in ("tests", "test", "testing") or part.startswith("test_") for part in module.parts)
-    return MAX_TEST_STEPS if tests or project.steps > MAX_ALL_STEPS else MAX_STEPS
+    return MAX_TEST_STEPS if _is_test(module.path) or project.steps > MAX_ALL_STEPS else MAX_STEPS
 
 
 def _finish(run: Run) -> None:

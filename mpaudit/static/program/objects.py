@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ..facts import ir
 from . import events, expressions, functions, operators, scopes
@@ -236,7 +236,7 @@ def lazy_attribute(run: Run, base: Ref, cls: ClassInfo, name: str, st: PathState
             return _class_attribute(run, _NO_FRAME, cls, name, st)
         values = [inner for value in values for inner in _one_by_one(value)]
         useful = [v for v in values if v != NONE] or values
-        if len(useful) > 1 and all(isinstance(v, Ref) and v.kind == "optimizer" for v in useful):
+        if len(useful) > 1 and (_are(useful, "optimizer") or _are(useful, "scaler")):
             # made in the branches of one choice of the user's: each stands for whichever it is
             useful = useful[:1]
             values = [*useful, *(v for v in values if v == NONE)]
@@ -251,10 +251,15 @@ def lazy_attribute(run: Run, base: Ref, cls: ClassInfo, name: str, st: PathState
     return value
 
 
+def _are(values: Sequence[Value], kind: str) -> bool:
+    return all(isinstance(value, Ref) and value.kind == kind for value in values)
+
+
 def _one_by_one(value: Value) -> tuple[Value, ...]:
-    """Optimizers, or none, that are one by some choice."""
+    """Optimizers, scalers, or none, that are one by some choice."""
     found = options(value)
-    plain = all(v == NONE or (isinstance(v, Ref) and v.kind == "optimizer") for v in found)
+    made = [v for v in found if v != NONE]
+    plain = _are(made, "optimizer") or _are(made, "scaler")
     return tuple(sorted(set(found), key=repr)) if plain else (value,)
 
 

@@ -12,6 +12,67 @@ from mpaudit.static.run import lint
 from tests.static.program.shapes import HEAD, reported, variant
 
 SHAPES: dict[str, dict[str, str]] = {
+    "a task whose tests leave mixed precision off, and whose scaler is one of two": {
+        "task.py": """
+import enum
+
+from fairscale.optim.grad_scaler import ShardedGradScaler
+
+
+class Amp(enum.Enum):
+    APEX = enum.auto()
+    PYTORCH = enum.auto()
+
+
+class Task:
+    def __init__(self):
+        self.amp, self.scaler, self.optimizer, self.model = None, None, None, None
+
+    def set_amp(self, args):
+        self.amp = Amp[args["amp"].upper()]
+        if self.amp == Amp.PYTORCH:
+            if args["sharded"]:
+                self.scaler = ShardedGradScaler()
+            else:
+                self.scaler = GradScaler("cuda")
+        return self
+
+    def set_optimizer(self, optimizer):
+        self.optimizer = optimizer
+        return self
+
+    def set_model(self, model):
+        self.model = model
+        return self
+
+    def train_step(self, x):
+        with autocast("cuda", enabled=self.amp is not None):
+            loss = self.model(x).mean()
+        self.optimizer.zero_grad()
+        if self.amp == Amp.PYTORCH:
+            self.scaler.scale(loss).backward()
+        else:
+            loss.backward()
+        if self.amp == Amp.PYTORCH:
+            self.scaler.step(self.optimizer)
+            self.scaler.step(self.optimizer)  # wrong MPA209
+            self.scaler.update()
+        else:
+            self.optimizer.step()
+""",
+        "test/task_test.py": """
+from task import Task
+
+
+def test_a_step():
+    model = nn.Linear(2, 2)
+    task = Task().set_model(model).set_optimizer(torch.optim.SGD(model.parameters(), lr=0.1))
+    task.train_step(torch.rand(2, 2))
+
+
+test_a_step()
+""",
+    },
     "an autocast for CUDA, or a context of the user's own": {
         "trainer.py": """
 from contexts import dummy_context
