@@ -29,7 +29,7 @@ from .values import (
     roots,
 )  # fmt: skip
 
-MAX_GUARDS = 16
+MAX_GUARDS = 24
 _VARYING: Key = ("varying",)
 
 
