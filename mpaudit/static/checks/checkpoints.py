@@ -185,10 +185,17 @@ def _really_enabled(trace: Trace, scaler: Hashable) -> bool:
     return made is None or made.enabled is not False
 
 
+def _is_by_hardware(trace: Trace, scaler: Hashable) -> bool:
+    """Whether all its losses are of autocasts to that of float16 and bfloat16 which the GPU is better at."""
+    losses = [scaled.loss for scaled in trace.scaled if scaled.scaler == scaler]
+    casts = {use.casts[-1] for loss in losses if loss is not None for use in loss.uses or () if use.casts}
+    return bool(casts) and all(cast is not None and "|" in cast.dtype for cast in casts)
+
+
 def _is_off_by_default(seen: Seen, scaler: Hashable, saved: Saved) -> bool:
     """Whether the option that turns the scaler on names another precision by default, or the GPUs of these days do: no
     state has to be kept then."""
-    if scaler in seen.trace.for_old_hardware:
+    if scaler in seen.trace.for_old_hardware or _is_by_hardware(seen.trace, scaler):
         return True
     made = seen.trace.made.get(scaler)
     defaults = seen.defaults.get(seen.trace.scripts.get(saved.basis.root, ""), {})

@@ -244,11 +244,24 @@ class Project:
             for node in walk_nodes(stmts)
         )
 
+    @cached_property
+    def asks_hardware(self) -> bool:
+        """Whether any file asks what the GPU can do and speaks of both low precisions: it may choose by that."""
+        return any(
+            not _ASKS_HARDWARE.isdisjoint(module.names) and {"float16", "bfloat16"} <= module.names
+            for module in self.modules.values()
+        )
+
     def find_package(self, importer: ModuleInfo, dots: str) -> ModuleInfo | None:
         """The package that `from . import x` looks in."""
         folder = importer.parts if importer.is_package else importer.parts[:-1]
         wanted = folder[: len(folder) - (len(dots) - 1)]
         return next((m for m in self.modules.values() if m.is_package and m.parts == wanted), None) if wanted else None
+
+
+_ASKS_HARDWARE = frozenset(
+    ("is_bf16_supported", "is_bfloat16_supported", "get_device_capability", "get_device_name", "get_device_properties")
+)
 
 
 def _last_name(expr: ir.Expr) -> str:

@@ -81,7 +81,7 @@ def make_autocast(
         named = torch_api.DEFAULT_AUTOCAST_DTYPE.get(device, "")
     else:
         dtype = dtype_choice.on_cuda(st.settle(dtype))
-        named = _dtype_name(dtype, fr)
+        named = _dtype_name(dtype, run)
         if "|" not in named:
             half = dtype_choice.where_float16(dtype, site, st)
     on: bool | Key = True
@@ -101,15 +101,13 @@ def make_autocast(
 
 _FULL = frozenset(("float32", "float64"))
 """Dtypes that no autocast can have."""
-_ASKS_DEVICE = frozenset(("is_bf16_supported", "is_bfloat16_supported", "get_device_capability"))
 
 
-def _dtype_name(dtype: Value, fr: Frame) -> str:
+def _dtype_name(dtype: Value, run: Run) -> str:
     """'float16', 'bfloat16|float16' where the source chooses between them by what the GPU can do, '' where it is not
     known: what an option chooses is not what the script does when it is left alone."""
     names = {option.name if isinstance(option, Dtype) else "" for option in options(dtype)}
-    by_device = not _ASKS_DEVICE.isdisjoint(fr.module.names)
-    return "|".join(sorted(names)) if "" not in names and (len(names) == 1 or by_device) else ""
+    return "|".join(sorted(names)) if "" not in names and (len(names) == 1 or run.project.asks_hardware) else ""
 
 
 def device_name(value: Value | None, st: PathState) -> str:

@@ -443,3 +443,37 @@ def main(loader, path):
     torch.save({{"model": model.state_dict(), "optimizer": optimizer.state_dict()}}, path)
 """
     assert [code for _, _, code in reported(tmp_path, {"train.py": HEAD + program})] == codes
+
+
+PICKS = """
+def pick(model):
+    good = torch.cuda.get_device_properties(0).major >= 8
+    if not any(name in torch.cuda.get_device_name() for name in ["A100", "H100"]):
+        good = False
+    return torch.bfloat16 if good else torch.float16
+"""
+
+
+@pytest.mark.parametrize(("dtype", "codes"), [("pick(model)", []), ("torch.float16", ["MPA214"])])
+def test_what_the_gpu_is_better_at(tmp_path: Path, dtype: str, codes: list[str]) -> None:
+    program = f"""
+from common import pick
+
+
+def main(loader, path):
+    model = nn.Linear(2, 2).cuda()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = GradScaler("cuda")
+    optimizer.load_state_dict(torch.load(path)["optimizer"])
+    kind = {dtype}
+    for x in loader:
+        optimizer.zero_grad()
+        with autocast("cuda", dtype=kind):
+            loss = model(x).mean()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    torch.save({{"model": model.state_dict(), "optimizer": optimizer.state_dict()}}, path)
+"""
+    found = reported(tmp_path, {"train.py": HEAD + program, "common.py": HEAD + PICKS})
+    assert [code for _, _, code in found] == codes
