@@ -186,7 +186,11 @@ def _really_enabled(trace: Trace, scaler: Hashable) -> bool:
 
 
 def _is_by_hardware(trace: Trace, scaler: Hashable) -> bool:
-    """Whether all its losses are of autocasts to that of float16 and bfloat16 which the GPU is better at."""
+    """Whether it is always on, and all its losses are of autocasts to that of float16 and bfloat16 which the GPU is
+    better at."""
+    made = trace.made.get(scaler)
+    if made is None or made.enabled is not True:
+        return False
     losses = [scaled.loss for scaled in trace.scaled if scaled.scaler == scaler]
     casts = {use.casts[-1] for loss in losses if loss is not None for use in loss.uses or () if use.casts}
     return bool(casts) and all(cast is not None and "|" in cast.dtype for cast in casts)
