@@ -117,7 +117,8 @@ def execute_one(run: Run, fr: Frame, stmt: ir.Stmt, st: PathState) -> list[PathS
             return []
         case ir.Break():
             typestate.leave_iteration(st.protocol, fr.site(stmt.span))
-            typestate.leave_loop(st.protocol)
+            if _zeroes_later(fr, stmt):
+                typestate.leave_loop(st.protocol)
             fr.breaks.append(st)
             return []
         case ir.Continue():
@@ -189,6 +190,15 @@ def _made(run: Run, value: Value) -> frozenset[Site]:
         return frozenset()
     sites = {c.id.site for c in contexts if isinstance(c, Ref) and isinstance(c.id, Cast)}
     return frozenset(sites) if sites <= run.trace.casts_made.keys() else frozenset()
+
+
+def _zeroes_later(fr: Frame, stmt: ir.Break) -> bool:
+    """Whether a function empties gradients further down than it breaks off."""
+    return fr.info is not None and any(
+        isinstance(node, ir.Call) and isinstance(node.func, ir.Attr) and node.func.name == "zero_grad"
+        and node.span[0] > stmt.span[0]
+        for node in fr.info.nodes
+    )  # fmt: skip
 
 
 def _assign(run: Run, fr: Frame, stmt: ir.Assign, st: PathState) -> list[PathState]:
