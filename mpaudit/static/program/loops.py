@@ -276,7 +276,8 @@ def _fixed_point(run, fr, stmt, st, enter, root) -> list[PathState]:  # type: ig
     unentered: list[PathState] = []
     ends: list[PathState] = []
     known = flow.lives_of(run, fr)
-    lasting = run.project.may_act(stmt)  # else an iteration leaves the protocol as it was: one shows what each does
+    # else an iteration leaves the protocol as it was, and one shows what each does; at a yield somebody else's body runs
+    lasting = run.project.may_act(stmt) or any(isinstance(node, ir.Yield) for node in walk_nodes(stmt))
     run.loops.append(root)
     try:
         for number in range(MAX_PASSES + 1):

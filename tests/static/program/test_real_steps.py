@@ -324,6 +324,42 @@ optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 train(model, args.loader, optimizer, args.scheduler(optimizer), GradScaler("cuda"))
 """
     },
+    "batches out of a generator, of which not each is followed by zero_grad": {
+        "train.py": """
+from logger import MetricLogger
+from settings import args
+
+
+def train(model, loader, optimizer, scaler):
+    for number, x in enumerate(MetricLogger().log_every(loader, 10)):
+        with autocast("cuda"):
+            loss = model(x).mean() / args.every
+        scaler.scale(loss).backward()  # right
+        scaler.scale(loss).backward()  # wrong MPA228
+        if (number + 1) % args.every == 0:  # right
+            scaler.step(optimizer)  # right
+            scaler.update()  # right
+            optimizer.zero_grad()  # right
+        scaler.step(optimizer)  # wrong
+        scaler.update()  # wrong
+        if (number + 1) % args.every == 0:  # wrong
+            optimizer.zero_grad()  # wrong
+
+
+model = nn.Linear(2, 2).cuda()
+train(model, args.loader, torch.optim.SGD(model.parameters(), lr=0.1), GradScaler("cuda"))
+""",
+        "logger.py": """
+class MetricLogger:
+    def log_every(self, iterable, every):
+        number = 0
+        for thing in iterable:
+            yield thing
+            if number % every == 0:
+                print(number)
+            number += 1
+""",
+    },
     "a clip that the configuration names": {
         "train.py": """
 class Solver:
