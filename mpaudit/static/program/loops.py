@@ -276,7 +276,7 @@ def _fixed_point(run, fr, stmt, st, enter, root) -> list[PathState]:  # type: ig
     unentered: list[PathState] = []
     ends: list[PathState] = []
     known = flow.lives_of(run, fr)
-    # else an iteration leaves the protocol as it was, and one shows what each does; at a yield somebody else's body runs
+    # else one iteration shows what each does, as it leaves the protocol alone; at a yield somebody else's body runs
     lasting = run.project.may_act(stmt) or any(isinstance(node, ir.Yield) for node in walk_nodes(stmt))
     run.loops.append(root)
     try:
