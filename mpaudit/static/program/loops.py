@@ -276,8 +276,6 @@ def _fixed_point(run, fr, stmt, st, enter, root) -> list[PathState]:  # type: ig
     unentered: list[PathState] = []
     ends: list[PathState] = []
     known = flow.lives_of(run, fr)
-    # else one iteration shows what each does, as it leaves the protocol alone; at a yield somebody else's body runs
-    lasting = run.project.may_act(stmt) or any(isinstance(node, ir.Yield) for node in walk_nodes(stmt))
     run.loops.append(root)
     try:
         for number in range(MAX_PASSES + 1):
@@ -300,8 +298,6 @@ def _fixed_point(run, fr, stmt, st, enter, root) -> list[PathState]:  # type: ig
                     leaving += out
                 else:
                     unentered += out
-            if number and not lasting:
-                break
             continues, fr.continues = fr.continues, []
             done = flow.execute(run, fr, stmt.body, inside) if inside else []
             after = done + fr.continues
