@@ -238,6 +238,8 @@ def is_counter(key: Key) -> bool:
     something in a comprehension, is another matter."""
     if mentions(key, "%"):
         return not _is_of_a_length(key)
+    if key[0] == "truth" and key[1][:2] == ("cmp", "in"):
+        return False  # `if fold in folds`
     return mentions(key, "iter") and not any(mentions(key, word) for word in ("ucall", "call", "isinstance", "comp"))
 
 

@@ -360,6 +360,32 @@ class MetricLogger:
             number += 1
 """,
     },
+    "folds of which some are trained, and an accumulation": {
+        "train.py": """
+from settings import config
+
+
+def train(model, loader, optimizer, scaler):
+    for number, x in enumerate(loader):
+        with autocast("cuda", enabled=config.amp):
+            loss = model(x).mean() / config.every
+        scaler.scale(loss).backward()
+        if (number + 1) % config.every == 0:
+            scaler.unscale_(optimizer)  # right
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # right
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # wrong MPA205
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+
+
+for fold in range(config.folds):
+    if fold in config.trained:
+        model = nn.Linear(2, 2).cuda()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        train(model, config.loader, optimizer, GradScaler("cuda", enabled=config.amp))
+"""
+    },
     "a clip that the configuration names": {
         "train.py": """
 class Solver:
